@@ -1,0 +1,1 @@
+"""SARE: sharpness-aware robust erasure of hallucinations in multimodal LLMs, in JAX."""

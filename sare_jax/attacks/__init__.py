@@ -1,0 +1,1 @@
+"""Attempts to bring the erased hallucinations back."""

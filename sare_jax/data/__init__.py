@@ -1,0 +1,1 @@
+"""Images, prompts and curated arrays, made into token batches."""

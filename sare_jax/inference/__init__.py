@@ -1,0 +1,1 @@
+"""Compiled generation with a key-value cache."""

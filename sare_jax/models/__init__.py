@@ -1,0 +1,1 @@
+"""Flax NNX models; beside each, the table that maps its names to the Hugging Face ones."""

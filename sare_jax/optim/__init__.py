@@ -1,0 +1,1 @@
+"""Targeted-SAM and the erasing objectives. Depends on jax and optax alone."""
