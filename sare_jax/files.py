@@ -112,3 +112,12 @@ def hash_value(value: Any) -> str:
     """SHA-256 of a JSON-able value in canonical form, in hex."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of a folder's names and contents, in hex."""
+    path = Path(path)
+    if not path.is_dir():
+        return hash_file(path)
+    members = sorted(p for p in path.rglob("*") if p.is_file())
+    return hash_value([[p.relative_to(path).as_posix(), hash_file(p)] for p in members])

@@ -1,0 +1,121 @@
+"""The road: stages in order, each skipped when its artifact still matches what it was made from."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import logging
+
+from sare_jax import files
+from sare_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work whose outputs follow from its inputs.
+
+    Attributes:
+      name: path-like name, unique in a workdir: `evaluate/sare/origin`.
+      inputs: JSON-able description of everything that the outputs depend on: settings, and content hashes of
+        the artifacts that are read.
+      outputs: files or folders that `run` makes, each whole or absent.
+      run: does the work. It may leave files of its own in `scratch` and find them again after an interruption.
+      scratch: files or folders that hold unfinished work; removed when the inputs have changed meanwhile.
+    """
+
+    name: str
+    inputs: dict
+    outputs: tuple[Path, ...]
+    run: Callable[[], None]
+    scratch: tuple[Path, ...] = ()
+
+
+class Ledger:
+    """Remembers, in `<workdir>/records`, what each task was made from and what came out."""
+
+    def __init__(self, workdir: Path):
+        self._folder = Path(workdir) / "records"
+        self.executed: list[str] = []
+
+    def is_current(self, task: Task) -> bool:
+        """Whether the outputs stand as a finished run with the same inputs left them."""
+        record = self._read(task)
+        return (
+            record.get("status") == "done"
+            and record["key"] == files.hash_value(task.inputs)
+            and all(
+                path.exists() and record["outputs"].get(path.name) == files.digest(path)
+                for path in task.outputs
+            )
+        )
+
+    def execute(self, task: Task) -> None:
+        """Runs the task unless it is current.
+
+        Unfinished work is kept when the inputs are the same, so that `run` can go on, and removed when they
+        differ. Finished outputs are only replaced by new ones.
+        """
+        if self.is_current(task):
+            logging.info("%s: up to date", task.name)
+            return
+        key = files.hash_value(task.inputs)
+        if self._read(task).get("key") != key:
+            for path in task.scratch:
+                files.remove(path)
+        self._write(task, {"status": "started", "key": key})
+        logging.info("%s: started", task.name)
+        start = time.monotonic()
+        task.run()
+        seconds = time.monotonic() - start
+        for path in task.outputs:
+            if not path.exists():
+                raise RuntimeError(f"{task.name}: finished without making {path}")
+        outputs = {path.name: files.digest(path) for path in task.outputs}
+        done = {"status": "done", "key": key, "outputs": outputs, "seconds": round(seconds, 2)}
+        self._write(task, done | {"inputs": task.inputs})
+        self.executed.append(task.name)
+        logging.info("%s: done in %.1f s", task.name, seconds)
+
+    def _path(self, task: Task) -> Path:
+        return self._folder / f"{task.name}.json"
+
+    def _read(self, task: Task) -> dict:
+        try:
+            return json.loads(self._path(task).read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def _write(self, task: Task, record: dict) -> None:
+        files.write_json(self._path(task), record)
+
+
+def run(stages: dict[str, Callable[[], Iterator[Task]]], names: tuple[str, ...], ledger: Ledger) -> None:
+    """Executes the tasks of the named stages in order.
+
+    Args:
+      stages: name → function that yields the stage's tasks. A task is executed before the next is asked for,
+        so later ones may describe themselves by artifacts of earlier ones.
+      names: stages to run.
+      ledger: records of the workdir.
+    """
+    for name in names:
+        before = len(ledger.executed)
+        start = time.monotonic()
+        for task in stages[name]():
+            ledger.execute(task)
+        fresh = len(ledger.executed) - before
+        what = f"{fresh} task{'s' if fresh != 1 else ''} in {time.monotonic() - start:.0f} s"
+        print(f"[{name}] {what if fresh else 'up to date'}", flush=True)
+
+
+def require(path: Path, stage: str) -> Path:
+    """Returns `path`, which an earlier stage has to have made.
+
+    Raises:
+      UserError: it is not there; names the stage to run first.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: not there; run the stage {stage!r} first (--config.stages={stage},…)")
+    return path
