@@ -1,0 +1,33 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONFIG ?= configs/demo_sare.py
+ARGS ?=
+
+.PHONY: demo test install demo-models lint clean
+
+demo: install
+	$(BIN)/python main.py --config $(CONFIG) $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+demo-models: install
+	$(BIN)/python -m sare_jax.demo.models
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or newer is needed; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache .jax_cache
