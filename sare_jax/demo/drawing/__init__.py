@@ -1,0 +1,1 @@
+"""Drawings of the demo world: a pen, a drawing for every category, a background for every scene."""
