@@ -1,0 +1,116 @@
+"""Bootstrap over images: 95 % intervals, and paired differences of two runs.
+
+A metric is a function of sums over images: CHAIR_I is hallucinated mentions over all mentions, F1 comes from
+three counts, corpus BLEU from its n-gram counts. So each image contributes one row of counts, a resample of
+the images is a row of multiplicities, and all resamples of a corpus are one matrix product.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+DRAWS = 1000
+LEVEL = 95.0
+
+Metric = Callable[[np.ndarray], np.ndarray]
+"""From sums over images, float[..., K], to the value, float[...]."""
+
+
+def ratio(top: int, bottom: int, scale: float = 100.0) -> Metric:
+    """The metric `scale` · column `top` / column `bottom`; 0 where the bottom is 0."""
+
+    def value(sums: np.ndarray) -> np.ndarray:
+        return scale * divide(sums[..., top], sums[..., bottom])
+
+    return value
+
+
+def divide(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Divides; 0 where the bottom is 0."""
+    top, bottom = np.asarray(top, float), np.asarray(bottom, float)
+    return np.divide(top, bottom, out=np.zeros(np.broadcast(top, bottom).shape), where=bottom != 0)
+
+
+def value(counts: np.ndarray, metric: Metric) -> float:
+    """The metric of all images together; counts: float[n, K]."""
+    return float(metric(np.asarray(counts, float).sum(axis=0)))
+
+
+def interval(counts: np.ndarray, metric: Metric, *, draws: int = DRAWS, seed: int = 0) -> list[float]:
+    """Percentile bootstrap interval of a metric over images.
+
+    Args:
+      counts: float[n, K], one row an image.
+      metric: function of the sums over images.
+      draws: number of resamples.
+      seed: of the resampling.
+
+    Returns:
+      [low, high], the 2.5th and 97.5th percentile.
+    """
+    counts = np.asarray(counts, float)
+    return _percentiles(metric(_multiplicities(len(counts), draws, seed) @ counts))
+
+
+def intervals(
+    counts: np.ndarray, metrics: dict[str, Metric], *, draws: int = DRAWS, seed: int = 0
+) -> dict[str, list[float]]:
+    """`interval` of several metrics of the same counts, by name."""
+    counts = np.asarray(counts, float)
+    sums = _multiplicities(len(counts), draws, seed) @ counts
+    return {name: _percentiles(metric(sums)) for name, metric in metrics.items()}
+
+
+def difference(
+    before: np.ndarray, after: np.ndarray, metric: Metric, *, draws: int = DRAWS, seed: int = 0
+) -> dict[str, float | list[float]]:
+    """Paired bootstrap of metric(after) - metric(before): both runs see the same resampled images.
+
+    Args:
+      before: float[n, K], one row an image.
+      after: float[n, K], rows of the same images in the same order.
+      metric: function of the sums over images.
+      draws: number of resamples.
+      seed: of the resampling.
+
+    Returns:
+      `difference`; `interval` [low, high]; `p`, the two-sided bootstrap p-value: twice the share of resamples
+      on the rarer side of 0, never below 1 / draws.
+    """
+    before, after = np.asarray(before, float), np.asarray(after, float)
+    if before.shape != after.shape:
+        raise ValueError(f"paired counts differ in shape: {before.shape} and {after.shape}")
+    weights = _multiplicities(len(before), draws, seed)
+    drawn = metric(weights @ after) - metric(weights @ before)
+    tail = min((drawn <= 0).mean(), (drawn >= 0).mean())
+    return {
+        "difference": value(after, metric) - value(before, metric),
+        "interval": _percentiles(drawn),
+        "p": float(min(1.0, max(2 * tail, 1 / draws))),
+    }
+
+
+def per_image(image_ids: Sequence[int], columns: Sequence[str], counts: np.ndarray) -> dict[str, list]:
+    """Counts as JSON-able columns, `image_id` first: what intervals and comparisons are made from."""
+    return {
+        "image_id": list(image_ids),
+        **{name: column.tolist() for name, column in zip(columns, np.asarray(counts).T, strict=True)},
+    }
+
+
+@lru_cache(maxsize=8)
+def _multiplicities(count: int, draws: int, seed: int) -> np.ndarray:
+    """How often each image stands in each resample: float[draws, n]."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(count, size=(draws, count))
+    offsets = count * np.arange(draws)[:, None]
+    weights = np.bincount((drawn + offsets).ravel(), minlength=draws * count)
+    weights = weights.reshape(draws, count).astype(float)
+    weights.flags.writeable = False
+    return weights
+
+
+def _percentiles(drawn: np.ndarray) -> list[float]:
+    edge = (100.0 - LEVEL) / 2
+    return [float(bound) for bound in np.percentile(drawn, [edge, 100.0 - edge])]

@@ -1,0 +1,180 @@
+"""CHAIR: the share of objects, and of captions, that name what is not in the image.
+
+Rohrbach et al. 2018; paper Eq. 9-10; protocols 1.9 and 4.
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sare_jax.evaluation import bootstrap, console
+from sare_jax.evaluation.coco import Truth, read_truth
+from sare_jax.evaluation.records import Dropped, match_captions, read_records
+from sare_jax.evaluation.words import WordTable, categories_in, coco_table, read_table
+
+RULE = (
+    "CHAIR against instances and reference captions; chair_i counts every mention (reference rule), "
+    "chair_i_words each word once a caption (EFUF's rule)"
+)
+COLUMNS = (
+    "captions",
+    "hallucinated",
+    "mentions",
+    "mentions_hallucinated",
+    "words",
+    "words_hallucinated",
+    "categories_found",
+    "categories_true",
+    "length",
+    "characters",
+    "empty",
+    "no_object",
+)
+METRICS = {
+    "chair_s": bootstrap.ratio(1, 0),
+    "chair_i": bootstrap.ratio(3, 2),
+    "chair_i_words": bootstrap.ratio(5, 4),
+    "recall": bootstrap.ratio(6, 7),
+    "mean_words": bootstrap.ratio(8, 0, scale=1.0),
+    "mean_characters": bootstrap.ratio(9, 0, scale=1.0),
+    "empty_rate": bootstrap.ratio(10, 0, scale=1.0),
+}
+
+
+class Judged(NamedTuple):
+    """A mention with its verdict; characters, word and category as in `words.Mention`."""
+
+    start: int
+    end: int
+    word: str
+    category: str
+    hallucinated: bool
+
+
+def explain(caption: str, categories: frozenset[str], table: WordTable | None = None) -> list[Judged]:
+    """Every object that a caption names, and whether the image lacks it.
+
+    Args:
+      caption: the text.
+      categories: what is in the image (`Truth.categories`).
+      table: the vocabulary; COCO's where none is given.
+    """
+    return [
+        Judged(*mention, hallucinated=mention.category not in categories)
+        for mention in categories_in(caption, table)
+    ]
+
+
+def count(caption: str, categories: frozenset[str], table: WordTable | None = None) -> list[int]:
+    """The numbers of one caption that CHAIR is made of: int[len(COLUMNS)]."""
+    judged = explain(caption, categories, table)
+    words = {item.word: item.hallucinated for item in judged}
+    found = {item.category for item in judged if not item.hallucinated}
+    invented = sum(item.hallucinated for item in judged)
+    return [
+        1,
+        int(invented > 0),
+        len(judged),
+        invented,
+        len(words),
+        sum(words.values()),
+        len(found),
+        len(categories),
+        len(caption.split()),
+        len(caption),
+        int(not caption.strip()),
+        int(not judged),
+    ]
+
+
+def score(
+    captions: list[dict],
+    truth: Truth,
+    *,
+    table: WordTable | None = None,
+    dropped: Dropped | None = None,
+    draws: int = bootstrap.DRAWS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """CHAIR of a set of captions.
+
+    Args:
+      captions: records with `image_id` (or `image`) and `caption`.
+      truth: what is in the images.
+      table: the vocabulary; the truth's own where none is given.
+      dropped: records that reading the file left out.
+      draws: bootstrap resamples.
+      seed: of the bootstrap.
+
+    Returns:
+      JSON-able: `chair_s`, `chair_i`, `chair_i_words`, `recall` in percent, `mean_words`, `mean_characters`,
+      `empty_rate` (a share), `n`, `n_no_object`, `skipped`, `dropped`, `intervals`, `rule`, `vocabulary`,
+      `truth`, `settings`, `hallucinated_categories` (mentions by category), and `per_image` with the columns
+      that intervals and comparisons are made from. A corpus that names no object has CHAIR_I 0.
+
+    Raises:
+      UserError: an image without annotations, two captions of an image, nothing to score.
+    """
+    table = table or truth.table
+    matched = match_captions(captions, truth, dropped)
+    rows, invented = [], Counter()
+    for image_id, text in zip(matched.image_ids, matched.texts, strict=True):
+        categories = truth.categories(image_id)
+        rows.append(count(text, categories, table))
+        invented.update(item.category for item in explain(text, categories, table) if item.hallucinated)
+    counts = np.array(rows)
+    return {
+        **{name: bootstrap.value(counts, metric) for name, metric in METRICS.items()},
+        "n": len(rows),
+        "n_no_object": int(counts[:, COLUMNS.index("no_object")].sum()),
+        "skipped": sum(map(len, matched.dropped.values())),
+        "dropped": matched.dropped.summary(),
+        "intervals": bootstrap.intervals(counts, METRICS, draws=draws, seed=seed),
+        "rule": RULE,
+        "vocabulary": {"source": Path(table.source).name, "fingerprint": table.fingerprint},
+        "truth": truth.describe(),
+        "settings": matched.settings,
+        "hallucinated_categories": dict(invented.most_common()),
+        "per_image": bootstrap.per_image(matched.image_ids, COLUMNS, counts),
+    }
+
+
+def listing(captions: list[dict], truth: Truth, table: WordTable | None = None) -> list[str]:
+    """For each caption: the words read as objects, their categories, and why each counts as it does."""
+    matched = match_captions(captions, truth)
+    lines = []
+    for image_id, text in zip(matched.image_ids, matched.texts, strict=True):
+        categories = truth.categories(image_id)
+        lines.append(f"{image_id}  in the image: {', '.join(sorted(categories)) or 'nothing listed'}")
+        for item in explain(text, categories, table or truth.table):
+            verdict = "HALLUCINATED: not in the image" if item.hallucinated else "in the image"
+            lines.append(f"    {text[item.start : item.end]!r} → {item.category} ({item.word}): {verdict}")
+    return lines
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line: `python -m sare_jax.evaluation.chair --captions F --truth T [--json] [--explain]`."""
+    parser = argparse.ArgumentParser(prog="chair", description=RULE)
+    parser.add_argument(
+        "--captions", required=True, help="JSON lines of image_id and caption, or `image ### text`"
+    )
+    parser.add_argument("--truth", required=True, help="COCO annotations folder, or JSON {id: [category, …]}")
+    parser.add_argument("--words", help="another word table: a line a category, `category: word, word`")
+    parser.add_argument("--explain", action="store_true", help="list each word and why it counts")
+    console.add_common(parser)
+    options = parser.parse_args(argv)
+    table = read_table(Path(options.words)) if options.words else coco_table()
+    truth = read_truth(options.truth, table)
+    captions, dropped = read_records(options.captions)
+    result = score(captions, truth, dropped=dropped, draws=options.draws, seed=options.seed)
+    result["settings"] |= {"captions": console.file_identity(options.captions)}
+    if options.explain:
+        console.print_lines(listing(captions, truth), options)
+    console.print_result("CHAIR", result, list(METRICS), options)
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,70 @@
+"""What the metrics' command lines share: options, the printed table, errors in one line."""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sare_jax.errors import UserError
+from sare_jax.evaluation import bootstrap
+from sare_jax.files import hash_file
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Adds --json, --draws and --seed."""
+    parser.add_argument("--json", action="store_true", help="the whole result as JSON on standard output")
+    parser.add_argument("--draws", type=int, default=bootstrap.DRAWS, help="bootstrap resamples")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, or of the questions built")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a command line: a user's mistake ends it with one line and status 2, warnings take one line."""
+    warnings.showwarning = lambda message, *_: print(f"WARNING: {message}", file=sys.stderr)
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def file_identity(path: str | Path) -> dict[str, str]:
+    """Name and content hash of an input file, for result files."""
+    return {"file": Path(path).name, "sha256": hash_file(Path(path))}
+
+
+def print_lines(lines: list[str], options: argparse.Namespace) -> None:
+    """Prints a listing: beside JSON on standard error, so that standard output stays one document."""
+    print("\n".join(lines), file=sys.stderr if options.json else sys.stdout)
+
+
+def print_result(title: str, result: dict[str, Any], names: list[str], options: argparse.Namespace) -> None:
+    """Prints a result as JSON, or as a table with intervals and what was left out."""
+    if options.json:
+        json.dump(result, sys.stdout, ensure_ascii=False, allow_nan=False)
+        print()
+        return
+    print("\n".join(table_lines(title, result, names)))
+
+
+def table_lines(title: str, result: dict[str, Any], names: list[str]) -> list[str]:
+    """A result as lines of text: one metric a line, then counts, rule and what was dropped."""
+    width = max(map(len, names))
+    lines = [f"{title}   n = {result['n']}"]
+    for name in names:
+        value, bounds = result[name], result["intervals"].get(name)
+        shown = "not defined" if value is None else f"{value:9.3f}"
+        span = f"   95 % [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
+        lines.append(f"  {name:<{width}} {shown}{span}")
+    lines.append(f"  rule: {result['rule']}")
+    for reason, entry in result["dropped"].items():
+        which = ", ".join(entry["which"]) + (" …" if entry["count"] > len(entry["which"]) else "")
+        lines.append(f"  dropped, {reason}: {entry['count']} ({which})")
+    for lack in result.get("truth", {}).get("partial", []):
+        lines.append(f"  PARTIAL GROUND TRUTH: {lack}")
+    return lines
