@@ -1,0 +1,177 @@
+"""The command line and the settings, as a user meets them (cases, section 17)."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from sare_jax import config as settings
+from sare_jax.command import config_dict, normalise_arguments
+from sare_jax.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+LLAVA = str(ROOT / "configs" / "llava_sare.py")
+
+
+def read(*arguments: str, config: str = LLAVA) -> settings.Config:
+    """Parses a command line as `main.py` does, in flags of its own."""
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", None, "settings", flag_values=values, lock_config=True)
+    normalise_arguments(values, ["main.py", f"--config={config}", *arguments], required=("config",))
+    return settings.parse(config_dict(holder))
+
+
+def main(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
+
+
+def assert_one_line(result: subprocess.CompletedProcess, *words: str) -> None:
+    lines = result.stderr.strip().splitlines()
+    assert result.returncode == 2, result.stderr
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-5", 1e-5), ("1.0e-5", 1e-5), ("5e-4", 5e-4)])
+def test_cl_01_exponents_are_numbers(text, value):
+    assert read(f"--config.optim.learning_rate={text}").runs["sare"].learning_rate == value
+
+
+def test_cl_01_a_number_of_the_wrong_kind_names_its_key():
+    with pytest.raises(UserError, match=r"config\.optim\.learning_rate"):
+        read("--config.optim.learning_rate=fast")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        (["--config.report.matched", "False"], False),
+        (["--config.report.matched=False"], False),
+        (["--noconfig.report.matched"], False),
+        (["--config.report.matched", "True"], True),
+        (["--config.report.matched"], True),
+    ],
+)
+def test_cl_02_false_is_false(arguments, value):
+    assert read(*arguments).report.matched is value
+
+
+def test_cl_02_a_boolean_that_is_none_is_refused():
+    with pytest.raises(UserError, match="maybe"):
+        read("--config.report.matched", "maybe")
+
+
+def test_cl_03_no_stays_a_word(tmp_path):
+    config = tmp_path / "experiment.py"
+    config.write_text(
+        "from configs.common import base_config\n"
+        "def get_config():\n"
+        "    config = base_config('no')\n"
+        "    config.model.folder = 'no'\n"
+        "    return config.lock()\n"
+    )
+    assert read(config=str(config)).name == "no"
+    assert read("--config.model.folder=no", config=str(config)).model.folder == "no"
+
+
+def test_cl_04_an_unknown_key_is_refused_with_a_suggestion():
+    with pytest.raises(UserError, match="micro_batches"):
+        read("--config.optim.micro_bathces=4")
+    with pytest.raises(
+        UserError, match=r"config\.runs\.sare\.neg_wieght: unknown key; did you mean neg_weight"
+    ):
+        settings.parse({"name": "x", "runs": {"sare": {"neg_wieght": 1.0}}})
+
+
+def test_cl_05_a_missing_model_is_one_line_before_anything_is_loaded(tmp_path):
+    result = main("--config", LLAVA, "--config.model.folder=", f"--workdir={tmp_path / 'run'}")
+    assert_one_line(result, "config.model.folder", "--config.model.folder=")
+    assert not (tmp_path / "run").exists()
+
+
+def test_cl_06_defaults_in_the_readme_are_the_defaults():
+    rows = [
+        [cell.strip().strip("`") for cell in line.strip("|\n ").split("|")]
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith("| `optim.") or line.startswith("| `curate.") or line.startswith("| `evaluate.")
+    ]
+    assert len(rows) >= 10
+    raw = base_dict()
+    for key, default, *_ in rows:
+        section, name = key.split(".")
+        assert str(raw[section][name]) == default, key
+
+
+def base_dict() -> dict:
+    from configs.common import base_config
+
+    return base_config("x").to_dict()
+
+
+def test_cl_06_the_resolved_settings_are_the_papers():
+    run = read().runs["sare"]
+    assert (run.learning_rate, run.weight_decay, run.epochs) == (1e-5, 0.05, 1.0)
+    assert (run.neg_weight, run.sent_weight, run.rho) == (0.3, 0.2, 0.05)
+    assert (read().curate.t0, read().curate.t1, read().curate.t2) == (32.0, 23.0, 27.5)
+
+
+def test_cl_07_the_kind_of_model_is_in_its_config_not_in_its_path(tmp_path):
+    from sare_jax.models.load import content_hash
+
+    source = ROOT / "sare_jax" / "demo" / "weights" / "llava"
+    hashes = []
+    for name in ("x", "x-lora-mplug"):
+        shutil.copytree(source, tmp_path / name)
+        hashes.append(content_hash(tmp_path / name))
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["--config", "configs/demo_sare.py"]),
+        (["--config", "configs/none.py"], ["configs/none.py", "configs/"]),
+        (["--config", LLAVA, "--config.optim.rhoo=1"], ["rhoo", "rho"]),
+        (["--config", LLAVA, "stray"], ["stray"]),
+        (["--confg", LLAVA], ["confg", "config"]),
+        (["--config", LLAVA, "--config.stages=unlearn,evalaute"], ["evalaute", "evaluate"]),
+        (["--config", LLAVA, "--config.optim.rho=-1"], ["rho", "at least 0"]),
+        (["--config", LLAVA, "--config.data.split=half"], ["config.data.split", "'reserve'"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_2(arguments, words, tmp_path):
+    assert_one_line(main(*arguments, *([f"--workdir={tmp_path}"] if arguments else [])), *words)
+
+
+def test_a_run_takes_what_it_does_not_name_from_optim():
+    config = read("--config.optim.rho=0.1")
+    assert config.runs["sare"].rho == 0.1
+    assert config.runs["efuf"].rho == 0.0
+
+
+def test_stages_run_in_the_order_of_the_road():
+    assert read("--config.stages=evaluate,unlearn").stages == ("unlearn", "evaluate")
+
+
+def test_the_resolved_settings_are_json():
+    assert json.loads(json.dumps(settings.to_dict(read())))["runs"]["efuf"]["rho"] == 0.0
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*_s*.py")), ids=lambda path: path.stem)
+def test_every_config_parses(path):
+    assert read(config=str(path)).runs
