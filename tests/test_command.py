@@ -19,11 +19,18 @@ ROOT = Path(__file__).resolve().parents[1]
 LLAVA = str(ROOT / "configs" / "llava_sare.py")
 
 
+@pytest.fixture(autouse=True)
+def _own_argv(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+
+
 def read(*arguments: str, config: str = LLAVA) -> settings.Config:
     """Parses a command line as `main.py` does, in flags of its own."""
     values = flags.FlagValues()
+    arguments = ["main.py", f"--config={config}", *arguments]
+    sys.argv = arguments  # where ml_collections looks for overrides
     holder = config_flags.DEFINE_config_file("config", None, "settings", flag_values=values, lock_config=True)
-    normalise_arguments(values, ["main.py", f"--config={config}", *arguments], required=("config",))
+    normalise_arguments(values, arguments, required=("config",))
     return settings.parse(config_dict(holder))
 
 
