@@ -1,0 +1,120 @@
+"""LLaVA: a CLIP tower, a projector, and a LLaMA that reads projected image features as tokens."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sare_jax.models.clip_vit import VisionTower
+from sare_jax.models.config import LlavaConfig
+from sare_jax.models.layers import BiasedLinear, Embedding, Linear, exact_gelu
+from sare_jax.models.llama import Cache, Llama
+
+
+class Projector(nnx.Module):
+    """Two linear layers with an exact GELU between, from the tower's width to the language model's."""
+
+    def __init__(self, inner: int, outer: int, *, rngs: nnx.Rngs):
+        self.linear_1 = BiasedLinear(inner, outer, rngs=rngs)
+        self.linear_2 = BiasedLinear(outer, outer, rngs=rngs)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """float[..., D_v] -> [..., D] in the projector's own dtype.
+
+        Trainable weights are float32 and an update is small beside them, so the products keep float32's
+        precision even where the device's default is lower.
+        """
+        precision = jax.lax.Precision.HIGHEST
+        x = features.astype(self.linear_1.kernel[...].dtype)
+        return self.linear_2(exact_gelu(self.linear_1(x, precision)), precision)
+
+
+class Llava(nnx.Module):
+    """The whole model. Every method is a pure function of its arguments and the weights."""
+
+    def __init__(self, config: LlavaConfig, *, rngs: nnx.Rngs):
+        self.vision_tower = VisionTower(config.vision, config.num_vision_layers_run, rngs=rngs)
+        self.projector = Projector(config.vision.width, config.text.width, rngs=rngs)
+        self.embed = Embedding(config.text.vocab_size, config.text.width, rngs=rngs)
+        self.language_model = Llama(config.text, rngs=rngs)
+        if not config.text.tied:
+            self.head = Linear(config.text.width, config.text.vocab_size, rngs=rngs)
+        self.config = config
+
+    def encode_images(self, pixels: jax.Array) -> jax.Array:
+        """Features of images, before the projector.
+
+        Args:
+          pixels: float[I, H, W, 3], resized and normalised.
+
+        Returns:
+          float[I, P, D_v] in the tower's dtype. No gradient flows back from it.
+        """
+        hidden = self.vision_tower(pixels)
+        return jax.lax.stop_gradient(hidden if self.config.keep_class_token else hidden[:, 1:])
+
+    def hidden(
+        self,
+        tokens: jax.Array,
+        features: jax.Array | None,
+        remat_policy: Callable[..., bool] | None = None,
+    ) -> jax.Array:
+        """Hidden states of whole rows, final norm included; causal, so right padding needs no mask.
+
+        Args:
+          tokens: int32[B, T]; a row holds `image_token_id` exactly P times, or not at all.
+          features: float[B, P, D_v] from `encode_images`, one image a row; None where no row has an image.
+          remat_policy: see `Llama.__call__`.
+
+        Returns:
+          float[B, T, D].
+        """
+        return self.language_model(self._merge_image(tokens, features), remat_policy)
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """float[..., D] hidden states -> float32[..., V] logits."""
+        head = self.embed.table[...].T if self.config.text.tied else self.head.kernel[...]
+        return jnp.matmul(hidden, head, preferred_element_type=jnp.float32)
+
+    def prefill(
+        self, tokens: jax.Array, features: jax.Array | None, lengths: jax.Array, cache_len: int
+    ) -> tuple[jax.Array, Cache]:
+        """Runs the prompts of a batch.
+
+        Args:
+          tokens: int32[B, T], right-padded.
+          features: as in `hidden`.
+          lengths: int32[B], tokens of each row.
+          cache_len: S, at least T plus the tokens to come.
+
+        Returns:
+          float32[B, V] logits of the token that follows each prompt, and the cache.
+        """
+        hidden, cache = self.language_model.prefill(self._merge_image(tokens, features), lengths, cache_len)
+        return self.logits(hidden), cache
+
+    def decode(self, token: jax.Array, positions: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        """Runs one further token of each row.
+
+        Args:
+          token: int32[B].
+          positions: int32[B], its place in the row, counted without padding.
+          cache: from `prefill` or the step before.
+
+        Returns:
+          float32[B, V] logits of the token after it, and the cache with this token in it.
+        """
+        hidden, cache = self.language_model.decode(self.embed(token), positions, cache)
+        return self.logits(hidden), cache
+
+    def _merge_image(self, tokens: jax.Array, features: jax.Array | None) -> jax.Array:
+        """Embeds tokens, with projected features, in order, where the image tokens stand."""
+        is_image = tokens == self.config.image_token_id
+        words = self.embed(jnp.where(is_image, 0, tokens))
+        if features is None:
+            return words
+        projected = self.projector(features).astype(words.dtype)
+        order = jnp.clip(jnp.cumsum(is_image, axis=1) - 1, 0, projected.shape[1] - 1)
+        placed = jnp.take_along_axis(projected, order[..., None], axis=1)
+        return jnp.where(is_image[..., None], placed, words)
