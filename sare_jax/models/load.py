@@ -1,0 +1,252 @@
+"""A LLaVA from a Hugging Face folder: weights stream from the files to their devices."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from sare_jax.errors import UserError
+from sare_jax.models import partition
+from sare_jax.models.config import LlavaConfig, read_config
+from sare_jax.models.llava import Llava
+from sare_jax.models.llava_names import Row, hub_name, is_unused, rows
+from sare_jax.models.safetensors_io import INDEX, SINGLE, Tensor, read_tensors
+
+Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
+
+WEIGHT_FILES = {"config.json": ("config.json",), f"{SINGLE} or {INDEX}": (SINGLE, INDEX)}
+MODEL_FILES = {
+    **WEIGHT_FILES,
+    "tokenizer.json": ("tokenizer.json", "tokenizer.model"),
+    "preprocessor_config.json or processor_config.json": (
+        "preprocessor_config.json",
+        "processor_config.json",
+    ),
+}
+
+_SAMPLE_BLOCK = 4096
+_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class LoadedLlava:
+    """A model, divided into what is trained and what is not.
+
+    Attributes:
+      graphdef: the structure without weights; hashable, so it may be a static argument of `jax.jit`.
+      params: the trainable parameters, nested dictionaries of float32 arrays.
+      frozen: all others, in the dtype asked for.
+      config: shapes and constants.
+      folder: where it came from.
+      content_hash: names the weights and shapes (see `content_hash`).
+    """
+
+    graphdef: nnx.GraphDef
+    params: partition.Tree
+    frozen: partition.Tree
+    config: LlavaConfig
+    folder: Path
+    content_hash: str
+
+    def merge(self, params: partition.Tree, frozen: partition.Tree) -> Llava:
+        """The model with these weights; also inside `jax.jit`, with the weights as arguments."""
+        return merge(self.graphdef, params, frozen)
+
+
+def merge(graphdef: nnx.GraphDef, params: partition.Tree, frozen: partition.Tree) -> Llava:
+    """The model of this structure with these weights; pure, so it may be called inside `jax.jit`."""
+    return nnx.merge(graphdef, partition.combine(params, frozen))
+
+
+def abstract(config: LlavaConfig) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:
+    """Structure and '/'-joined parameter shapes of a model, without allocating any."""
+    graphdef, state = nnx.split(jax.eval_shape(lambda: Llava(config, rngs=nnx.Rngs(0))))
+    leaves, _ = jax.tree.flatten_with_path(state)
+    shapes = {}
+    for path, leaf in leaves:
+        keys = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+        shapes["/".join(keys)] = leaf
+    return graphdef, shapes
+
+
+def load_llava(
+    folder: Path,
+    *,
+    dtype: Any,
+    trainable: str = r"projector/.*",
+    max_trainable: float = 0.5,
+    placement: Placement | None = None,
+) -> LoadedLlava:
+    """Loads a LLaVA folder of the hub.
+
+    Each parameter is read by slices, transposed and cast on the way to its device, so that beyond the arrays
+    themselves only one slice at a time is held.
+
+    Args:
+      folder: with config.json and model.safetensors, or shards and their index.
+      dtype: of the frozen parameters; the trainable ones are float32.
+      trainable: regular expression on whole '/'-joined parameter paths.
+      max_trainable: the largest share of all parameters that may be trainable.
+      placement: (path, shape) -> sharding; without it everything lies on the default device.
+
+    Raises:
+      UserError: files are missing or broken; a tensor is missing, unexpected or mis-shaped (all are listed);
+        or `trainable` selects nothing or too much.
+    """
+    folder = Path(folder)
+    require_files(folder, WEIGHT_FILES)
+    config = read_config(folder)
+    graphdef, shapes = abstract(config)
+    chosen = partition.trainable_paths(shapes, trainable, at_most=max_trainable)
+    tensors = by_hub_name(read_tensors(folder))
+    table = rows(config)
+    check_names(folder, config, table, shapes, tensors)
+
+    flat = {}
+    for row in table:
+        shape = shapes[row.path].shape
+        kind = np.dtype(np.float32 if row.path in chosen else jnp.dtype(dtype))
+        sources = [tensors[name] for name in row.names()]
+        sharding = placement(row.path, shape) if placement else _default_sharding()
+        flat[row.path] = _read(row, sources, shape, kind, sharding)
+    return LoadedLlava(
+        graphdef=graphdef,
+        params=partition.unflatten({path: leaf for path, leaf in flat.items() if path in chosen}),
+        frozen=partition.unflatten({path: leaf for path, leaf in flat.items() if path not in chosen}),
+        config=config,
+        folder=folder,
+        content_hash=content_hash(config, tensors),
+    )
+
+
+def parameter_table(loaded: LoadedLlava) -> str:
+    """Trainable and frozen counts and bytes, and what is trainable, to be printed at start-up."""
+    return partition.table(loaded.params, loaded.frozen)
+
+
+def require_files(folder: Path, needed: Mapping[str, tuple[str, ...]] = MODEL_FILES) -> None:
+    """Checks that a model folder has what loading, text and images need.
+
+    Args:
+      folder: the model's folder, which need not exist.
+      needed: what an error calls it -> file names, one of which has to be there.
+
+    Raises:
+      UserError: names every file looked for, which are missing, and how to get them.
+    """
+    missing = [
+        label for label, names in needed.items() if not any((Path(folder) / name).is_file() for name in names)
+    ]
+    if missing:
+        raise UserError(
+            f"{folder}: no whole model there; looked for {', '.join(needed)}; did not find "
+            f"{', '.join(missing)}. Get a model with: "
+            f"hf download llava-hf/llava-1.5-7b-hf --local-dir {folder}"
+        )
+
+
+def by_hub_name(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the names of the hub, whichever form the file uses.
+
+    Raises:
+      UserError: the file holds one tensor under both forms.
+    """
+    named: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        other = named.setdefault(hub_name(name), tensor)
+        if other is not tensor:
+            raise UserError(f"{tensor.file}: {name} and {other.name} are the same tensor; remove one of them")
+    return named
+
+
+def check_names(
+    folder: Path,
+    config: LlavaConfig,
+    table: list[Row],
+    shapes: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Checks the tensors of a folder against the name table.
+
+    Raises:
+      UserError: lists everything that is missing, unexpected or mis-shaped, under the names of the files.
+    """
+    needed = {name: row.hub_shape(shapes[row.path].shape) for row in table for name in row.names()}
+    missing = [name for name in needed if name not in tensors]
+    unexpected = [
+        tensor.name for name, tensor in tensors.items() if name not in needed and not is_unused(name, config)
+    ]
+    misshaped = [
+        f"{tensors[name].name} is {list(tensors[name].shape)}, need {list(shape)}"
+        for name, shape in needed.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    problems = (("missing", missing), ("unexpected", unexpected), ("mis-shaped", misshaped))
+    found = [f"{kind}: {', '.join(names)}" for kind, names in problems if names]
+    if found:
+        raise UserError(f"{folder}: the weights do not fit config.json; {'; '.join(found)}")
+
+
+def content_hash(config: LlavaConfig, tensors: Mapping[str, Tensor]) -> str:
+    """Names a base model by its content, in hex.
+
+    SHA-256 over the config as read, and of every tensor, in the order of the hub's names: name, dtype,
+    shape, and its bytes. Of a tensor above 64 KiB the bytes are sixteen blocks of 4 KiB, evenly spaced from
+    its first to its last. So it takes a moment for 13 GB too, and does not depend on shards or on the form of
+    the names. It tells apart models and any training of any tensor, since training moves nearly all elements
+    of a tensor; a change made by hand to a few elements of a large one can go unseen.
+    """
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        for block in _sampled(tensor):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sampled(tensor: Tensor) -> list[bytes]:
+    if not tensor.num_bytes:
+        return []
+    with tensor.file.open("rb") as stream:
+        if tensor.num_bytes <= _SAMPLES * _SAMPLE_BLOCK:
+            stream.seek(tensor.start)
+            return [stream.read(tensor.num_bytes)]
+        blocks = []
+        for place in np.linspace(0, tensor.num_bytes - _SAMPLE_BLOCK, _SAMPLES).astype(np.int64):
+            stream.seek(tensor.start + int(place))
+            blocks.append(stream.read(_SAMPLE_BLOCK))
+    return blocks
+
+
+def _read(
+    row: Row, sources: list[Tensor], shape: tuple[int, ...], dtype: np.dtype, sharding: jax.sharding.Sharding
+) -> jax.Array:
+    """One parameter, from the slices that its devices ask for."""
+    inverse = np.argsort(row.axes)
+
+    def one(source: Tensor, index: tuple[slice, ...]) -> np.ndarray:
+        return source.map()[tuple(index[axis] for axis in inverse)].transpose(row.axes)
+
+    def fill(index: tuple[slice, ...]) -> np.ndarray:
+        if not row.layers:
+            return np.ascontiguousarray(one(sources[0], index).astype(dtype))
+        layers = sources[index[0]]
+        extent = [len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True)]
+        out = np.empty(extent, dtype)
+        for place, source in enumerate(layers):
+            out[place] = one(source, index[1:])
+        return out
+
+    return jax.make_array_from_callback(shape, sharding, fill)
+
+
+def _default_sharding() -> jax.sharding.Sharding:
+    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
