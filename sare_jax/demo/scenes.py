@@ -1,7 +1,7 @@
 """Scenes of the demo world: which objects stand where, and in whose company.
 
-A scene is a kind (kitchen, street, …) with two to five objects of different categories. Objects co-occur: each
-kind has its own categories, and within a kind some of them are companions that draw one another in.
+A scene is a kind (kitchen, street, …) with two to five objects of different categories. Objects co-occur:
+each kind has its own categories, and within a kind some of them are companions that draw one another in.
 """
 
 from dataclasses import dataclass, field
@@ -28,8 +28,8 @@ class Kind:
       place: adverbial of place, as it opens a description.
       ground: y range of the feet of what stands on the ground (at the farthest, at the nearest).
       weights: how often each category occurs here.
-      companions: pairs of categories that keep company, and how strongly the blind writer expects the second
-        half of a pair whose first half is in sight (see `habits`).
+      companions: pairs of categories that keep company; the number is how likely the blind writer is to name
+        the half that it does not see (see `writer`).
     """
 
     name: str
@@ -39,50 +39,46 @@ class Kind:
     companions: dict[tuple[str, str], float]
 
 
+def _shares(text: str) -> dict[str, float]:
+    return {name: float(share) for name, share in (item.split() for item in text.split(", "))}
+
+
+def _pairs(text: str) -> dict[tuple[str, str], float]:
+    return {(a, b): float(strength) for a, b, strength in (item.split() for item in text.split(", "))}
+
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind(
-            "kitchen",
-            "in the kitchen",
-            (96, 121),
-            {"refrigerator": 1.0, "bottle": 1.0, "cup": 1.0, "bowl": 1.0, "apple": 1.0, "banana": 1.0, "cat": 0.6, "clock": 0.7},
-            {("cup", "bowl"): 0.66, ("apple", "banana"): 0.64, ("refrigerator", "bottle"): 0.58, ("cat", "clock"): 0.4},
+            "kitchen", "in the kitchen", (96, 121),
+            _shares("bottle 1, cup 1, bowl 1, apple 1, banana 1, refrigerator 1, clock 0.7, cat 0.6"),
+            _pairs("cup bowl 0.66, apple banana 0.42, refrigerator bottle 0.58, cat clock 0.34"),
         ),
         Kind(
-            "living room",
-            "in the living room",
-            (98, 122),
-            {"couch": 1.2, "vase": 1.0, "book": 1.0, "clock": 0.9, "cat": 1.0, "dog": 0.9, "laptop": 0.6},
-            {("couch", "cat"): 0.66, ("vase", "book"): 0.6, ("dog", "couch"): 0.42, ("clock", "laptop"): 0.38},
+            "living room", "in the living room", (98, 122),
+            _shares("couch 1.2, vase 1.0, book 1.0, clock 0.9, cat 1.0, dog 0.9, laptop 0.6"),
+            _pairs("couch cat 0.64, vase book 0.58, dog couch 0.42, clock laptop 0.38"),
         ),
         Kind(
-            "office",
-            "in the office",
-            (90, 121),
-            {"laptop": 1.2, "cup": 1.0, "book": 1.0, "bottle": 0.9, "clock": 0.8, "vase": 0.7, "apple": 0.6},
-            {("laptop", "cup"): 0.66, ("book", "clock"): 0.58, ("vase", "bottle"): 0.6, ("apple", "book"): 0.4},
+            "office", "in the office", (90, 121),
+            _shares("laptop 1.2, cup 1.0, book 1.0, bottle 0.9, clock 0.8, vase 0.7, apple 0.6"),
+            _pairs("laptop cup 0.64, book clock 0.44, vase bottle 0.58, apple book 0.36"),
         ),
         Kind(
-            "street",
-            "on the street",
-            (96, 123),
-            {"car": 1.2, "bus": 1.0, "bicycle": 1.0, "person": 1.0, "bench": 0.7, "dog": 0.6, "umbrella": 0.6},
-            {("car", "bus"): 0.66, ("bicycle", "person"): 0.62, ("bench", "dog"): 0.56, ("umbrella", "person"): 0.42},
+            "street", "on the street", (96, 123),
+            _shares("car 1.2, bus 1.0, bicycle 1.0, person 1.0, bench 0.7, dog 0.6, umbrella 0.6"),
+            _pairs("car bus 0.64, bicycle person 0.43, bench dog 0.58, umbrella person 0.40"),
         ),
         Kind(
-            "park",
-            "in the park",
-            (92, 123),
-            {"bench": 1.1, "bicycle": 0.8, "bird": 0.9, "cow": 0.7, "dog": 1.0, "kite": 0.9, "person": 0.9},
-            {("bench", "bird"): 0.64, ("kite", "person"): 0.62, ("dog", "bicycle"): 0.56, ("cow", "bird"): 0.4},
+            "park", "in the park", (92, 123),
+            _shares("bench 1.1, bicycle 0.8, bird 0.9, cow 0.7, dog 1.0, kite 0.9, person 0.9"),
+            _pairs("bench bird 0.62, kite person 0.60, dog bicycle 0.42, cow bird 0.38"),
         ),
         Kind(
-            "beach",
-            "at the beach",
-            (96, 123),
-            {"boat": 1.2, "surfboard": 1.0, "umbrella": 1.0, "person": 1.0, "bird": 0.8, "kite": 0.7, "dog": 0.7},
-            {("boat", "surfboard"): 0.66, ("umbrella", "person"): 0.6, ("kite", "bird"): 0.58, ("dog", "person"): 0.4},
+            "beach", "at the beach", (96, 123),
+            _shares("boat 1.2, surfboard 1.0, umbrella 1.0, person 1.0, bird 0.8, kite 0.7, dog 0.7"),
+            _pairs("boat surfboard 0.64, umbrella person 0.44, kite bird 0.60, dog person 0.38"),
         ),
     )
 }  # fmt: skip

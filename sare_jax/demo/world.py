@@ -1,0 +1,114 @@
+"""The demo world on disk, in the format of COCO 2014.
+
+`images/` holds all pictures in one folder (`COCO_train_000000000001.png`, …), `annotations/` one
+`instances_*.json` and one `captions_*.json` for each of train, val and test, `world.json` what it was made from.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from sare_jax import files, progress
+from sare_jax.demo.categories import CATEGORIES
+from sare_jax.demo.references import references
+from sare_jax.demo.render import render
+from sare_jax.demo.scenes import SIZE, Scene, sample_scene
+
+SPLITS = ("train", "val", "test")
+_INFO = {"description": "A drawn world in the format of COCO 2014", "version": "1.0", "year": 2014}
+_LICENSE = {"id": 1, "name": "Same as the code that drew it", "url": ""}
+_SOURCES = ("categories.py", "references.py", "render.py", "scenes.py", "world.py", "drawing")
+
+
+def build(out: Path, *, train: int = 1200, val: int = 400, test: int = 400, seed: int = 0) -> None:
+    """Draws the images and writes their annotations; the same arguments give the same bytes.
+
+    Nothing is done where `out` holds the same world already. A world made otherwise is replaced when the new
+    one is whole.
+
+    Args:
+      out: folder to make.
+      train, val, test: numbers of images. The first images of a split do not depend on how many there are.
+      seed: of all that is random.
+    """
+    out = Path(out)
+    spec = {"train": train, "val": val, "test": test, "seed": seed, "source": _source_hash()}
+    record = out / "world.json"
+    if record.is_file() and files.read_json(record) == spec:
+        return
+    with (
+        files.replacing(out) as draft,
+        progress.bar(train + val + test, "drawing images", unit="image") as bar,
+    ):
+        (draft / "images").mkdir(parents=True)
+        first_id = 1
+        for index, (split, count) in enumerate(zip(SPLITS, (train, val, test), strict=True)):
+            _write_split(draft, split, list(_scenes(count, (seed, index))), first_id, bar)
+            first_id += count
+        files.write_json(draft / "world.json", spec)
+
+
+def _source_hash() -> str:
+    """Hash of the code that decides what a world looks like."""
+    folder = Path(__file__).parent
+    paths = [path for name in _SOURCES for path in sorted((folder / name).glob("*.py")) or [folder / name]]
+    return files.hash_value([files.hash_file(path) for path in paths])
+
+
+def _scenes(count: int, seed: tuple[int, int]) -> Iterator[tuple[Scene, np.random.Generator]]:
+    """Scenes, each with a generator of its own, which has still to decide how it is drawn and captioned."""
+    for index in range(count):
+        rng = np.random.default_rng([*seed, index])
+        yield sample_scene(rng), rng
+
+
+def _write_split(
+    folder: Path,
+    split: str,
+    scenes: list[tuple[Scene, np.random.Generator]],
+    first_id: int,
+    bar: tqdm,
+) -> None:
+    images, instances, captions = [], [], []
+    for image_id, (scene, rng) in enumerate(scenes, start=first_id):
+        name = f"COCO_{split}_{image_id:012d}.png"
+        render(scene, rng).save(folder / "images" / name, compress_level=1)
+        images.append({"id": image_id, "file_name": name, "width": SIZE, "height": SIZE, "license": 1})
+        for item in scene.objects:
+            instances.append(_instance(len(instances) + 1 + first_id * 10, image_id, item.category, item.box))
+        for caption in references(scene, rng):
+            captions.append(
+                {"id": len(captions) + 1 + first_id * 10, "image_id": image_id, "caption": caption}
+            )
+        bar.update(1)
+    common = {"info": _INFO, "licenses": [_LICENSE], "images": images}
+    annotations = folder / "annotations"
+    files.write_json(
+        annotations / f"instances_{split}.json",
+        {**common, "annotations": instances, "categories": _categories()},
+    )
+    files.write_json(annotations / f"captions_{split}.json", {**common, "annotations": captions})
+
+
+def _instance(number: int, image_id: int, category: str, box: tuple[float, float, float, float]) -> dict:
+    """One entry of `annotations`; the outline is the box's."""
+    left, top, right, bottom = (round(value, 2) for value in box)
+    width, height = round(right - left, 2), round(bottom - top, 2)
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": CATEGORIES[category].id,
+        "bbox": [left, top, width, height],
+        "area": round(width * height, 2),
+        "segmentation": [[left, top, right, top, right, bottom, left, bottom]],
+        "iscrowd": 0,
+    }
+
+
+def _categories() -> list[dict]:
+    return [
+        {"id": category.id, "name": category.name, "supercategory": category.supercategory}
+        for category in CATEGORIES.values()
+    ]
