@@ -4,6 +4,7 @@ Rohrbach et al. 2018; paper Eq. 9-10; protocols 1.9 and 4.
 """
 
 import argparse
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,9 +69,8 @@ def explain(caption: str, categories: frozenset[str], table: WordTable | None = 
     ]
 
 
-def count(caption: str, categories: frozenset[str], table: WordTable | None = None) -> list[int]:
-    """The numbers of one caption that CHAIR is made of: int[len(COLUMNS)]."""
-    judged = explain(caption, categories, table)
+def _row(caption: str, categories: frozenset[str], judged: list[Judged]) -> list[int]:
+    """The numbers of one caption that CHAIR is made of, in the order of COLUMNS."""
     words = {item.word: item.hallucinated for item in judged}
     found = {item.category for item in judged if not item.hallucinated}
     invented = sum(item.hallucinated for item in judged)
@@ -123,8 +123,9 @@ def score(
     rows, invented = [], Counter()
     for image_id, text in zip(matched.image_ids, matched.texts, strict=True):
         categories = truth.categories(image_id)
-        rows.append(count(text, categories, table))
-        invented.update(item.category for item in explain(text, categories, table) if item.hallucinated)
+        judged = explain(text, categories, table)
+        rows.append(_row(text, categories, judged))
+        invented.update(item.category for item in judged if item.hallucinated)
     counts = np.array(rows)
     return {
         **{name: bootstrap.value(counts, metric) for name, metric in METRICS.items()},
@@ -171,9 +172,12 @@ def main(argv: list[str] | None = None) -> None:
     captions, dropped = read_records(options.captions)
     result = score(captions, truth, dropped=dropped, draws=options.draws, seed=options.seed)
     result["settings"] |= {"captions": console.file_identity(options.captions)}
-    if options.explain:
-        console.print_lines(listing(captions, truth), options)
-    console.print_result("CHAIR", result, list(METRICS), options)
+    if options.explain:  # beside JSON on standard error, so that standard output stays one document
+        print("\n".join(listing(captions, truth)), file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        console.print_json(result)
+    else:
+        console.print_table("CHAIR", result, list(METRICS))
 
 
 if __name__ == "__main__":

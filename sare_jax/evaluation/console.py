@@ -38,17 +38,25 @@ def file_identity(path: str | Path) -> dict[str, str]:
     return {"file": Path(path).name, "sha256": hash_file(Path(path))}
 
 
-def print_lines(lines: list[str], options: argparse.Namespace) -> None:
-    """Prints a listing: beside JSON on standard error, so that standard output stays one document."""
-    print("\n".join(lines), file=sys.stderr if options.json else sys.stdout)
+def read_ids(path: str | Path) -> list[str]:
+    """Ids of a file, one a line.
+
+    Raises:
+      UserError: no such file.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def print_result(title: str, result: dict[str, Any], names: list[str], options: argparse.Namespace) -> None:
-    """Prints a result as JSON, or as a table with intervals and what was left out."""
-    if options.json:
-        json.dump(result, sys.stdout, ensure_ascii=False, allow_nan=False)
-        print()
-        return
+def print_json(result: dict[str, Any]) -> None:
+    """Prints a result as one line of JSON."""
+    print(json.dumps(result, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(title: str, result: dict[str, Any], names: list[str]) -> None:
+    """Prints a result for reading: metrics with intervals, then the rule and what was left out."""
     print("\n".join(table_lines(title, result, names)))
 
 

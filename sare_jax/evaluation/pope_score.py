@@ -1,0 +1,212 @@
+"""POPE's scores: accuracy, precision, recall, F1 and yes ratio over images (protocols 5)."""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from sare_jax.errors import UserError
+from sare_jax.evaluation import bootstrap
+from sare_jax.evaluation.pope_parse import Verdict, parse_official, parse_robust
+from sare_jax.evaluation.pope_questions import object_of
+from sare_jax.evaluation.records import Dropped, settings_of
+from sare_jax.evaluation.words import coco_table
+
+Policy = Literal["as_wrong", "as_yes", "exclude"]
+POLICIES: tuple[Policy, ...] = ("as_wrong", "as_yes", "exclude")
+
+COLUMNS = ("questions", "tp", "fp", "tn", "fn", "said_yes", "unknown", "answer_words")
+
+
+def _f1(sums: np.ndarray) -> np.ndarray:
+    tp, fp, fn = sums[..., 1], sums[..., 2], sums[..., 4]
+    return 100 * bootstrap.divide(2 * tp, 2 * tp + fp + fn)
+
+
+METRICS = {
+    "accuracy": lambda sums: 100 * bootstrap.divide(sums[..., 1] + sums[..., 3], sums[..., 0]),
+    "precision": lambda sums: 100 * bootstrap.divide(sums[..., 1], sums[..., 1] + sums[..., 2]),
+    "recall": lambda sums: 100 * bootstrap.divide(sums[..., 1], sums[..., 1] + sums[..., 4]),
+    "f1": _f1,
+    "yes_ratio": bootstrap.ratio(5, 0),
+    "mean_words": bootstrap.ratio(7, 0, scale=1.0),
+}
+
+
+def score(
+    questions: list[dict],
+    answers: list[dict],
+    *,
+    unknown: Policy = "as_wrong",
+    dropped: Dropped | None = None,
+    draws: int = bootstrap.DRAWS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Accuracy, precision, recall, F1 and yes ratio of one question list, "yes" being the positive class.
+
+    The numbers on top are by the official parser, which knows no unknown answers, so that they compare with
+    published ones; `robust` holds the same by the parser that reads answers as a person would.
+
+    Args:
+      questions: from `build`, `read_questions` or `requests`; answered requests serve as both arguments.
+      answers: records with the question's id (`question_id` or `id`) and `answer` or `text`; records without
+        ids are taken in the order of the questions, and must be as many.
+      unknown: what the robust parser's unknown answers count as: the wrong answer, a yes (as in the public
+        script), or nothing.
+      dropped: records that reading the files left out.
+      draws: bootstrap resamples, over images.
+      seed: of the bootstrap.
+
+    Returns:
+      JSON-able: the names of `METRICS` in percent (`mean_words`: length of the answers), `n`, `n_images`,
+      `confusion`, `unknown`, `skipped`, `dropped`, `intervals`, `rule`, `settings`, `per_image`, and `robust`
+      with the same.
+
+    Raises:
+      UserError: two answers to a question, answers to none, no answer at all; names the ids.
+    """
+    if unknown not in POLICIES:
+        raise UserError(f"unknown: {unknown!r} is none of {', '.join(POLICIES)}")
+    dropped = Dropped(dropped or {})
+    pairs = _pair(questions, answers, dropped)
+    official = [parse_official(text) for _, text in pairs]
+    robust = [parse_robust(text, _category(question)) for question, text in pairs]
+    tally = {"draws": draws, "seed": seed}
+    return {
+        **_tally(pairs, official, "as_wrong", **tally),
+        "rule": "POPE, official parser: no token No/not/no before the first full stop means yes",
+        "skipped": sum(map(len, dropped.values())),
+        "dropped": dropped.summary(),
+        "settings": settings_of(answers),
+        "robust": {
+            **_tally(pairs, robust, unknown, **tally),
+            "rule": f"POPE, robust parser; unknown answers count {unknown.replace('_', ' ')}",
+            "unknown_examples": [t for (_, t), v in zip(pairs, robust, strict=True) if v == "unknown"][:10],
+        },
+    }
+
+
+def _category(question: dict) -> str | None:
+    name = question.get("object") or object_of(_question_text(question))
+    return coco_table().fold(name) if name else None
+
+
+def _question_text(question: dict) -> str:
+    return str(question.get("question", question.get("text", "")))
+
+
+def _pair(questions: list[dict], answers: list[dict], dropped: Dropped) -> list[tuple[dict, str]]:
+    """Each question with its answer's text; questions without an answer are dropped and counted."""
+    keys = [str(question.get("question_id", question.get("id", ""))) for question in questions]
+    found: dict[str, Any] = {}
+    repeated = []
+    for key, answer in _keyed(keys, answers):
+        if key in found:
+            repeated.append(key)
+        found[key] = answer.get("answer", answer.get("text"))
+    if repeated:
+        raise UserError(f"more than one answer to question(s) {', '.join(repeated[:20])}; keep one each")
+    if strangers := [key for key in found if key not in set(keys)]:
+        raise UserError(
+            f"answers to {len(strangers)} question(s) not in the list: {', '.join(strangers[:20])}"
+        )
+    pairs = []
+    for key, question in zip(keys, questions, strict=True):
+        if key not in found:
+            dropped.add("no answer", key)
+        elif not isinstance(found[key], str):
+            dropped.add("answer is no text", key)
+        else:
+            pairs.append((question, found[key]))
+    if not pairs:
+        raise UserError(f"nothing left to score: {len(questions)} questions, none with an answer")
+    return pairs
+
+
+def _keyed(keys: list[str], answers: list[dict]) -> list[tuple[str, dict]]:
+    ids = [answer.get("question_id", answer.get("id")) for answer in answers]
+    if all(key is None for key in ids):
+        if len(answers) != len(keys):
+            raise UserError(
+                f"{len(answers)} answers without question_id for {len(keys)} questions; add the ids"
+            )
+        return list(zip(keys, answers, strict=True))
+    if None in ids:
+        raise UserError(f"answer {ids.index(None) + 1} has no question_id, though others have one")
+    return [(str(key), answer) for key, answer in zip(ids, answers, strict=True)]
+
+
+def _tally(
+    pairs: list[tuple[dict, str]], verdicts: list[Verdict], unknown: Policy, *, draws: int, seed: int
+) -> dict[str, Any]:
+    rows: dict[Any, np.ndarray] = {}
+    for (question, text), verdict in zip(pairs, verdicts, strict=True):
+        image = question.get("image_id", question.get("image"))
+        rows.setdefault(image, np.zeros(len(COLUMNS)))
+        rows[image] += _row(question["label"] == "yes", verdict, unknown, len(text.split()))
+    counts = np.array(list(rows.values()))
+    if not counts[:, 0].any():
+        raise UserError("nothing left to score: every answer is unknown, and unknown ones are excluded")
+    sums = dict(zip(COLUMNS, counts.sum(axis=0).astype(int).tolist(), strict=True))
+    return {
+        **{name: bootstrap.value(counts, metric) for name, metric in METRICS.items()},
+        "n": sums["questions"],
+        "n_images": len(rows),
+        "unknown": verdicts.count("unknown"),
+        "confusion": {name: sums[name] for name in ("tp", "fp", "tn", "fn")},
+        "intervals": bootstrap.intervals(counts, METRICS, draws=draws, seed=seed),
+        "per_image": bootstrap.per_image(list(rows), COLUMNS, counts.astype(int)),
+    }
+
+
+def _row(label: bool, verdict: Verdict, unknown: Policy, words: int) -> list[int]:
+    """One answer as a row of COLUMNS."""
+    undecided = verdict == "unknown"
+    if undecided and unknown == "exclude":
+        return [int(name == "unknown") for name in COLUMNS]
+    said = (not label if unknown == "as_wrong" else True) if undecided else verdict == "yes"
+    said_yes = said and not (undecided and unknown == "as_wrong")
+    confusion = [said and label, said and not label, not said and not label, not said and label]
+    return [1, *map(int, confusion), int(said_yes), int(undecided), words]
+
+
+def summarise(
+    results: dict[str, dict[str, Any]], *, draws: int = bootstrap.DRAWS, seed: int = 0
+) -> dict[str, Any]:
+    """Several question lists in one number, by name: `mean_f1` over the lists, `pooled_f1` of all questions.
+
+    Args:
+      results: by kind, each from `score`.
+      draws: bootstrap resamples; an image is drawn with its questions of every kind.
+      seed: of the bootstrap.
+
+    Returns:
+      `mean_f1`, `pooled_f1`, `mean_accuracy` in percent, `kinds`, `n`, `intervals`, `rule`.
+    """
+    counts = _aligned([result["per_image"] for result in results.values()])
+
+    def by_list(sums: np.ndarray) -> np.ndarray:
+        return sums.reshape(*sums.shape[:-1], len(results), len(COLUMNS))
+
+    metrics = {
+        "mean_f1": lambda sums: METRICS["f1"](by_list(sums)).mean(-1),
+        "pooled_f1": lambda sums: METRICS["f1"](by_list(sums).sum(-2)),
+        "mean_accuracy": lambda sums: METRICS["accuracy"](by_list(sums)).mean(-1),
+    }
+    return {
+        **{name: bootstrap.value(counts, metric) for name, metric in metrics.items()},
+        "kinds": list(results),
+        "n": sum(result["n"] for result in results.values()),
+        "intervals": bootstrap.intervals(counts, metrics, draws=draws, seed=seed),
+        "rule": "mean_f1 is the mean of the lists' F1; pooled_f1 the F1 of all their questions together",
+    }
+
+
+def _aligned(tables: list[dict[str, list]]) -> np.ndarray:
+    """Counts of several lists side by side: float[images, lists·K], 0 where a list lacks an image."""
+    images = list(dict.fromkeys(image for table in tables for image in table["image_id"]))
+    place = {image: row for row, image in enumerate(images)}
+    counts = np.zeros((len(images), len(tables), len(COLUMNS)))
+    for index, table in enumerate(tables):
+        rows = [place[image] for image in table["image_id"]]
+        counts[rows, index] = np.stack([table[name] for name in COLUMNS], axis=1)
+    return counts.reshape(len(images), -1)
