@@ -95,8 +95,13 @@ def per_image(image_ids: Sequence[int], columns: Sequence[str], counts: np.ndarr
     """Counts as JSON-able columns, `image_id` first: what intervals and comparisons are made from."""
     return {
         "image_id": list(image_ids),
-        **{name: column.tolist() for name, column in zip(columns, np.asarray(counts).T, strict=True)},
+        **{name: _plain(column) for name, column in zip(columns, np.asarray(counts).T, strict=True)},
     }
+
+
+def _plain(column: np.ndarray) -> list:
+    """As a list: of whole numbers where all are whole."""
+    return (column.astype(int) if (column == column.round()).all() else column).tolist()
 
 
 @lru_cache(maxsize=8)

@@ -110,10 +110,10 @@ def score(
       seed: of the bootstrap.
 
     Returns:
-      JSON-able: `chair_s`, `chair_i`, `chair_i_words`, `recall` in percent, `mean_words`, `mean_characters`,
-      `empty_rate` (a share), `n`, `n_no_object`, `skipped`, `dropped`, `intervals`, `rule`, `vocabulary`,
-      `truth`, `settings`, `hallucinated_categories` (mentions by category), and `per_image` with the columns
-      that intervals and comparisons are made from. A corpus that names no object has CHAIR_I 0.
+      JSON-able: `metric`, `chair_s`, `chair_i`, `chair_i_words`, `recall` in percent, `mean_words`,
+      `mean_characters`, `empty_rate` (a share), `n`, `n_no_object`, `skipped`, `dropped`, `intervals`,
+      `rule`, `vocabulary`, `truth`, `settings`, `hallucinated_categories` (mentions), and `per_image` with
+      the columns that intervals and comparisons are made from. Where no object is named, CHAIR_I is 0.
 
     Raises:
       UserError: an image without annotations, two captions of an image, nothing to score.
@@ -128,6 +128,7 @@ def score(
         invented.update(item.category for item in judged if item.hallucinated)
     counts = np.array(rows)
     return {
+        "metric": "chair",
         **{name: bootstrap.value(counts, metric) for name, metric in METRICS.items()},
         "n": len(rows),
         "n_no_object": int(counts[:, COLUMNS.index("no_object")].sum()),

@@ -91,7 +91,7 @@ class Truth:
     def describe(self) -> dict[str, Any]:
         """How the truth was made, for result files."""
         return {
-            "source": self.source,
+            "source": Path(self.source).name,
             "images": len(self.instances),
             "rule": "categories listed for each image"
             if not self.references and not self.partial

@@ -70,6 +70,9 @@ def table_lines(title: str, result: dict[str, Any], names: list[str]) -> list[st
         span = f"   95 % [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
         lines.append(f"  {name:<{width}} {shown}{span}")
     lines.append(f"  rule: {result['rule']}")
+    counted = [f"{name} {result[name]}" for name in ("unknown", "n_no_object", "skipped") if name in result]
+    if counted:
+        lines.append(f"  counted: {', '.join(counted)}")
     for reason, entry in result["dropped"].items():
         which = ", ".join(entry["which"]) + (" …" if entry["count"] > len(entry["which"]) else "")
         lines.append(f"  dropped, {reason}: {entry['count']} ({which})")

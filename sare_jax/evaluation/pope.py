@@ -69,7 +69,7 @@ def _main_score(options: argparse.Namespace) -> None:
     result = score(
         questions, answers, unknown=options.unknown, dropped=dropped, draws=options.draws, seed=options.seed
     )
-    result["questions"] = identity
+    result["questions"] |= identity
     result["settings"] |= {"answers": console.file_identity(options.answers)}
     if options.json:
         console.print_json(result)

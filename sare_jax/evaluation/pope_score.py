@@ -10,6 +10,7 @@ from sare_jax.evaluation.pope_parse import Verdict, parse_official, parse_robust
 from sare_jax.evaluation.pope_questions import object_of
 from sare_jax.evaluation.records import Dropped, settings_of
 from sare_jax.evaluation.words import coco_table
+from sare_jax.files import hash_value
 
 Policy = Literal["as_wrong", "as_yes", "exclude"]
 POLICIES: tuple[Policy, ...] = ("as_wrong", "as_yes", "exclude")
@@ -29,6 +30,17 @@ METRICS = {
     "f1": _f1,
     "yes_ratio": bootstrap.ratio(5, 0),
     "mean_words": bootstrap.ratio(7, 0, scale=1.0),
+}
+
+
+def _by_list(sums: np.ndarray) -> np.ndarray:
+    return sums.reshape(*sums.shape[:-1], -1, len(COLUMNS))
+
+
+LIST_METRICS: dict[str, bootstrap.Metric] = {  # of several lists, their counts side by side
+    "mean_f1": lambda sums: METRICS["f1"](_by_list(sums)).mean(-1),
+    "pooled_f1": lambda sums: METRICS["f1"](_by_list(sums).sum(-2)),
+    "mean_accuracy": lambda sums: METRICS["accuracy"](_by_list(sums)).mean(-1),
 }
 
 
@@ -57,9 +69,9 @@ def score(
       seed: of the bootstrap.
 
     Returns:
-      JSON-able: the names of `METRICS` in percent (`mean_words`: length of the answers), `n`, `n_images`,
-      `confusion`, `unknown`, `skipped`, `dropped`, `intervals`, `rule`, `settings`, `per_image`, and `robust`
-      with the same.
+      JSON-able: `metric`, the names of `METRICS` in percent (`mean_words`: length of the answers), `n`,
+      `n_images`, `confusion`, `unknown`, `skipped`, `dropped`, `intervals`, `rule`, `settings`, `questions`
+      (their fingerprint), `per_image`, and `robust` with the same numbers.
 
     Raises:
       UserError: two answers to a question, answers to none, no answer at all; names the ids.
@@ -72,13 +84,15 @@ def score(
     robust = [parse_robust(text, _category(question)) for question, text in pairs]
     tally = {"draws": draws, "seed": seed}
     return {
+        "metric": "pope",
         **_tally(pairs, official, "as_wrong", **tally),
         "rule": "POPE, official parser: no token No/not/no before the first full stop means yes",
         "skipped": sum(map(len, dropped.values())),
         "dropped": dropped.summary(),
         "settings": settings_of(answers),
+        "questions": {"n": len(questions), "fingerprint": _fingerprint(questions)},
         "robust": {
-            **_tally(pairs, robust, unknown, **tally),
+            **{k: v for k, v in _tally(pairs, robust, unknown, **tally).items() if k != "per_image"},
             "rule": f"POPE, robust parser; unknown answers count {unknown.replace('_', ' ')}",
             "unknown_examples": [t for (_, t), v in zip(pairs, robust, strict=True) if v == "unknown"][:10],
         },
@@ -92,6 +106,16 @@ def _category(question: dict) -> str | None:
 
 def _question_text(question: dict) -> str:
     return str(question.get("question", question.get("text", "")))
+
+
+def _fingerprint(questions: list[dict]) -> str:
+    """Hash of what was asked and of the labels."""
+    asked = [[_question_text(question), question["label"], str(_image(question))] for question in questions]
+    return hash_value(sorted(asked))[:12]
+
+
+def _image(question: dict) -> Any:
+    return question.get("image_id", question.get("image"))
 
 
 def _pair(questions: list[dict], answers: list[dict], dropped: Dropped) -> list[tuple[dict, str]]:
@@ -140,7 +164,7 @@ def _tally(
 ) -> dict[str, Any]:
     rows: dict[Any, np.ndarray] = {}
     for (question, text), verdict in zip(pairs, verdicts, strict=True):
-        image = question.get("image_id", question.get("image"))
+        image = _image(question)
         rows.setdefault(image, np.zeros(len(COLUMNS)))
         rows[image] += _row(question["label"] == "yes", verdict, unknown, len(text.split()))
     counts = np.array(list(rows.values()))
@@ -182,26 +206,17 @@ def summarise(
     Returns:
       `mean_f1`, `pooled_f1`, `mean_accuracy` in percent, `kinds`, `n`, `intervals`, `rule`.
     """
-    counts = _aligned([result["per_image"] for result in results.values()])
-
-    def by_list(sums: np.ndarray) -> np.ndarray:
-        return sums.reshape(*sums.shape[:-1], len(results), len(COLUMNS))
-
-    metrics = {
-        "mean_f1": lambda sums: METRICS["f1"](by_list(sums)).mean(-1),
-        "pooled_f1": lambda sums: METRICS["f1"](by_list(sums).sum(-2)),
-        "mean_accuracy": lambda sums: METRICS["accuracy"](by_list(sums)).mean(-1),
-    }
+    counts = side_by_side([result["per_image"] for result in results.values()])
     return {
-        **{name: bootstrap.value(counts, metric) for name, metric in metrics.items()},
+        **{name: bootstrap.value(counts, metric) for name, metric in LIST_METRICS.items()},
         "kinds": list(results),
         "n": sum(result["n"] for result in results.values()),
-        "intervals": bootstrap.intervals(counts, metrics, draws=draws, seed=seed),
+        "intervals": bootstrap.intervals(counts, LIST_METRICS, draws=draws, seed=seed),
         "rule": "mean_f1 is the mean of the lists' F1; pooled_f1 the F1 of all their questions together",
     }
 
 
-def _aligned(tables: list[dict[str, list]]) -> np.ndarray:
+def side_by_side(tables: list[dict[str, list]]) -> np.ndarray:
     """Counts of several lists side by side: float[images, lists·K], 0 where a list lacks an image."""
     images = list(dict.fromkeys(image for table in tables for image in table["image_id"]))
     place = {image: row for row, image in enumerate(images)}

@@ -1,0 +1,163 @@
+"""Paired bootstrap differences of two evaluated runs."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sare_jax.errors import UserError
+from sare_jax.evaluation import bleu, bootstrap, chair, console, perplexity, pope_score
+from sare_jax.files import read_json
+
+# What each metric's numbers are made of; every result names its metric.
+_MEASURES: dict[str, tuple[tuple[str, ...], dict[str, bootstrap.Metric]]] = {
+    "chair": (chair.COLUMNS, chair.METRICS),
+    "pope": (pope_score.COLUMNS, pope_score.METRICS),
+    "bleu.word": (bleu.WORD_COLUMNS, bleu.WORD_METRICS),
+    "bleu.efuf_char": (bleu.CHAR_COLUMNS, bleu.CHAR_METRICS),
+    "perplexity": (perplexity.COLUMNS, perplexity.METRICS),
+}
+_IDENTITY = ("rule", "tokenizer", "start_token", "context", "vocabulary", "model", "questions", "truth")
+
+
+def compare(before: dict, after: dict, *, draws: int = bootstrap.DRAWS, seed: int = 0) -> dict[str, Any]:
+    """Differences after - before of every number that two results share, resampling the same images in both.
+
+    Args:
+      before: a row from `evaluate.measure`, or one metric's result.
+      after: another of the same kind.
+      draws: bootstrap resamples.
+      seed: of the bootstrap.
+
+    Returns:
+      `metrics`: by dotted name ("chair.chair_s") `before`, `after`, `difference`, `interval`, `p`, `n`
+      (images that both have); `warnings`: what the runs were asked differently, images that only one has.
+
+    Raises:
+      UserError: nothing in common, or the numbers are not the same measure (rule, word table, language model,
+        question list or ground truth differ); names what differs.
+    """
+    first, second = dict(_results(before)), dict(_results(after))
+    shared = [name for name in first if name in second]
+    if not shared:
+        raise UserError(f"no metric in common: {sorted(first) or 'none'} and {sorted(second) or 'none'}")
+    warnings = [] if "metric" in before else _settings_differ("", before, after)
+    metrics: dict[str, Any] = {}
+    for name in shared:
+        _refuse_other_measure(name, first[name], second[name])
+        warnings += _settings_differ(name, first[name], second[name])
+        columns, measures = _MEASURES[first[name]["metric"]]
+        tables = [_counts(result["per_image"], columns) for result in (first[name], second[name])]
+        metrics |= _differences(name, *tables, measures, warnings, draws, seed)
+    lists = [name for name in shared if name.startswith("pope.")]
+    if len(lists) > 1:
+        tables = [_joint_counts([run[name]["per_image"] for name in lists]) for run in (first, second)]
+        metrics |= _differences("pope", *tables, pope_score.LIST_METRICS, warnings, draws, seed)
+    return {"metrics": metrics, "warnings": warnings}
+
+
+def _results(document: Any, path: str = "") -> Iterator[tuple[str, dict]]:
+    """Every metric's result in a document, by dotted path; a result on its own has its metric's name."""
+    if not isinstance(document, dict):
+        return
+    if "metric" in document and "per_image" in document:
+        yield path or document["metric"], document
+        return
+    for key, value in document.items():
+        yield from _results(value, f"{path}.{key}" if path else key)
+
+
+def _refuse_other_measure(name: str, first: dict, second: dict) -> None:
+    for key in _IDENTITY:
+        if first.get(key) != second.get(key):
+            raise UserError(
+                f"{name}: the runs were measured differently: {key} is {first.get(key)} in one and "
+                f"{second.get(key)} in the other; score both with the same"
+            )
+
+
+def _settings_differ(name: str, first: dict, second: dict) -> list[str]:
+    """Lines on what the two runs were asked differently (prompt, token limit, …)."""
+    before, after = first.get("settings", {}), second.get("settings", {})
+    keys = [key for key in {**before, **after} if key not in ("captions", "answers")]
+    where = f"{name}: " if name else ""
+    return [
+        f"{where}{key} differs: {before.get(key, 'not stated')!r} and {after.get(key, 'not stated')!r}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _counts(table: dict[str, list], columns: tuple[str, ...]) -> dict[Any, np.ndarray]:
+    rows = np.array([table[name] for name in columns], float).T
+    return dict(zip(table["image_id"], rows, strict=True))
+
+
+def _joint_counts(tables: list[dict[str, list]]) -> dict[Any, np.ndarray]:
+    images = list(dict.fromkeys(image for table in tables for image in table["image_id"]))
+    return dict(zip(images, pope_score.side_by_side(tables), strict=True))
+
+
+def _differences(
+    name: str,
+    before: dict[Any, np.ndarray],
+    after: dict[Any, np.ndarray],
+    measures: dict[str, bootstrap.Metric],
+    warnings: list[str],
+    draws: int,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    common = [image for image in before if image in after]
+    if not common:
+        raise UserError(f"{name}: the runs have no image in common")
+    if lone := len(before) + len(after) - 2 * len(common):
+        warnings.append(f"{name}: {lone} image(s) are in one run only and left out; {len(common)} compared")
+    first, second = (np.stack([run[image] for image in common]) for run in (before, after))
+    return {
+        f"{name}.{label}": {
+            "before": bootstrap.value(first, metric),
+            "after": bootstrap.value(second, metric),
+            **bootstrap.difference(first, second, metric, draws=draws, seed=seed),
+            "n": len(common),
+        }
+        for label, metric in measures.items()
+    }
+
+
+def table_lines(result: dict[str, Any]) -> list[str]:
+    """The comparison for reading; a star marks intervals without 0."""
+    width = max(map(len, result["metrics"]))
+    lines = [f"{'':<{width}} {'A':>9} {'B':>9} {'B - A':>9}   95 % interval, paired over images"]
+    for name, row in result["metrics"].items():
+        low, high = row["interval"]
+        star = " *" if low > 0 or high < 0 else ""
+        numbers = f"{row['before']:9.3f} {row['after']:9.3f} {row['difference']:+9.3f}"
+        lines.append(f"{name:<{width}} {numbers}   [{low:+.3f}, {high:+.3f}] p {row['p']:.3f}{star}")
+    return lines
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line: `python -m sare_jax.evaluation.compare A B [--json] [--strict]`."""
+    parser = argparse.ArgumentParser(prog="compare", description="Paired differences of two evaluated runs")
+    parser.add_argument("a", help="metrics/<run>/<setting>.json, or a metric's --json output")
+    parser.add_argument("b", help="the same of the other run")
+    parser.add_argument("--strict", action="store_true", help="refuse runs that were asked differently")
+    console.add_common(parser)
+    options = parser.parse_args(argv)
+    documents = [read_json(Path(path)) for path in (options.a, options.b)]
+    result = compare(*documents, draws=options.draws, seed=options.seed)
+    if options.strict and result["warnings"]:
+        raise UserError(f"the runs are not comparable: {'; '.join(result['warnings'])}")
+    if options.json:
+        console.print_json(result)
+        return
+    print(f"A: {options.a}\nB: {options.b}")
+    print("\n".join(table_lines(result)))
+    for text in result["warnings"]:
+        print(f"WARNING: {text}")
+
+
+if __name__ == "__main__":
+    console.run(main)
