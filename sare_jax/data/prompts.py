@@ -96,7 +96,7 @@ class Prompter:
         return self._encode(self._text(instruction))[0]
 
     def answer(
-        self, instruction: str, text: str, spans: Sequence[Span], *, eos: bool
+        self, instruction: str, text: str, spans: Sequence[Span], eos: bool
     ) -> tuple[list[int], list[Span]]:
         """Token ids of instruction and answer in one piece, and where spans of the answer lie among them.
 

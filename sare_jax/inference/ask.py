@@ -1,0 +1,207 @@
+"""Many questions about many images, answered in batches and written as they come."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sare_jax.data.images import ImageProcessor, require_images
+from sare_jax.data.prompts import Prompter
+from sare_jax.errors import UserError
+from sare_jax.files import hash_value
+from sare_jax.inference.features import FeatureCache
+from sare_jax.inference.generate import generate
+from sare_jax.inference.journal import Answer, Journal
+from sare_jax.models.load import LoadedLlava
+from sare_jax.models.partition import Tree, flatten
+from sare_jax.progress import bar
+
+# Prompts are padded to a multiple of this many tokens: few lengths, so few compilations, and little waste.
+LENGTH_STEP = 16
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Requests answered together: their numbers and their prompts."""
+
+    indices: list[int]
+    prompts: list[list[int]]
+
+
+@dataclass(frozen=True)
+class _Answerer:
+    """One set of weights with all that it takes to answer a batch."""
+
+    loaded: LoadedLlava
+    params: Tree
+    prompter: Prompter
+    features: FeatureCache
+    max_new_tokens: int
+    batch_size: int
+
+    def start(self, batch: _Batch, images: list[str]) -> tuple[jax.Array, jax.Array]:
+        """Queues a batch; rows that it lacks repeat its first one, and their answers are dropped later."""
+        rows = np.arange(self.batch_size)
+        rows[len(batch.indices) :] = 0
+        lengths = np.array([len(batch.prompts[row]) for row in rows], np.int32)
+        tokens = np.full((self.batch_size, _rounded(lengths.max())), self.prompter.pad_id, np.int32)
+        for place, row in enumerate(rows):
+            tokens[place, : lengths[place]] = batch.prompts[row]
+        return generate(
+            self.loaded.graphdef,
+            self.params,
+            self.loaded.frozen,
+            jnp.asarray(tokens),
+            jnp.asarray(lengths),
+            jnp.asarray(self.features(images)[rows]),
+            max_new_tokens=self.max_new_tokens,
+            eos_id=self.prompter.eos_id,
+            pad_id=self.prompter.pad_id,
+        )
+
+    def read(self, batch: _Batch, ids: jax.Array, counts: jax.Array) -> dict[int, Answer]:
+        """Waits for a batch and turns it into text, by request number."""
+        answers = {}
+        for index, row, count in zip(batch.indices, np.asarray(ids), np.asarray(counts), strict=False):
+            new = row[:count].tolist()
+            answers[index] = {
+                "text": self.prompter.decode(new).strip(),
+                "finish_reason": "stop" if new[-1] == self.prompter.eos_id else "length",
+                "tokens": len(new),
+            }
+        return answers
+
+
+def ask(
+    loaded: LoadedLlava,
+    params: Tree,
+    requests: Sequence[dict[str, Any]],
+    *,
+    images_dir: Path,
+    out: Path,
+    processor: ImageProcessor,
+    prompter: Prompter,
+    max_new_tokens: int,
+    batch_size: int,
+    name: str,
+    features: FeatureCache | None = None,
+) -> list[dict[str, Any]]:
+    """Answers requests greedily and writes them to `out`, one JSON object a line, in their order.
+
+    Finished batches are appended to a file beside `out` that ends in `.partial`. After an interruption the
+    same call goes on behind them, and when all are done it writes `out`. A second call with an `out` that
+    this very call made reads it back. Both rest on a hash of requests, weights and settings; files of other
+    calls are not used. Any failure is raised: no answer is ever left empty in its place.
+
+    Args:
+      loaded: the model.
+      params: its trainable weights for these answers.
+      requests: each with "image" (a file name) and "instruction"; all keys are carried over.
+      images_dir: folder of the images, all of them readable (see `images.usable_images`).
+      out: JSON lines to write.
+      processor: how pictures become arrays.
+      prompter: tokenizer and prompt form.
+      max_new_tokens: most tokens of an answer.
+      batch_size: rows generated at a time.
+      name: what the progress bar says.
+      features: to be shared by several calls; without it every image is encoded in this call.
+
+    Returns:
+      Each request with "text" (stripped), "finish_reason" ("stop" at the end token, "length" at the limit)
+      and "tokens" (how many were generated, the end token included).
+
+    Raises:
+      UserError: a request without image or instruction, missing images (all are listed), or an image that
+        cannot be read.
+    """
+    settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    journal = Journal(out, _key(loaded, params, requests, processor, prompter, settings))
+    if (whole := journal.whole()) is not None:
+        return whole
+    _check(requests)
+    require_images(images_dir, (request["image"] for request in requests))
+    features = features or FeatureCache(loaded, processor, images_dir)
+    answerer = _Answerer(loaded, params, prompter, features, **settings)
+
+    batches = _batches([prompter.prompt(request["instruction"]) for request in requests], batch_size)
+    answers = journal.resume([batch.indices for batch in batches])
+    todo = [batch for batch in batches if batch.indices[0] not in answers]
+    with bar(len(requests), name, done=len(answers), unit="answer") as progress:
+        for made in _answer(answerer, todo, requests):
+            journal.append(made)
+            answers |= made
+            progress.update(len(made))
+    results = [{**request, **answers[index]} for index, request in enumerate(requests)]
+    journal.finish(results)
+    return results
+
+
+def hash_params(params: Tree) -> str:
+    """SHA-256 of parameters in hex: paths, shapes, dtypes and bytes."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(flatten(params).items()):
+        array = np.ascontiguousarray(np.asarray(leaf))
+        digest.update(f"{path} {array.dtype} {array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _answer(
+    answerer: _Answerer, todo: Sequence[_Batch], requests: Sequence[dict[str, Any]]
+) -> Iterator[dict[int, Answer]]:
+    """Answers batch after batch; the next one is prepared and queued before the last one is waited for."""
+    queued: tuple[_Batch, tuple[jax.Array, jax.Array]] | None = None
+    for batch in todo:
+        started = answerer.start(batch, [requests[index]["image"] for index in batch.indices])
+        if queued is not None:
+            yield answerer.read(queued[0], *queued[1])
+        queued = batch, started
+    if queued is not None:
+        yield answerer.read(queued[0], *queued[1])
+
+
+def _batches(prompts: list[list[int]], batch_size: int) -> list[_Batch]:
+    """Prompts of about one length together; among those in order, so that the questions of an image meet."""
+    order = sorted(range(len(prompts)), key=lambda index: (_rounded(len(prompts[index])), index))
+    chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [_Batch(chunk, [prompts[index] for index in chunk]) for chunk in chunks]
+
+
+def _rounded(length: int) -> int:
+    return -(-int(length) // LENGTH_STEP) * LENGTH_STEP
+
+
+def _check(requests: Sequence[dict[str, Any]]) -> None:
+    for place, request in enumerate(requests):
+        for key in ("image", "instruction"):
+            if not isinstance(request.get(key), str):
+                raise UserError(f"request {place} has no {key!r}: {json.dumps(request)[:80]}")
+
+
+def _key(
+    loaded: LoadedLlava,
+    params: Tree,
+    requests: Sequence[dict[str, Any]],
+    processor: ImageProcessor,
+    prompter: Prompter,
+    settings: dict[str, int],
+) -> str:
+    """Names all that the answers depend on; the batch size too, which decides who is answered together."""
+    return hash_value(
+        {
+            "requests": list(requests),
+            "base": loaded.content_hash,
+            "params": hash_params(params),
+            "dtypes": sorted({str(leaf.dtype) for leaf in jax.tree.leaves(loaded.frozen)}),
+            "processor": asdict(processor),
+            "tokenizer": hashlib.sha256(prompter.tokenizer.to_str().encode()).hexdigest(),
+            "prompt": [prompter.template, prompter.num_image_tokens, prompter.bos_id, prompter.eos_id],
+            **settings,
+        }
+    )

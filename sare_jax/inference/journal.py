@@ -1,0 +1,82 @@
+"""Answers on disk while they are being made: appended by batches, and trusted as far as they are whole."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sare_jax import files
+
+Answer = dict[str, Any]
+
+
+class Journal:
+    """The files of one `ask`.
+
+    `out` is written once, when everything is there. Until then answers gather in `out`.partial, whose first
+    line holds the key of the call. A hidden file beside `out` holds its key and the hash of its content.
+    """
+
+    def __init__(self, out: Path, key: str):
+        """Touches nothing.
+
+        Args:
+          out: JSON lines to be written in the end.
+          key: names everything that the answers depend on.
+        """
+        self._out = Path(out)
+        self._key = key
+        self._partial = self._out.with_name(f"{self._out.name}.partial")
+        self._seal = self._out.with_name(f".{self._out.name}.key")
+
+    def whole(self) -> list[dict[str, Any]] | None:
+        """The records in `out`, if a call with this key wrote them and nobody has changed them since."""
+        if not (self._out.is_file() and self._seal.is_file()):
+            return None
+        if files.read_json(self._seal) != {"key": self._key, "sha256": files.hash_file(self._out)}:
+            return None
+        return files.read_jsonl(self._out)
+
+    def resume(self, batches: Sequence[Sequence[int]]) -> dict[int, Answer]:
+        """Answers of an interrupted call with this key; leaves the partial file with exactly those.
+
+        Whole batches alone count, so that every request is answered in the company that it would have had
+        without the interruption.
+
+        Args:
+          batches: request numbers that are answered together.
+        """
+        known = self._read_partial()
+        done = [index for batch in batches if all(i in known for i in batch) for index in batch]
+        files.write_jsonl(self._partial, [{"key": self._key}, *_records(done, known)])
+        return {index: known[index] for index in done}
+
+    def append(self, answers: dict[int, Answer]) -> None:
+        """Adds one batch to the partial file."""
+        with self._partial.open("a", encoding="utf-8") as stream:
+            stream.write("".join(files.json_line(record) for record in _records(answers, answers)))
+
+    def finish(self, records: Iterable[dict[str, Any]]) -> None:
+        """Writes `out`, seals it, and removes the partial file."""
+        files.write_jsonl(self._out, records)
+        files.write_json(self._seal, {"key": self._key, "sha256": files.hash_file(self._out)})
+        files.remove(self._partial)
+
+    def _read_partial(self) -> dict[int, Answer]:
+        if not self._partial.is_file():
+            return {}
+        known: dict[int, Answer] = {}
+        lines = self._partial.read_text(encoding="utf-8", errors="replace").split("\n")
+        try:
+            if json.loads(lines[0]) != {"key": self._key}:
+                return {}
+            for line in lines[1:]:
+                record = json.loads(line)
+                known[record["index"]] = record["answer"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            pass  # the line at which the writing broke off; those before it are whole
+        return known
+
+
+def _records(indices: Iterable[int], answers: dict[int, Answer]) -> list[dict[str, Any]]:
+    return [{"index": index, "answer": answers[index]} for index in indices]
