@@ -1,0 +1,260 @@
+"""The smaller tables: erased and given back, comparisons, sharpness, chosen settings, provenance."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sare_jax.report.contrasts import contrast, measured, restored
+from sare_jax.report.figures import scan_points
+from sare_jax.report.measures import CHAIR_I, CHAIR_S, NOT_MEASURED, POPE, POPE_KINDS, RECALL, WORDS, lookup
+from sare_jax.report.read import Inputs, trained
+from sare_jax.report.spec import ReportSpec
+from sare_jax.report.tables import (
+    Cell,
+    Column,
+    Group,
+    Row,
+    Table,
+    interval_text,
+    number_text,
+    plain,
+    signed_text,
+)
+
+
+def _number(found: float | None, digits: int = 1, unit: str = "") -> Cell:
+    if found is None:
+        return plain(NOT_MEASURED)
+    return Cell(number_text(found, digits) + unit, value=found)
+
+
+def _signed(found: float | None, digits: int = 1) -> Cell:
+    return plain(NOT_MEASURED) if found is None else Cell(signed_text(found, digits), value=found)
+
+
+def _single(
+    key: str, caption: str, stub: str, columns: list[Column], rows: list[Row], notes: tuple = ()
+) -> Table:
+    return Table(key, caption, stub, tuple(columns), (Group("", "", tuple(rows)),), notes)
+
+
+def summary(inputs: Inputs, spec: ReportSpec) -> Table:
+    """What each run erased, what the attack gave back, and the price."""
+    setting = spec.setting(spec.headline_setting)
+    attack = setting.label if setting else spec.headline_setting
+    rows = []
+    for run in trained(spec):
+        origin, after = (
+            measured(inputs, run.key, key, CHAIR_S).number for key in ("origin", spec.headline_setting)
+        )
+        changes = [contrast(inputs, run.key, spec.base, "origin", m) for m in (CHAIR_S, RECALL, POPE, WORDS)]
+        erased, *price = (change.difference if change else None for change in changes)
+        share = restored(inputs, spec, run.key, spec.headline_setting)
+        cells = (
+            _number(origin),
+            _signed(erased),
+            _number(after),
+            _number(None if share is None else 100 * share, 0, " %"),
+            *(_signed(change) for change in price),
+        )
+        rows.append(Row(run.key, run.label, cells))
+    columns = [
+        Column("chair_s", "CHAIR_S", "lower"),
+        Column("erased", "against base"),
+        Column("chair_s_after", f"CHAIR_S, {attack}", "lower"),
+        Column("restored", "given back", "lower", "Share of the erasure that the attack undid."),
+        Column("recall", "Recall, against base"),
+        Column("pope", "POPE F1, against base"),
+        Column("words", "Words, against base"),
+    ]
+    return _single(
+        "summary", f"Erased, given back by {attack}, and the price before the attack", "Run", columns, rows
+    )
+
+
+_VERDICTS = {(True, False): "lower", (False, True): "higher", (False, False): "no difference seen"}
+
+
+def comparisons(inputs: Inputs, spec: ReportSpec) -> Table | None:
+    """Paired differences as the pipeline wrote them; None where there are none."""
+    rows = []
+    for number, item in enumerate(inputs.comparisons):
+        bounds = item.get("interval")
+        digits = 2 if item["metric"].startswith(("perplexity", "ppl")) else 1
+        difference = Cell(
+            signed_text(item["difference"], digits),
+            interval_text(tuple(bounds), digits) if bounds else "",
+            item["difference"],
+            tuple(bounds) if bounds else None,
+        )
+        reading = _VERDICTS[bounds[1] < 0, bounds[0] > 0] if bounds else "no interval"
+        cells = (
+            plain(_side(item["a"], spec)),
+            plain(_side(item["b"], spec)),
+            plain(_metric_label(item["metric"])),
+            difference,
+            plain(reading),
+            plain(item.get("note") or ""),
+        )
+        rows.append(Row(str(number), item.get("name") or "", cells))
+    if not rows:
+        return None
+    columns = [
+        Column("a", "A"),
+        Column("b", "B"),
+        Column("metric", "Measure"),
+        Column("difference", "A − B"),
+        Column("reading", "A is"),
+        Column("note", "Note"),
+    ]
+    caption = "Paired differences on the same images, with 95 % bootstrap intervals"
+    return _single("comparisons", caption, "Comparison", columns, rows)
+
+
+def _side(name: str, spec: ReportSpec) -> str:
+    """`sare/relearn_140` in words."""
+    run_key, _, setting_key = name.partition("/")
+    run, setting = spec.run(run_key), spec.setting(setting_key)
+    label = run.label if run else run_key
+    return f"{label}, {setting.label if setting else setting_key}" if setting_key else label
+
+
+def _metric_label(key: str) -> str:
+    known = {m.key: m.label for m in (CHAIR_S, CHAIR_I, RECALL, POPE, WORDS)}
+    return known.get(key.rpartition(".")[2], key.replace("_", " "))
+
+
+def sharpness(inputs: Inputs, spec: ReportSpec) -> Table | None:
+    """How far the loss of the negatives falls, and CHAIR rises, within the scan; None without a scan."""
+    scans = (inputs.landscape or {}).get("runs") or {}
+    rows = []
+    for run in trained(spec):
+        if run.key in scans:
+            cells = [
+                _signed(_change(scans[run.key].get(direction) or {}, key, towards), digits)
+                for direction, towards in (("eps", max), ("eps", min), ("random", max))
+                for key, digits in (("loss", 2), ("chair_s", 1))
+            ]
+            rows.append(Row(run.key, run.label, tuple(cells)))
+    if not rows:
+        return None
+    columns = [
+        Column(f"{key}_{where}", f"{label} at {words}")
+        for where, words in (("plus", "+ε*"), ("minus", "−ε*"), ("random", "random"))
+        for key, label in (("loss", "ΔL_ft"), ("chair_s", "ΔCHAIR_S"))
+    ]
+    caption = "Change from the solution to the ends of the scan: along +ε*, −ε* and a random direction"
+    return _single("sharpness", caption, "Run", columns, rows, _landscape_notes(inputs.landscape))
+
+
+def _change(scan: dict, key: str, end: Any) -> float | None:
+    points = dict(scan_points(scan, key))
+    return points[end(points)] - points[0.0] if 0.0 in points and len(points) > 1 else None
+
+
+def _landscape_notes(found: dict) -> tuple[str, ...]:
+    notes = []
+    if found.get("n_images"):
+        notes.append(f"CHAIR from {found['n_images']} images a point.")
+    if found.get("rho"):
+        notes.append(f"ρ = {found['rho']:g}.")
+    return tuple(notes)
+
+
+def selection(inputs: Inputs) -> Table | None:
+    """The search budget and the chosen settings of each run; None where no record was kept."""
+    found = (inputs.selection or {}).get("runs")
+    if not isinstance(found, dict) or not found:
+        return None
+    names = list(dict.fromkeys(key for item in found.values() for key in _flat(item)))
+    rows = [
+        Row(run, run, tuple(plain(_text(_flat(item).get(name, "—"))) for name in names))
+        for run, item in found.items()
+    ]
+    about = {key: text for key, text in inputs.selection.items() if key != "runs"}
+    notes = tuple(f"{key}: {_text(text)}" for key, text in _flat(about).items())
+    columns = [Column(name, name.replace("_", " ")) for name in names]
+    return _single("selection", "Settings chosen on validation images", "Run", columns, rows, notes)
+
+
+def _flat(item: Mapping, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys; lists stay whole."""
+    flat = {}
+    for key, found in item.items():
+        name = f"{prefix}{key}"
+        if isinstance(found, Mapping):
+            flat |= _flat(found, f"{name}.")
+        else:
+            flat[name] = found
+    return flat
+
+
+def _text(found: Any) -> str:
+    if isinstance(found, float):
+        return f"{found:.6g}".replace("-", "−")
+    if isinstance(found, bool):
+        return "yes" if found else "no"
+    if isinstance(found, list | tuple):
+        return ", ".join(map(_text, found)) if len(found) <= 12 else f"{len(found)} entries"
+    return "none" if found is None else str(found)
+
+
+def mapping_table(key: str, caption: str, mapping: Mapping) -> Table | None:
+    """A nested mapping as a table of dotted names and values; None where it is empty."""
+    rows = [Row(name, name, (plain(_text(found)),)) for name, found in _flat(mapping).items()]
+    return _single(key, caption, "Name", [Column("value", "Value")], rows) if rows else None
+
+
+def provenance(inputs: Inputs) -> list[Table]:
+    """Settings, what the models were, and the files that the report was made from."""
+    about = next((result["provenance"] for result in inputs.metrics.values() if result.get("provenance")), {})
+    tables = (
+        mapping_table("config", "Settings of the run (config.json)", inputs.config),
+        mapping_table("provenance", "How the first row was measured (its provenance)", about),
+        mapping_table(
+            "sources", "Files that this report was made from, with their SHA-256", _dotless(inputs.sources)
+        ),
+    )
+    return [table for table in tables if table]
+
+
+def _dotless(sources: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest[:16] for name, digest in sources.items()}
+
+
+_RULE_LABELS = {
+    ("chair", ""): "CHAIR, recall, words",
+    ("chair", "truth"): "What is in the pictures",
+    ("pope", ""): "POPE F1",
+    ("bleu", "word"): "BLEU",
+    ("bleu", "efuf_char"): "BLEU, characters",
+    ("perplexity", ""): "ppl",
+    **{("pope", kind): f"POPE {kind}" for kind in POPE_KINDS},
+}
+
+
+def rules(inputs: Inputs) -> list[tuple[str, str]]:
+    """(measure, rule) as the metrics files state them, one entry for each distinct statement."""
+    names: dict[str, dict[str, None]] = {}
+    for result in inputs.metrics.values():
+        for name, part in result.items():
+            if not isinstance(part, Mapping):
+                continue
+            for inner_name, inner in (("", part), *part.items()):
+                if isinstance(inner, Mapping) and isinstance(inner.get("rule"), str):
+                    label = _RULE_LABELS.get((name, inner_name)) or f"{name} {inner_name}".strip()
+                    names.setdefault(inner["rule"], {})[label] = None
+    return [(", ".join(labels), rule) for rule, labels in names.items()]
+
+
+def counts(inputs: Inputs) -> list[str]:
+    """What n each row stands on, said once where all rows agree."""
+    kinds = tuple(("pope", kind, "n") for kind in POPE_KINDS)
+    lines = []
+    for name, paths in (("captions", (("chair", "n"),)), ("POPE questions of each kind", kinds)):
+        found = (lookup(result, path) for result in inputs.metrics.values() for path in paths)
+        numbers = sorted({n for n in found if isinstance(n, int)})
+        if len(numbers) == 1:
+            lines.append(f"{numbers[0]} {name} in every row.")
+        elif numbers:
+            lines.append(f"{numbers[0]} to {numbers[-1]} {name}, by row.")
+    return lines

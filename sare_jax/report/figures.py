@@ -1,0 +1,284 @@
+"""The figures: relearning curve (Fig. 1b), prompts, landscape (Fig. 2), training, curation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from sare_jax.report.contrasts import measured
+from sare_jax.report.measures import CHAIR_I, CHAIR_S, POPE, RECALL, WORDS, Measure, Value
+from sare_jax.report.palette import INK, MUTED, look
+from sare_jax.report.read import Inputs, trained
+from sare_jax.report.spec import ReportSpec
+from sare_jax.report.svg import inline, panel
+from sare_jax.report.tables import number_text
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing. `label` is typeset on the page (`CHAIR_S` gets its subscript), `better` a direction."""
+
+    label: str
+    svg: str
+    better: str | None = None
+
+
+@dataclass(frozen=True)
+class FigureGroup:
+    """Panels that share a legend.
+
+    Attributes:
+      key: anchor on the page.
+      runs: keys of the runs in the legend.
+      panels: in reading order.
+    """
+
+    key: str
+    runs: tuple[str, ...]
+    panels: tuple[Panel, ...]
+
+
+def relearning(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
+    """Fig. 1b: what relearning gives back, with 95 % bands; None where no run was attacked."""
+    attacked = relearned(inputs, spec)
+    if not attacked:
+        return None
+    panels = tuple(_relearning_panel(inputs, spec, attacked, m) for m in (CHAIR_S, CHAIR_I, RECALL, WORDS))
+    base = (spec.base,) if (spec.base, "origin") in inputs.metrics else ()
+    return FigureGroup("relearning", (*base, *attacked), panels)
+
+
+def hero(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
+    """The part of Fig. 1b that the headline is about: the two compared runs and the base model."""
+    whole = relearned(inputs, spec)
+    runs = tuple(key for key in (spec.baseline, spec.ours) if key in whole)
+    if not runs:
+        return None
+    base = (spec.base,) if (spec.base, "origin") in inputs.metrics else ()
+    return FigureGroup("hero", (*base, *runs), (_relearning_panel(inputs, spec, runs, CHAIR_S, "hero"),))
+
+
+def relearned(inputs: Inputs, spec: ReportSpec) -> tuple[str, ...]:
+    """Keys of the runs that were measured at more than one point of the relearning curve."""
+    steps = [setting for setting in spec.settings if setting.samples is not None]
+    return tuple(
+        run.key
+        for run in trained(spec)
+        if sum((run.key, setting.key) in inputs.metrics for setting in steps) > 1
+    )
+
+
+def _relearning_panel(
+    inputs: Inputs, spec: ReportSpec, runs: Sequence[str], measure: Measure, place: str = "relearn"
+) -> Panel:
+    steps = [setting for setting in spec.settings if setting.samples is not None]
+    told = []
+    with panel() as (figure, axes):
+        base = measured(inputs, spec.base, "origin", measure)
+        if base.number is not None:
+            _level(axes, base, look(spec, spec.base).color)
+            told.append(f"{spec.label(spec.base)} {number_text(base.number)}")
+        for run in runs:
+            found = [(s.samples, measured(inputs, run, s.key, measure)) for s in steps]
+            found = [(x, v) for x, v in found if v.number is not None]
+            _curve(axes, spec, run, found)
+            told.append(
+                f"{spec.label(run)} " + ", ".join(f"{number_text(v.number)} at {x}" for x, v in found)
+            )
+        axes.set_xticks([setting.samples for setting in steps])
+        axes.set_xlabel("relearning samples")
+        if measure in (CHAIR_S, CHAIR_I):
+            axes.set_ylim(bottom=0)
+        text = f"{measure.label} by number of relearning samples. {'; '.join(told)}."
+        return Panel(measure.label, inline(figure, f"{place}-{measure.key}", text), measure.better)
+
+
+def _level(axes: Axes, base: Value, color: str) -> None:
+    if base.interval:
+        axes.axhspan(*base.interval, color=color, alpha=0.12, linewidth=0)
+    axes.axhline(base.number, color=color, linestyle=":", linewidth=1.6)
+
+
+def _curve(axes: Axes, spec: ReportSpec, run: str, found: list[tuple[int, Value]]) -> None:
+    style = look(spec, run)
+    banded = [(x, v.interval) for x, v in found if v.interval]
+    if banded:
+        xs, bounds = zip(*banded, strict=True)
+        lows, highs = zip(*bounds, strict=True)
+        axes.fill_between(xs, lows, highs, color=style.color, alpha=0.12, linewidth=0)
+    _line(axes, spec, run, [x for x, _ in found], [v.number for _, v in found])
+
+
+def _line(axes: Axes, spec: ReportSpec, run: str, xs: Sequence, ys: Sequence, every: int = 1) -> None:
+    style = look(spec, run)
+    axes.plot(
+        xs,
+        ys,
+        color=style.color,
+        linestyle=style.dash,
+        linewidth=1.8,
+        marker=style.marker,
+        markevery=every,
+        markersize=5.5,
+        markeredgewidth=1.5,
+        markerfacecolor=style.color if style.filled else "none",
+    )
+
+
+def prompts(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
+    """Origin against each setting that is no relearning: one row a run, intervals as whiskers."""
+    others = [s for s in spec.settings if s.samples is None]
+    runs = tuple(r.key for r in spec.runs if any((r.key, s.key) in inputs.metrics for s in others))
+    if not runs:
+        return None
+    panels = tuple(
+        _prompt_panel(inputs, spec, runs, setting.key, setting.label, measure)
+        for setting in others
+        for measure in (CHAIR_S, POPE)
+    )
+    return FigureGroup("prompts", (), panels)
+
+
+def _prompt_panel(
+    inputs: Inputs, spec: ReportSpec, runs: Sequence[str], setting: str, label: str, measure: Measure
+) -> Panel:
+    told = []
+    with panel((420, 50 + 36 * len(runs))) as (figure, axes):
+        for row, run in enumerate(runs):
+            color = look(spec, run).color
+            before, after = (measured(inputs, run, key, measure) for key in ("origin", setting))
+            for found, offset, filled in ((before, -0.14, False), (after, 0.14, True)):
+                if found.number is None:
+                    continue
+                if found.interval:
+                    axes.plot(found.interval, [row + offset] * 2, color=color, linewidth=1.6)
+                fill = color if filled else "white"
+                axes.plot(found.number, row + offset, "o", color=color, markerfacecolor=fill, markersize=6)
+            told.append(f"{spec.label(run)} {_shown(before)} before, {_shown(after)} under the prompt")
+        axes.set_yticks(range(len(runs)), [spec.label(run) for run in runs])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_ylim(len(runs) - 0.5, -0.5)
+        axes.grid(visible=True, axis="x")
+        axes.grid(visible=False, axis="y")
+        text = f"{measure.label} before and under the {label}. {'; '.join(told)}."
+        svg = inline(figure, f"prompt-{setting}-{measure.key}", text)
+        svg = svg.replace("#ffffff", "var(--page)")
+        return Panel(measure.label, svg, measure.better)
+
+
+def _shown(found: Value) -> str:
+    return found.reason if found.number is None else number_text(found.number)
+
+
+ERASING = (("neg", "L_neg at θ"), ("neg_perturbed", "L_neg at θ + ε*"), ("neg_grad_norm", "‖∇L_neg(θ)‖"))
+SHARED = (("pos", "L_pos"), ("sent", "L_sent"), ("cosine", "cosine of ∇L_neg at θ and θ + ε*"))
+CURVE_POINTS = 40
+
+
+def training(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
+    """Losses and norms by step; None where no log was found.
+
+    Erasing losses of different objectives have different scales, so each pair of runs has panels of its own.
+    """
+    runs = tuple(run.key for run in trained(spec) if run.key in inputs.logs)
+    paired = [key for pair in spec.pairs for key in pair]
+    sets = [
+        [run for run in runs if run not in paired],
+        *([r for r in pair if r in runs] for pair in spec.pairs),
+    ]
+    wanted = [(key, label, members) for members in sets for key, label in ERASING]
+    wanted += [(key, label, runs) for key, label in SHARED]
+    panels = []
+    for key, label, members in wanted:
+        series = {run: pairs for run in members if (pairs := _series(inputs.logs[run], key))}
+        if series:
+            panels.append(_training_panel(spec, key, label, series))
+    return FigureGroup("training", runs, tuple(panels)) if panels else None
+
+
+def _series(records: list[dict], key: str) -> list[tuple[float, float]]:
+    """(step, value) pairs, averaged over neighbouring steps until there are at most `CURVE_POINTS`."""
+    pairs = [
+        (record["step"], record[key])
+        for record in records
+        if isinstance(record.get(key), int | float) and isinstance(record.get("step"), int | float)
+    ]
+    width = max(1, -(-len(pairs) // CURVE_POINTS))
+    chunks = [pairs[start : start + width] for start in range(0, len(pairs), width)]
+    return [(sum(x for x, _ in c) / len(c), sum(y for _, y in c) / len(c)) for c in chunks]
+
+
+def _training_panel(spec: ReportSpec, key: str, label: str, series: dict[str, list]) -> Panel:
+    told = []
+    with panel() as (figure, axes):
+        for run, pairs in series.items():
+            xs, ys = zip(*pairs, strict=True)
+            _line(axes, spec, run, xs, ys, every=8)
+            told.append(f"{spec.label(run)} from {number_text(ys[0], 2)} to {number_text(ys[-1], 2)}")
+        axes.set_xlabel("step")
+        text = f"{label} by training step. {'; '.join(told)}."
+        return Panel(label, inline(figure, f"training-{key}-{'-'.join(series)}", text))
+
+
+DIRECTIONS = (("eps", "along ε*"), ("random", "along a random direction"))
+
+
+def landscape(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
+    """Fig. 2, measured: loss of the negatives and CHAIR around the solutions."""
+    scans = (inputs.landscape or {}).get("runs") or {}
+    runs = tuple(run.key for run in trained(spec) if run.key in scans)
+    panels = []
+    for key, label in (("loss", "L_ft of the negatives"), ("chair_s", "CHAIR_S"), ("chair_i", "CHAIR_I")):
+        curves = {
+            (run, direction): scan_points(scans[run].get(direction) or {}, key)
+            for run in runs
+            for direction, _ in DIRECTIONS
+        }
+        curves = {which: points for which, points in curves.items() if points}
+        limits = _limits([y for points in curves.values() for _, y in points])
+        for direction, words in DIRECTIONS:
+            shown = {run: points for (run, which), points in curves.items() if which == direction}
+            if shown:
+                rho = inputs.landscape.get("rho")
+                panels.append(
+                    _landscape_panel(spec, (key, direction), f"{label} {words}", shown, limits, rho)
+                )
+    return FigureGroup("landscape", runs, tuple(panels)) if panels else None
+
+
+def scan_points(scan: dict, key: str) -> list[tuple[float, float]]:
+    """(α, value) pairs of one line scan; points that were not measured are left out."""
+    return [
+        (a, y) for a, y in zip(scan.get("alpha") or [], scan.get(key) or [], strict=False) if y is not None
+    ]
+
+
+def _limits(values: list[float]) -> tuple[float, float] | None:
+    """Common limits, so that the two directions can be compared by eye."""
+    if not values:
+        return None
+    margin = 0.06 * ((max(values) - min(values)) or 1.0)
+    return min(values) - margin, max(values) + margin
+
+
+def _landscape_panel(
+    spec: ReportSpec,
+    name: tuple[str, str],
+    label: str,
+    curves: dict,
+    limits: tuple[float, float],
+    rho: float | None,
+) -> Panel:
+    told = []
+    with panel() as (figure, axes):
+        axes.axvline(0, color=MUTED, linewidth=0.8)
+        if isinstance(rho, int | float) and rho > 0:
+            axes.axvspan(-rho, rho, color=MUTED, alpha=0.12, linewidth=0)
+        for run, points in curves.items():
+            xs, ys = zip(*points, strict=True)
+            _line(axes, spec, run, xs, ys)
+            told.append(f"{spec.label(run)} " + ", ".join(f"{number_text(y, 2)} at {x:g}" for x, y in points))
+        axes.set_ylim(*limits)
+        axes.set_xlabel("‖Δθ‖₂,  towards hallucination →" if name[1] == "eps" else "‖Δθ‖₂")
+        text = f"{label}, by distance from the solution. {'; '.join(told)}."
+        return Panel(label, inline(figure, f"landscape-{'-'.join(name)}", text), None)

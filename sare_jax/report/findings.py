@@ -1,0 +1,163 @@
+"""What the numbers say, in sentences made by rule. Nothing here knows how a run ended."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sare_jax.report.contrasts import Contrast, contrast, measured, restored
+from sare_jax.report.measures import CHAIR_S, POPE, RECALL, WORDS, Measure
+from sare_jax.report.read import Inputs, trained
+from sare_jax.report.spec import ReportSpec, SettingSpec
+from sare_jax.report.tables import interval_text, number_text, signed_text
+
+# The attack is tuned on validation images until it gives back at least this share of the baseline's
+# erasure; below it the test of robustness says little.
+NEEDED_RESTORATION = 0.5
+# Caption lengths that differ by less are not worth a sentence.
+NOTABLE_LENGTH = 0.05
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim, the numbers that it rests on, and its drift.
+
+    Attributes:
+      claim: the sentence, without a full stop.
+      numbers: what it rests on; may be empty.
+      verdict: `better` and `worse` are of the run named first, `none` no difference that can be told, `open`
+        not measured, `note` a fact without a side.
+    """
+
+    claim: str
+    numbers: str
+    verdict: Literal["better", "worse", "none", "open", "note"]
+
+    @property
+    def text(self) -> str:
+        """Claim and numbers as one sentence."""
+        return f"{self.claim}: {self.numbers}." if self.numbers else f"{self.claim}."
+
+
+def headline(inputs: Inputs, spec: ReportSpec) -> Finding:
+    """The answer to the report's question: does the proposed run hallucinate less after the attack?"""
+    setting = spec.setting(spec.headline_setting) or SettingSpec(spec.headline_setting, spec.headline_setting)
+    found = _versus(inputs, spec, spec.ours, spec.baseline, setting)
+    if found is None:
+        ours, baseline = spec.label(spec.ours), spec.label(spec.baseline)
+        claim = f"{_when(setting)}, {ours} and {baseline} were not both measured, so the question is open"
+        return Finding(claim, "", "open")
+    return found
+
+
+def qualification(inputs: Inputs, spec: ReportSpec) -> str:
+    """What has to be read beside the headline: recall, and caption length where it differs."""
+    ours, baseline = spec.label(spec.ours), spec.label(spec.baseline)
+    recall = contrast(inputs, spec.ours, spec.baseline, spec.headline_setting, RECALL)
+    words = contrast(inputs, spec.ours, spec.baseline, spec.headline_setting, WORDS)
+    parts = []
+    if recall:
+        claim = {
+            "worse": f"{ours} names fewer of the objects that are in the picture",
+            "better": f"{ours} names more of the objects that are in the picture",
+            "none": "No difference can be told in how many of the objects in the picture they name",
+        }[recall.verdict]
+        parts.append(f"{claim}: {_numbers(recall, RECALL)}.")
+    if words and abs(words.difference) > NOTABLE_LENGTH * words.b.number:
+        length = "shorter" if words.difference < 0 else "longer"
+        a, b = number_text(words.a.number), number_text(words.b.number)
+        parts.append(f"The captions of {ours} are {length} than those of {baseline}: {a} words against {b}.")
+    return " ".join(parts)
+
+
+def findings(inputs: Inputs, spec: ReportSpec) -> list[Finding]:
+    """The sentences below the headline."""
+    headline_setting = spec.setting(spec.headline_setting)
+    found = [_attack_strength(inputs, spec)]
+    for setting in spec.settings:
+        if setting is not headline_setting and not setting.samples:
+            found.append(_versus(inputs, spec, spec.ours, spec.baseline, setting))
+    if headline_setting:
+        for without, with_rho in spec.pairs:
+            found.append(_versus(inputs, spec, with_rho, without, headline_setting))
+    found.append(_price(inputs, spec))
+    return [item for item in found if item is not None]
+
+
+def _attack_strength(inputs: Inputs, spec: ReportSpec) -> Finding | None:
+    """Whether the attack moves the baseline enough for robustness to mean something."""
+    name = spec.label(spec.baseline)
+    base, origin = (measured(inputs, run, "origin", CHAIR_S).number for run in (spec.base, spec.baseline))
+    if base is None or origin is None:
+        return None
+    if base <= origin:
+        numbers = f"CHAIR_S {number_text(base)} before, {number_text(origin)} after"
+        return Finding(
+            f"{name} erased nothing, so there is nothing for an attack to bring back", numbers, "note"
+        )
+    share = restored(inputs, spec, spec.baseline, spec.headline_setting)
+    setting = spec.setting(spec.headline_setting)
+    if share is None or setting is None:
+        return None
+    after = measured(inputs, spec.baseline, setting.key, CHAIR_S).number
+    judgement = (
+        "at least the half that was asked of it"
+        if share >= NEEDED_RESTORATION
+        else "less than the half that was asked of it, so it tests robustness only weakly"
+    )
+    numbers = " → ".join(map(number_text, (base, origin, after)))
+    claim = (
+        f"The attack ({setting.label}) gives back {_percent(share)} of what {name} had erased, {judgement}"
+    )
+    return Finding(claim, f"CHAIR_S {numbers} for base, unlearnt, attacked", "note")
+
+
+def _percent(share: float) -> str:
+    return f"{number_text(100 * share, 0)} %"
+
+
+def _versus(inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: SettingSpec) -> Finding | None:
+    found = contrast(inputs, a, b, setting.key, CHAIR_S)
+    if found is None:
+        return None
+    first, second = spec.label(a), spec.label(b)
+    claim = {
+        "better": f"{first} hallucinates in fewer captions than {second}",
+        "worse": f"{first} hallucinates in more captions than {second}",
+        "none": f"no difference between {first} and {second} can be told",
+    }[found.verdict]
+    return Finding(f"{_when(setting)}, {claim}", _numbers(found, CHAIR_S), found.verdict)
+
+
+def _price(inputs: Inputs, spec: ReportSpec) -> Finding | None:
+    """Names the runs that lost recall or POPE F1 against the base model, before any attack."""
+    losses, compared = [], False
+    for run in trained(spec):
+        for measure in (RECALL, POPE):
+            found = contrast(inputs, run.key, spec.base, "origin", measure)
+            compared = compared or found is not None
+            if found and found.verdict == "worse":
+                name = "recall" if measure is RECALL else measure.label
+                losses.append(
+                    f"{run.label} {name} {number_text(found.a.number)} (base {number_text(found.b.number)})"
+                )
+    if losses:
+        return Finding("Before any attack, unlearning cost grounding", "; ".join(losses), "note")
+    if not compared:
+        return None
+    return Finding("Before any attack, no run lost recall or POPE F1 beyond the intervals", "", "note")
+
+
+def _numbers(found: Contrast, measure: Measure) -> str:
+    a, b = (number_text(side.number, measure.digits) for side in (found.a, found.b))
+    text = f"{measure.label} {a} against {b}, difference {signed_text(found.difference, measure.digits)}"
+    if found.interval:
+        return f"{text} (paired 95 % interval {interval_text(found.interval, measure.digits)})"
+    if found.a.interval and found.b.interval:
+        relation = "overlap" if found.verdict == "none" else "do not overlap"
+        return f"{text} (their 95 % intervals {relation}; not paired)"
+    return f"{text} (no intervals were computed)"
+
+
+def _when(setting: SettingSpec) -> str:
+    if setting.samples:
+        return f"After relearning with {setting.samples} samples"
+    return "Straight after unlearning" if setting.samples == 0 else f"Under the {setting.label}"

@@ -1,0 +1,162 @@
+"""Test images with the captions of every run, before and after the attack (the paper's Figs. 6 and 7)."""
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sare_jax.evaluation import chair
+from sare_jax.evaluation.coco import Truth
+from sare_jax.report.read import Inputs
+from sare_jax.report.spec import ReportSpec
+
+# Longest side of a shown image in pixels; a gallery is looked at, not measured.
+SIDE = 440
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a caption; `kind` is `hallucinated`, `grounded` or empty, `tip` says why."""
+
+    text: str
+    kind: str = ""
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One caption, cut at its object words.
+
+    Attributes:
+      pieces: in order; joined they are the caption.
+      hallucinated, mentions: object words that are not in the picture, and all of them; None without truth.
+      words: length.
+      cut: whether it ended at the token limit.
+    """
+
+    pieces: tuple[Piece, ...]
+    hallucinated: int | None
+    mentions: int | None
+    words: int
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One image.
+
+    Attributes:
+      image_id: of the annotations.
+      source: data URI; empty where the file cannot be read.
+      present: categories in the picture, sorted; None without truth.
+      rows: run key → captions by setting, in the order of the spec.
+    """
+
+    image_id: int
+    source: str
+    present: tuple[str, ...] | None
+    rows: dict[str, dict[str, Caption]]
+
+
+def exhibits(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path | None) -> list[Exhibit]:
+    """Chooses the images and marks their captions; empty where no answers were found.
+
+    Args:
+      inputs: the workdir's artifacts.
+      spec: how many images, and which runs.
+      truth: categories by image; without it nothing is marked.
+      images: folder of the image files; without it captions stand alone.
+    """
+    by_image: dict[tuple[str, str], dict[int, dict]] = {
+        which: {record["image_id"]: record for record in records} for which, records in inputs.answers.items()
+    }
+    if not by_image:
+        return []
+    shared = set.intersection(*(set(records) for records in by_image.values()))
+    first = by_image.get((spec.base, "origin")) or next(iter(by_image.values()))
+    known = {i: _categories(truth, i) for i in shared} if truth else {}
+    chosen = choose({i: first[i]["text"] for i in shared}, known, spec.gallery_images)
+    return [_exhibit(image_id, by_image, known.get(image_id), spec, images) for image_id in chosen]
+
+
+def choose(captions: Mapping[int, str], categories: Mapping[int, Iterable[str]], count: int) -> list[int]:
+    """Draws images by a rule that cannot see how any unlearned run did.
+
+    Images whose first caption (the base model's) hallucinates, or all where there is no truth, in the order
+    of the SHA-256 of their id.
+    """
+
+    def is_candidate(image_id: int) -> bool:
+        known = categories.get(image_id)
+        return known is None or any(
+            m.hallucinated for m in chair.explain(captions[image_id], frozenset(known))
+        )
+
+    order = sorted(captions, key=lambda image_id: hashlib.sha256(str(image_id).encode()).hexdigest())
+    return [image_id for image_id in order if is_candidate(image_id)][:count]
+
+
+def _categories(truth: Truth, image_id: int) -> tuple[str, ...] | None:
+    return tuple(sorted(truth.categories(image_id))) if image_id in truth.instances else None
+
+
+def _exhibit(
+    image_id: int,
+    by_image: dict[tuple[str, str], dict[int, dict]],
+    present: tuple[str, ...] | None,
+    spec: ReportSpec,
+    images: Path | None,
+) -> Exhibit:
+    rows: dict[str, dict[str, Caption]] = {}
+    name = ""
+    for run in spec.runs:
+        for setting in ("origin", spec.headline_setting):
+            record = by_image.get((run.key, setting), {}).get(image_id)
+            if record:
+                name = name or record.get("image", "")
+                rows.setdefault(run.key, {})[setting] = mark(record, present)
+    return Exhibit(image_id, image_uri(images / name) if images and name else "", present, rows)
+
+
+def mark(record: dict, present: tuple[str, ...] | None) -> Caption:
+    """Cuts a caption at its object words and says of each whether it is in the picture."""
+    text = record["text"]
+    mentions = [] if present is None else chair.explain(text, frozenset(present))
+    pieces, position = [], 0
+    for mention in mentions:
+        if mention.start > position:
+            pieces.append(Piece(text[position : mention.start]))
+        pieces.append(_piece(text[mention.start : mention.end], mention.category, mention.hallucinated))
+        position = mention.end
+    pieces.append(Piece(text[position:]))
+    return Caption(
+        pieces=tuple(piece for piece in pieces if piece.text),
+        hallucinated=None if present is None else sum(mention.hallucinated for mention in mentions),
+        mentions=None if present is None else len(mentions),
+        words=len(re.findall(r"\S+", text)),
+        cut=record.get("finish_reason") == "length",
+    )
+
+
+def _piece(text: str, category: str, hallucinated: bool) -> Piece:
+    if hallucinated:
+        return Piece(text, "hallucinated", f"{category}: not in the picture")
+    return Piece(text, "grounded", f"{category}: in the picture")
+
+
+def image_uri(path: Path) -> str:
+    """A small copy of an image as a data URI; empty where the file is missing or is no image."""
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, UnidentifiedImageError):
+        return ""
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", quality=82, method=4)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,152 @@
+"""Reads what the other stages left in a workdir; every other file of this package sees only the result."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sare_jax import files
+from sare_jax.errors import UserError
+from sare_jax.report.spec import ReportSpec
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that a report is made from.
+
+    Attributes:
+      metrics: (run, setting) → the result of the evaluate or attack stage.
+      logs: run → training records, one a step.
+      answers: (run, setting) → caption records `{"image_id", "image", "text", ...}`.
+      landscape: contents of `landscape.json`, or None.
+      comparisons: contents of `comparisons.json`; empty where there is none.
+      selection: contents of `selection.json`, or None.
+      config: contents of `config.json`; empty where there is none.
+      manifest: contents of `curated/manifest.json`, or None.
+      missing: what is not there, in words.
+      sources: file read, relative to the workdir → SHA-256.
+    """
+
+    metrics: dict[tuple[str, str], dict]
+    logs: dict[str, list[dict]]
+    answers: dict[tuple[str, str], list[dict]]
+    landscape: dict | None
+    comparisons: list[dict]
+    selection: dict | None
+    config: dict
+    manifest: dict | None
+    missing: list[str]
+    sources: dict[str, str]
+
+    def result(self, run: str, setting: str) -> dict | None:
+        """Metrics of one run under one setting, or None where it was not run."""
+        return self.metrics.get((run, setting))
+
+
+@dataclass
+class _Reader:
+    workdir: Path
+    missing: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def json(self, name: str, kind: type, what: str) -> Any:
+        """Contents of an optional JSON file, or None with a note of what is missing."""
+        if not self._found(name, what):
+            return None
+        content = files.read_json(self.workdir / name)
+        if not isinstance(content, kind):
+            wanted = "a JSON object" if kind is dict else "a JSON list"
+            raise UserError(f"{self.workdir / name}: expected {wanted}; remove it and run its stage again")
+        return content
+
+    def jsonl(self, name: str, what: str) -> list[dict]:
+        return files.read_jsonl(self.workdir / name) if self._found(name, what) else []
+
+    def _found(self, name: str, what: str) -> bool:
+        path = self.workdir / name
+        if path.is_file():
+            self.sources[name] = files.hash_file(path)
+            return True
+        if what:
+            self.missing.append(f"{what} ({name})")
+        return False
+
+
+def read(workdir: Path, spec: ReportSpec) -> Inputs:
+    """Reads the artifacts of a workdir.
+
+    Only metrics are needed; whatever else is absent is named in `Inputs.missing`.
+
+    Raises:
+      UserError: the folder or all metrics are missing, or a file cannot be read; names it.
+    """
+    workdir = Path(workdir)
+    if not workdir.is_dir():
+        raise UserError(f"{workdir}: no such folder; give the workdir of a finished run")
+    reader = _Reader(workdir)
+    metrics = _metrics(reader, spec)
+    if not metrics:
+        raise UserError(
+            f"{workdir / 'metrics'}: no result of any run; run the stages evaluate and attack first"
+        )
+    logs = {
+        run.key: reader.jsonl(f"logs/{run.key}.jsonl", f"training log of {run.label}")
+        for run in trained(spec)
+    }
+    comparisons = reader.json("comparisons.json", list, "paired comparisons") or []
+    _check_comparisons(comparisons, workdir / "comparisons.json")
+    return Inputs(
+        metrics=metrics,
+        logs={key: records for key, records in logs.items() if records},
+        answers=_answers(reader, spec),
+        landscape=reader.json("landscape.json", dict, "loss landscape"),
+        comparisons=comparisons,
+        selection=reader.json("selection.json", dict, "choice of hyper-parameters"),
+        config=reader.json("config.json", dict, "settings of the run") or {},
+        manifest=reader.json("curated/manifest.json", dict, "curation manifest"),
+        missing=reader.missing,
+        sources=reader.sources,
+    )
+
+
+def trained(spec: ReportSpec) -> tuple:
+    """The runs that are the outcome of training, so all but the base model."""
+    return tuple(run for run in spec.runs if run.key != spec.base)
+
+
+def _metrics(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:
+    found = {}
+    for run in spec.runs:
+        for setting in spec.settings:
+            if run.key == spec.base and setting.samples:
+                continue
+            name = f"metrics/{run.key}/{setting.key}.json"
+            result = reader.json(name, dict, f"results of {run.label}, {setting.label}")
+            if result is not None:
+                found[run.key, setting.key] = result
+    return found
+
+
+def _answers(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], list[dict]]:
+    """Captions of the settings that the gallery shows: before and after the headline attack."""
+    found = {}
+    for run in spec.runs:
+        for setting in ("origin", spec.headline_setting):
+            relearned = spec.setting(setting)
+            if run.key == spec.base and relearned and relearned.samples:
+                continue
+            records = reader.jsonl(f"answers/{run.key}/{setting}/captions.jsonl", "")
+            if records:
+                found[run.key, setting] = records
+    if not found:
+        reader.missing.append("captions for the gallery (answers/<run>/<setting>/captions.jsonl)")
+    return found
+
+
+def _check_comparisons(comparisons: list, path: Path) -> None:
+    for number, item in enumerate(comparisons):
+        for key, kind in (("a", str), ("b", str), ("metric", str), ("difference", int | float)):
+            if not isinstance(item, dict) or not isinstance(item.get(key), kind):
+                raise UserError(f"{path}: entry {number} has no usable {key!r}; run the report stage again")
+        interval = item.get("interval")
+        if interval is not None and not (isinstance(interval, list) and len(interval) == 2):
+            raise UserError(f"{path}: interval of entry {number} should be [low, high]")

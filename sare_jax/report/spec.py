@@ -1,0 +1,134 @@
+"""What a report is about: which runs and settings it shows, and which two runs it compares."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One method.
+
+    Attributes:
+      key: name of its folder under `metrics/` and `answers/` and of its file under `logs/`.
+      label: what tables and figures call it.
+      description: one sentence that says what was done.
+    """
+
+    key: str
+    label: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class SettingSpec:
+    """One condition that every run is measured under.
+
+    Attributes:
+      key: file name, without `.json`, under `metrics/<run>/`.
+      label: what tables call it.
+      samples: relearning samples, the abscissa of the relearning curve; None where it is no relearning.
+    """
+
+    key: str
+    label: str
+    samples: int | None = None
+
+
+RUNS = (
+    RunSpec("base", "Base model", "The model before any unlearning."),
+    RunSpec(
+        "efuf",
+        "EFUF",
+        "Gradient ascent on hallucinated sub-sentences, with both retention losses (Eq. 1): SARE with ρ = 0.",
+    ),
+    RunSpec(
+        "sare", "SARE", "The same losses with Targeted-SAM: the ascent gradient is taken at θ + ε* (Eq. 8)."
+    ),
+    RunSpec(
+        "unlikelihood",
+        "Unlikelihood",
+        "L_neg = −log(1 − P(cur(o))) in place of ascent, which stops by itself; ρ = 0.",
+    ),
+    RunSpec(
+        "unlikelihood_sam",
+        "Unlikelihood + SAM",
+        "The unlikelihood loss with its gradient taken at θ + ε*.",
+    ),
+)
+
+SETTINGS = (
+    SettingSpec("origin", "origin", 0),
+    SettingSpec("relearn_60", "relearn 60", 60),
+    SettingSpec("relearn_100", "relearn 100", 100),
+    SettingSpec("relearn_140", "relearn 140", 140),
+    SettingSpec("adversarial", "adversarial prompt"),
+)
+
+
+@dataclass(frozen=True)
+class ReportSpec:
+    """Everything of a report that is not read from the workdir.
+
+    Attributes:
+      title: of the page.
+      subject: one or two sentences on model and data.
+      runs: the methods, in table order. The first colour, a grey, goes to the base model.
+      settings: the conditions, in table order.
+      base: key of the model before unlearning.
+      baseline, ours: keys of the two runs that the headline compares.
+      pairs: further (without ρ, with ρ) pairs of keys that get a sentence of their own.
+      headline_setting: key of the condition that the headline looks at.
+      gallery_images: number of test images in the gallery.
+    """
+
+    title: str = "Erasing hallucinations, and how well the erasure holds"
+    subject: str = ""
+    runs: tuple[RunSpec, ...] = RUNS
+    settings: tuple[SettingSpec, ...] = SETTINGS
+    base: str = "base"
+    baseline: str = "efuf"
+    ours: str = "sare"
+    pairs: tuple[tuple[str, str], ...] = (("unlikelihood", "unlikelihood_sam"),)
+    headline_setting: str = "relearn_140"
+    gallery_images: int = 8
+
+    def run(self, key: str) -> RunSpec | None:
+        """The method of that key, or None."""
+        return next((run for run in self.runs if run.key == key), None)
+
+    def setting(self, key: str) -> SettingSpec | None:
+        """The condition of that key, or None."""
+        return next((setting for setting in self.settings if setting.key == key), None)
+
+    def label(self, key: str) -> str:
+        """What a run is called; its key where the spec does not know it."""
+        run = self.run(key)
+        return run.label if run else key
+
+
+def spec_of(config: dict) -> ReportSpec:
+    """Makes the spec from a resolved `config.json`; runs that are known here keep their descriptions.
+
+    Args:
+      config: with `runs`, `run_labels`, `attacks` and `report` as `sare_jax.config.to_dict` writes them.
+    """
+    described = {run.key: run.description for run in RUNS}
+    labels = config.get("run_labels") or {}
+    keys = ["base", *(config.get("runs") or [run.key for run in RUNS if run.key != "base"])]
+    runs = tuple(RunSpec(key, labels.get(key, key), described.get(key, "")) for key in keys)
+    settings = [SettingSpec("origin", "origin", 0)]
+    for name, attack in (config.get("attacks") or {}).items():
+        relearns = attack.get("kind") == "relearn"
+        settings.append(
+            SettingSpec(name, name.replace("_", " "), attack.get("num_samples") if relearns else None)
+        )
+    report = config.get("report") or {}
+    default = ReportSpec()
+    return ReportSpec(
+        runs=runs,
+        settings=tuple(settings) if len(settings) > 1 else SETTINGS,
+        baseline=report.get("baseline", default.baseline),
+        ours=report.get("ours", default.ours),
+        pairs=tuple(pair for pair in default.pairs if set(pair) <= set(keys)),
+        headline_setting=report.get("matched_attack", default.headline_setting),
+        gallery_images=report.get("gallery", default.gallery_images),
+    )

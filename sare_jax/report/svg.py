@@ -1,0 +1,87 @@
+"""Matplotlib figures as SVG that lives inside the page: its colours, its fonts, its width."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sare_jax.report.palette import HAIR, INK, MUTED, variables
+
+# Points. A panel is shown between 340 and 520 CSS pixels wide, so its text stays between 10 and 15 pixels.
+PANEL = (420, 270)
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 12,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 12,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": HAIR,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "path.simplify": True,
+    "path.simplify_threshold": 0.5,
+}
+
+
+@contextmanager
+def panel(size: tuple[int, int] = PANEL) -> Iterator[tuple[Figure, Axes]]:
+    """Opens an empty panel in the page's style; draw in it and call `inline` before the block ends."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")
+        figure.patch.set_visible(False)
+        axes = figure.add_subplot()
+        axes.patch.set_visible(False)
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        yield figure, axes
+
+
+def inline(figure: Figure, name: str, description: str) -> str:
+    """Turns a figure into an `<svg>` element.
+
+    Args:
+      figure: drawn in the stand-in colours of `palette`.
+      name: unique on the page; goes before every id, so that figures cannot disturb each other.
+      description: what a reader who cannot see it should know.
+
+    Returns:
+      The element, without metadata, dates or fonts of its own: equal data give equal text.
+    """
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", "", text, flags=re.S)
+    text = re.sub(r'<(g|path) id="[A-Za-z]+[._A-Za-z]*_\d+"', r"<\1", text)
+    text = re.sub(r'id="', f'id="{name}-', text)
+    text = re.sub(r"url\(#", f"url(#{name}-", text)
+    text = re.sub(r'xlink:href="#', f'href="#{name}-', text)
+    text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]), text)
+    text = re.sub(r' transform="rotate\(-0(\.0)? [^"]*"', "", text)
+    text = re.sub(r">\s+<", "><", text)
+    for color, variable in variables().items():
+        text = text.replace(color, f"var({variable})")
+    view = re.search(r'viewBox="[^"]*"', text)[0]
+    head = f'<svg {view} role="img" aria-label="{escape(description)}" xmlns="http://www.w3.org/2000/svg">'
+    return head + text[text.index(">") + 1 :].rstrip()

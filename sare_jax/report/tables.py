@@ -1,0 +1,245 @@
+"""Tables as data: the page, `report.json`, `report.md` and the terminal all show these."""
+
+import math
+from dataclasses import dataclass
+
+from sare_jax.report.measures import CHAIR_S, LINEAGE, POPE_DETAIL, TABLE_1, Measure, Value, value
+from sare_jax.report.read import Inputs
+from sare_jax.report.spec import ReportSpec, RunSpec, SettingSpec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry.
+
+    Attributes:
+      text: as shown.
+      detail: second, smaller line: the interval.
+      value: number, or the same text, for `report.json`.
+      interval: (low, high), or None.
+      best: whether the number is the best under its setting.
+      whisker: (low, point, high) in percent of the cell's width, for a drawn interval; or None.
+    """
+
+    text: str
+    detail: str = ""
+    value: float | str | None = None
+    interval: tuple[float, float] | None = None
+    best: bool = False
+    whisker: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading: `key` in `report.json`, `label` on the page, `better` the direction that is good."""
+
+    key: str
+    label: str
+    better: str | None = None
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table; `key` identifies it in `report.json`."""
+
+    key: str
+    label: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows under a common heading; an empty label means no heading."""
+
+    key: str
+    label: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption and notes.
+
+    Attributes:
+      key: name in `report.json` and anchor on the page.
+      caption: what it shows.
+      stub: heading of the first column.
+      columns, groups: the contents.
+      notes: lines below it.
+    """
+
+    key: str
+    caption: str
+    stub: str
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...] = ()
+
+
+def number_text(number: float, digits: int = 1) -> str:
+    """A number with a true minus sign and no minus zero."""
+    text = f"{number:.{digits}f}"
+    if not any(digit in text for digit in "123456789"):
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def signed_text(number: float, digits: int = 1) -> str:
+    """As `number_text`, with a plus sign on positive numbers."""
+    text = number_text(number, digits)
+    return text if text.startswith("−") or not text.strip("0.") else f"+{text}"
+
+
+def interval_text(interval: tuple[float, float], digits: int = 1) -> str:
+    """An interval as `low–high`, or `low to high` where a bound is negative."""
+    low, high = (number_text(bound, digits) for bound in interval)
+    return f"{low} to {high}" if "−" in low + high else f"{low}–{high}"
+
+
+def plain(text: str) -> Cell:
+    """A cell of words."""
+    return Cell(text, value=text)
+
+
+def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
+    """The paper's Table 1 and the two tables of other rules and of POPE's parts."""
+    first = _measure_table(
+        inputs,
+        spec,
+        TABLE_1,
+        "results",
+        "Hallucination and generation quality, in the layout of the paper's Table 1",
+        ("Small figures: 95 % bootstrap intervals. Bold: the best point estimate under the same setting.",),
+    )
+    caption = "The same answers by the rules behind the numbers that EFUF and SARE print"
+    lineage = _measure_table(inputs, spec, LINEAGE, "lineage", caption)
+    pope = _measure_table(inputs, spec, POPE_DETAIL, "pope", "POPE by kind of question")
+    return [first, *(table for table in (lineage, pope) if _has_numbers(table))]
+
+
+def _measure_table(
+    inputs: Inputs,
+    spec: ReportSpec,
+    measures: tuple[Measure, ...],
+    key: str,
+    caption: str,
+    notes: tuple[str, ...] = (),
+) -> Table:
+    values = {
+        (run.key, setting.key): [
+            value(inputs.result(run.key, setting.key), measure, f"metrics/{run.key}/{setting.key}.json")
+            for measure in measures
+        ]
+        for run in spec.runs
+        for setting in shown_settings(run, spec)
+    }
+    groups = tuple(
+        Group(
+            run.key,
+            run.label,
+            tuple(_row(run, setting, measures, values) for setting in shown_settings(run, spec)),
+        )
+        for run in spec.runs
+    )
+    columns = tuple(Column(m.key, m.label, m.better, m.help) for m in measures)
+    return Table(key, caption, "Setting", columns, groups, notes)
+
+
+def shown_settings(run: RunSpec, spec: ReportSpec) -> tuple[SettingSpec, ...]:
+    """The settings that apply to a run: the base model has nothing to relearn."""
+    return tuple(s for s in spec.settings if run.key != spec.base or not s.samples)
+
+
+def _row(
+    run: RunSpec,
+    setting: SettingSpec,
+    measures: tuple[Measure, ...],
+    values: dict[tuple[str, str], list[Value]],
+) -> Row:
+    rivals = [found for (_, key), found in values.items() if key == setting.key]
+    cells = tuple(
+        _cell(found, measure, [rival[column] for rival in rivals])
+        for column, (found, measure) in enumerate(zip(values[run.key, setting.key], measures, strict=True))
+    )
+    return Row(setting.key, setting.label, cells)
+
+
+def _cell(found: Value, measure: Measure, rivals: list[Value]) -> Cell:
+    if found.number is None:
+        return plain(found.reason)
+    whisker = None
+    if measure is CHAIR_S and found.interval:
+        low, high = found.interval
+        whisker = (low, found.number, high)
+    return Cell(
+        text=number_text(found.number, measure.digits),
+        detail=interval_text(found.interval, measure.digits) if found.interval else "",
+        value=found.number,
+        interval=found.interval,
+        best=_is_best(found.number, measure, rivals),
+        whisker=whisker,
+    )
+
+
+def _is_best(number: float, measure: Measure, rivals: list[Value]) -> bool:
+    """Whether no rival shows a better number, to the digits shown. Without a rival nothing is best."""
+    numbers = [rival.number for rival in rivals if rival.number is not None]
+    if measure.better is None or len(numbers) < 2:
+        return False
+    best = min(numbers) if measure.better == "lower" else max(numbers)
+    return math.isclose(round(number, measure.digits), round(best, measure.digits))
+
+
+def _has_numbers(table: Table) -> bool:
+    return any(
+        isinstance(cell.value, float | int)
+        for group in table.groups
+        for row in group.rows
+        for cell in row.cells
+    )
+
+
+def table_json(table: Table) -> dict:
+    """A table for `report.json`: rows of key → {"value", "interval"}."""
+    rows = []
+    for group in table.groups:
+        for row in group.rows:
+            record = ({"run": group.key} if group.key else {}) | {"key": row.key, "label": row.label}
+            cells = {}
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                cells[column.key] = {"value": cell.value}
+                if cell.interval:
+                    cells[column.key]["interval"] = list(cell.interval)
+            rows.append(record | {"cells": cells})
+    return {
+        "key": table.key,
+        "caption": table.caption,
+        "columns": [{"key": c.key, "label": c.label, "better": c.better} for c in table.columns],
+        "rows": rows,
+        "notes": list(table.notes),
+    }
+
+
+def table_markdown(table: Table) -> str:
+    """A table in GitHub's Markdown, with its caption and notes."""
+    arrows = {"lower": " ↓", "higher": " ↑"}
+    grouped = any(group.label for group in table.groups)
+    heads = (["Run"] if grouped else []) + [table.stub]
+    heads += [column.label + arrows.get(column.better or "", "") for column in table.columns]
+    lines = [f"**{table.caption}**", "", _markdown_line(heads), _markdown_line(["---"] * len(heads))]
+    for group in table.groups:
+        for row in group.rows:
+            cells = [_markdown_cell(cell) for cell in row.cells]
+            lines.append(_markdown_line(([group.label] if grouped else []) + [row.label, *cells]))
+    lines += [""] + [f"- {note}" for note in table.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.best else cell.text
+    return f"{text} ({cell.detail})" if cell.detail else text
+
+
+def _markdown_line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -1,0 +1,115 @@
+"""From a workdir to `report.html`, `report.json` and `report.md`."""
+
+from pathlib import Path
+from typing import Any
+
+from sare_jax import files
+from sare_jax.evaluation.coco import Truth
+from sare_jax.report import details, figures, page
+from sare_jax.report.curated import curation, score_figure
+from sare_jax.report.findings import Finding, findings, headline, qualification
+from sare_jax.report.gallery import exhibits
+from sare_jax.report.read import Inputs, read
+from sare_jax.report.spec import ReportSpec
+from sare_jax.report.tables import Table, result_tables, table_json, table_markdown
+
+
+def write(
+    workdir: Path,
+    spec: ReportSpec | None = None,
+    *,
+    truth: Truth | None = None,
+    images_dir: Path | None = None,
+) -> Path:
+    """Writes the report of a workdir: a page that needs no other file, and the same tables for machines.
+
+    A pure function of the files: equal files give equal reports, byte for byte.
+
+    Args:
+      workdir: folder of a run; `read.read` lists what is looked for. The report goes there, too.
+      spec: runs, settings and labels; the demo's where none is given.
+      truth: what is in the test images; without it the gallery marks nothing.
+      images_dir: folder of the image files; without it the gallery shows captions alone.
+
+    Returns:
+      The path of `report.html`.
+
+    Raises:
+      UserError: no metrics, or a file that cannot be read; names it.
+    """
+    workdir, spec = Path(workdir), spec or ReportSpec()
+    inputs = read(workdir, spec)
+    content = gather(inputs, spec, truth, Path(images_dir) if images_dir else None)
+    files.write_json(workdir / "report.json", as_json(content, inputs))
+    files.write_text(workdir / "report.md", as_markdown(content, spec))
+    files.write_text(workdir / "report.html", page.render(content, spec))
+    return workdir / "report.html"
+
+
+def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path | None) -> dict[str, Any]:
+    """Everything that the page, the JSON and the Markdown show, by name."""
+    setting = spec.setting(spec.headline_setting)
+    first = [key for key in (spec.base, spec.baseline, spec.ours) if spec.run(key)]
+    return {
+        "headline": headline(inputs, spec),
+        "qualification": qualification(inputs, spec),
+        "findings": findings(inputs, spec),
+        "summary": details.summary(inputs, spec),
+        "results": result_tables(inputs, spec),
+        "rules": details.rules(inputs),
+        "counts": details.counts(inputs),
+        "comparisons": details.comparisons(inputs, spec),
+        "hero": figures.hero(inputs, spec),
+        "relearning": figures.relearning(inputs, spec),
+        "prompts": figures.prompts(inputs, spec),
+        "landscape": figures.landscape(inputs, spec),
+        "sharpness": details.sharpness(inputs, spec),
+        "training": figures.training(inputs, spec),
+        "gallery": exhibits(inputs, spec, truth, images),
+        "gallery_first": first,
+        "gallery_rest": [run.key for run in spec.runs if run.key not in first],
+        "attack_label": setting.label if setting else spec.headline_setting,
+        "marked": truth is not None,
+        "curation": curation(inputs),
+        "curation_figures": score_figure(inputs),
+        "selection": details.selection(inputs),
+        "missing": inputs.missing,
+        "provenance": details.provenance(inputs),
+    }
+
+
+def _tables(content: dict[str, Any]) -> list[Table]:
+    single = [content[key] for key in ("summary", "comparisons", "sharpness", "selection")]
+    return [*content["results"], *(table for table in single if table), *content["curation"]]
+
+
+def as_json(content: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
+    """`report.json`: headline, findings, tables, what is missing, hashes of the files that were read."""
+
+    def finding(found: Finding) -> dict[str, str]:
+        return {"text": found.text, "verdict": found.verdict}
+
+    return {
+        "headline": finding(content["headline"]),
+        "qualification": content["qualification"],
+        "findings": [finding(item) for item in content["findings"]],
+        "tables": {table.key: table_json(table) for table in _tables(content)},
+        "counts": content["counts"],
+        "rules": [{"measure": name, "rule": rule} for name, rule in content["rules"]],
+        "missing": content["missing"],
+        "sources": inputs.sources,
+    }
+
+
+def as_markdown(content: dict[str, Any], spec: ReportSpec) -> str:
+    """`report.md`: the same for a repository or an issue."""
+    parts = [f"# {spec.title}", f"**{content['headline'].text}**"]
+    parts += [text for text in (content["qualification"], spec.subject) if text]
+    parts.append("\n".join(f"- {item.text}" for item in content["findings"]))
+    parts += [table_markdown(table).rstrip() for table in _tables(content)]
+    notes = [*content["counts"], *(f"{name}: {rule}" for name, rule in content["rules"])]
+    if notes:
+        parts.append("## Counts and rules\n\n" + "\n".join(f"- {note}" for note in notes))
+    if content["missing"]:
+        parts.append("## Not in this report\n\n" + "\n".join(f"- {item}" for item in content["missing"]))
+    return "\n\n".join(part for part in parts if part) + "\n"
