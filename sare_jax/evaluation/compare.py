@@ -43,11 +43,11 @@ def compare(before: dict, after: dict, *, draws: int = bootstrap.DRAWS, seed: in
     shared = [name for name in first if name in second]
     if not shared:
         raise UserError(f"no metric in common: {sorted(first) or 'none'} and {sorted(second) or 'none'}")
-    warnings = [] if "metric" in before else _settings_differ("", before, after)
+    scopes = {"": (before, after)} if "settings" in before else {n: (first[n], second[n]) for n in shared}
+    warnings = [line for scope, pair in scopes.items() for line in _settings_differ(scope, *pair)]
     metrics: dict[str, Any] = {}
     for name in shared:
         _refuse_other_measure(name, first[name], second[name])
-        warnings += _settings_differ(name, first[name], second[name])
         columns, measures = _MEASURES[first[name]["metric"]]
         tables = [_counts(result["per_image"], columns) for result in (first[name], second[name])]
         metrics |= _differences(name, *tables, measures, warnings, draws, seed)

@@ -51,9 +51,7 @@ def measure(
         "chair": chair.score(captions, truth, **sampling),
         "pope": _pope(pope, **sampling),
         "bleu": _bleu(captions, matched, truth, **sampling),
-        "perplexity": f"{NOT_MEASURED}: no language model given"
-        if lm_path is None
-        else perplexity.score(matched.texts, lm_path, image_ids=matched.image_ids, **sampling),
+        "perplexity": _perplexity(matched, lm_path, **sampling),
         "lengths": _lengths(captions, **sampling),
         "informativeness": NOT_MEASURED,
         "human": NOT_MEASURED,
@@ -71,6 +69,14 @@ def _bleu(captions: list[dict], matched: Captions, truth: Truth, **sampling: int
     if not any(truth.references.get(image_id) for image_id in matched.image_ids):
         return f"{NOT_MEASURED}: no reference captions"
     return {rule: bleu.score(captions, truth, rule, **sampling) for rule in bleu.RULES}
+
+
+def _perplexity(matched: Captions, lm_path: str | Path | None, **sampling: int) -> dict[str, Any] | str:
+    if lm_path is None:
+        return f"{NOT_MEASURED}: no language model given"
+    if not any(map(str.strip, matched.texts)):  # a collapsed model still gets its row
+        return f"{NOT_MEASURED}: every caption is empty"
+    return perplexity.score(matched.texts, lm_path, image_ids=matched.image_ids, **sampling)
 
 
 def _lengths(captions: list[dict], **sampling: int) -> dict[str, Any]:

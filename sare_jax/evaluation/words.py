@@ -153,7 +153,7 @@ def read_table(path: Path) -> WordTable:
             continue
         category, words = _split_line(line)
         categories.append(category)
-        for word in (category, *words):
+        for word in (category.replace("-", " "), *words):
             if category_of.setdefault(word, category) != category:
                 raise UserError(
                     f"{path}:{number}: {word!r} names both {category_of[word]!r} and {category!r}; keep one"

@@ -1,0 +1,75 @@
+import time
+
+import numpy as np
+import pytest
+
+from sare_jax.evaluation import bootstrap
+
+SHARE = bootstrap.ratio(1, 0)
+
+
+def coin(count, heads):
+    return np.stack([np.ones(count), np.arange(count) < heads], axis=1)
+
+
+def test_interval_of_a_share_is_the_normal_one():
+    low, high = bootstrap.interval(coin(1000, 300), SHARE, draws=4000)
+    half = 1.96 * 100 * np.sqrt(0.3 * 0.7 / 1000)
+    assert (low, high) == pytest.approx((30 - half, 30 + half), abs=0.25)
+
+
+def test_same_seed_same_interval():
+    counts = np.random.default_rng(0).random((50, 2))
+    assert bootstrap.interval(counts, SHARE, seed=3) == bootstrap.interval(counts, SHARE, seed=3)
+    assert bootstrap.interval(counts, SHARE, seed=3) != bootstrap.interval(counts, SHARE, seed=4)
+
+
+def test_resamples_agree_with_resampling_one_by_one():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 5, size=(30, 2)).astype(float) + 1
+    drawn = np.random.default_rng(7).integers(30, size=(200, 30))
+    one_by_one = [100 * counts[rows, 1].sum() / counts[rows, 0].sum() for rows in drawn]
+    expected = np.percentile(one_by_one, [2.5, 97.5])
+    assert bootstrap.interval(counts, SHARE, draws=200, seed=7) == pytest.approx(list(expected))
+
+
+def test_coverage():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for trial in range(200):
+        sample = np.stack([np.ones(200), rng.random(200) < 0.4], axis=1)
+        low, high = bootstrap.interval(sample, SHARE, draws=300, seed=trial)
+        hits += low <= 40 <= high
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_paired_difference_is_narrower_than_two_intervals():
+    rng = np.random.default_rng(2)
+    hard = rng.random(400)
+    before = np.stack([np.ones(400), hard > 0.5], axis=1)
+    after = np.stack([np.ones(400), hard > 0.55], axis=1)
+    result = bootstrap.difference(before, after, SHARE)
+    low, high = result["interval"]
+    assert result["difference"] == pytest.approx(
+        bootstrap.value(after, SHARE) - bootstrap.value(before, SHARE)
+    )
+    assert low < result["difference"] < high < 0
+    assert result["p"] <= 0.01
+    assert high - low < 0.6 * np.diff(bootstrap.interval(before, SHARE))[0]
+
+
+def test_no_difference():
+    counts = coin(40, 10)
+    result = bootstrap.difference(counts, counts, SHARE)
+    assert (result["difference"], result["interval"], result["p"]) == (0, [0, 0], 1)
+
+
+def test_nothing_below_the_line_is_zero_and_quick():
+    started = time.process_time()
+    assert bootstrap.interval(np.zeros((500, 2)), SHARE) == [0, 0]
+    assert time.process_time() - started < 1
+
+
+def test_pairs_must_match():
+    with pytest.raises(ValueError, match="paired"):
+        bootstrap.difference(coin(3, 1), coin(4, 1), SHARE)
