@@ -129,9 +129,9 @@ def _pair(questions: list[dict], answers: list[dict], dropped: Dropped) -> list[
         found[key] = answer.get("answer", answer.get("text"))
     if repeated:
         raise UserError(f"more than one answer to question(s) {', '.join(repeated[:20])}; keep one each")
-    if strangers := [key for key in found if key not in set(keys)]:
+    if strangers := list(found.keys() - set(keys)):
         raise UserError(
-            f"answers to {len(strangers)} question(s) not in the list: {', '.join(strangers[:20])}"
+            f"answers to {len(strangers)} question(s) not in the list: {', '.join(sorted(strangers)[:20])}"
         )
     pairs = []
     for key, question in zip(keys, questions, strict=True):

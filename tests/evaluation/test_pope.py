@@ -147,9 +147,7 @@ def test_po_10_negatives_after_folding_unique_balanced_seeded(tmp_path, kind):
     world = {i: [*["couch", "cat", "dog", "bed"][: 2 + i % 3], "person"] for i in range(40)}
     elsewhere = {99: ["car", "cup", "tv"], 98: ["cup", "tv"]}
     references = {i: ["a sofa and a lamp", "a car"] for i in world}
-    truth = read_truth(
-        write_coco(tmp_path, world | {99: ["car", "cup", "tv"], 98: ["cup", "tv"]}, references)
-    )
+    truth = read_truth(write_coco(tmp_path, world | elsewhere, references))
     questions = pope.build(truth, kind, num_images=10, questions_per_image=4, seed=5)
     assert questions == pope.build(truth, kind, num_images=10, questions_per_image=4, seed=5)
     assert [q["question_id"] for q in questions] == list(range(1, 41))
@@ -181,9 +179,6 @@ def test_kinds_share_images_and_follow_the_official_order(tmp_path):
         kind: pope.build(truth, kind, num_images=1, questions_per_image=4, image_ids=[1])
         for kind in pope.KINDS
     }
-    assert {kind: {q["image_id"] for q in questions} for kind, questions in of.items()} == dict.fromkeys(
-        of, {1}
-    )
     assert [q["object"] for q in of["popular"]] == ["cat", "car", "dog", "bed"]  # car 3, cat 3, bed 2, …
     assert [q["object"] for q in of["adversarial"]] == ["cat", "bed", "dog", "tv"]
     images = [
