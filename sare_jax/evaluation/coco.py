@@ -90,12 +90,14 @@ class Truth:
 
     def describe(self) -> dict[str, Any]:
         """How the truth was made, for result files."""
+        if self.references:
+            rule = "instances and reference captions"
+        else:
+            rule = "instances only" if self.partial else "categories as listed"
         return {
             "source": Path(self.source).name,
             "images": len(self.instances),
-            "rule": "categories listed for each image"
-            if not self.references and not self.partial
-            else ("instances only" if not self.references else "instances and reference captions"),
+            "rule": rule,
             "partial": list(self.partial),
         }
 
