@@ -7,8 +7,7 @@ from pathlib import Path
 from sare_jax import files
 from sare_jax.errors import UserError
 from sare_jax.evaluation.coco import read_truth
-from sare_jax.report import ReportSpec, table_text, write
-from sare_jax.report.spec import spec_of
+from sare_jax.report import spec_of, table_text, write
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--images", type=Path, help="folder of the test images, for the gallery")
     options = parser.parse_args(argv)
     config = _config(options.workdir)
-    spec = spec_of(config) if config else ReportSpec()
+    spec = spec_of(config)
     annotations = options.annotations or _folder(options.workdir, config, "annotations")
     truth = read_truth(annotations) if annotations else None
     images = options.images or _folder(options.workdir, config, "images")

@@ -1,11 +1,10 @@
 """One run against another: paired bootstrap differences where the per-image counts allow it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-
-from sare_jax.evaluation import bootstrap, chair
+from sare_jax.errors import UserError
+from sare_jax.evaluation.compare import compare
 from sare_jax.report.measures import CHAIR_S, Measure, Value, value
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec
@@ -48,11 +47,14 @@ def contrast(inputs: Inputs, a: str, b: str, setting: str, measure: Measure) -> 
 
     Returns:
       None where either was not measured.
+
+    Raises:
+      UserError: the two were measured by different rules.
     """
     first, second = (measured(inputs, run, setting, measure) for run in (a, b))
     if first.number is None or second.number is None:
         return None
-    interval = _paired(inputs.result(a, setting), inputs.result(b, setting), measure)
+    interval = _paired(inputs, a, b, setting, measure)
     verdict = _verdict(first, second, interval, measure)
     return Contrast(first, second, first.number - second.number, interval, verdict)
 
@@ -70,25 +72,42 @@ def restored(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> float 
     return (after - origin) / (base - origin)
 
 
-def _paired(a: dict, b: dict, measure: Measure) -> tuple[float, float] | None:
+def _paired(inputs: Inputs, a: str, b: str, setting: str, measure: Measure) -> tuple[float, float] | None:
     """Bootstrap interval of a − b over the images that both runs were measured on."""
-    section, key = measure.path[0], measure.path[-1]
-    if section != "chair" or key not in chair.METRICS:
-        return None
-    tables = [result[section].get("per_image") for result in (a, b)]
-    if not all(table and set(chair.COLUMNS) <= set(table) for table in tables):
-        return None
-    rows = [dict(zip(table["image_id"], _counts(table), strict=True)) for table in tables]
-    shared = sorted(rows[0].keys() & rows[1].keys())
-    if not shared:
-        return None
-    after, before = (np.array([side[image] for image in shared]) for side in rows)
-    low, high = bootstrap.difference(before, after, chair.METRICS[key])["interval"]
-    return low * measure.scale, high * measure.scale
+    section = measure.path[0]
+    key = (a, b, setting, section)
+    if key not in inputs.cache:
+        inputs.cache[key] = _differences(inputs, *key)
+    found = inputs.cache[key].get(".".join(measure.path))
+    return tuple(bound * measure.scale for bound in found["interval"]) if found else None
 
 
-def _counts(table: dict) -> np.ndarray:
-    return np.array([table[column] for column in chair.COLUMNS], float).T
+def _differences(inputs: Inputs, a: str, b: str, setting: str, section: str) -> dict[str, dict]:
+    """Paired differences of a section's numbers by dotted name; empty where there are no counts by image."""
+    after, before = (_with_counts(inputs.result(run, setting)[section]) for run in (a, b))
+    if not after or not before:
+        return {}
+    try:
+        sampling = _sampling(inputs.result(a, setting))
+        return compare({section: before}, {section: after}, **sampling)["metrics"]
+    except UserError as error:
+        raise UserError(f"metrics/{b}/{setting}.json, metrics/{a}/{setting}.json: {error}") from None
+
+
+def _with_counts(result: Any) -> dict:
+    """The result itself where it has counts by image, or those of its parts that have them."""
+    if not isinstance(result, dict):
+        return {}
+    if "per_image" in result:
+        return {key: part for key, part in result.items() if key != "robust"}
+    parts = {key: _with_counts(part) for key, part in result.items()}
+    return {key: part for key, part in parts.items() if part}
+
+
+def _sampling(result: dict) -> dict[str, int]:
+    """Draws and seed of the row's own intervals, so that paired ones go with them."""
+    stated = result.get("bootstrap") or {}
+    return {key: stated[key] for key in ("draws", "seed") if key in stated}
 
 
 def _verdict(a: Value, b: Value, interval: tuple[float, float] | None, measure: Measure) -> Verdict:

@@ -206,10 +206,13 @@ def mapping_table(key: str, caption: str, mapping: Mapping) -> Table | None:
 
 def provenance(inputs: Inputs) -> list[Table]:
     """Settings, what the models were, and the files that the report was made from."""
-    about = next((result["provenance"] for result in inputs.metrics.values() if result.get("provenance")), {})
+    first = next(iter(inputs.metrics.values()))
+    about = {key: first[key] for key in ("settings", "bootstrap", "provenance") if key in first}
     tables = (
         mapping_table("config", "Settings of the run (config.json)", inputs.config),
-        mapping_table("provenance", "How the first row was measured (its provenance)", about),
+        mapping_table(
+            "provenance", "How the first row was measured: what was asked, bootstrap, provenance", about
+        ),
         mapping_table(
             "sources", "Files that this report was made from, with their SHA-256", _dotless(inputs.sources)
         ),

@@ -125,7 +125,7 @@ N = Measure("n", "n", ("chair", "n"), digits=0, help="Captions in this row.")
 
 TABLE_1 = (CHAIR_S, CHAIR_I, RECALL, HUMAN, POPE, *BLEU, INFO, PERPLEXITY, WORDS, N)
 
-LINEAGE = (
+OTHER = (
     Measure(
         "chair_i_words",
         "CHAIR_I, distinct words",
@@ -159,6 +159,16 @@ LINEAGE = (
         "lower",
         digits=2,
     ),
+    Measure(
+        "cut_off",
+        "cut off, %",
+        ("lengths", "cut_off_rate"),
+        ("lengths", "intervals", "cut_off_rate"),
+        "lower",
+        scale=100,
+    ),
+    Measure("empty", "empty, %", ("chair", "empty_rate"), ("chair", "intervals", "empty_rate"), "lower"),
+    Measure("skipped", "left out", ("chair", "skipped"), digits=0),
 )
 
 POPE_KINDS = ("random", "popular", "adversarial")

@@ -24,6 +24,7 @@ class Inputs:
       manifest: contents of `curated/manifest.json`, or None.
       missing: what is not there, in words.
       sources: file read, relative to the workdir → SHA-256.
+      cache: differences of two runs that were computed already (see `contrasts`).
     """
 
     metrics: dict[tuple[str, str], dict]
@@ -36,6 +37,7 @@ class Inputs:
     manifest: dict | None
     missing: list[str]
     sources: dict[str, str]
+    cache: dict[tuple, dict] = field(default_factory=dict, repr=False, compare=False)
 
     def result(self, run: str, setting: str) -> dict | None:
         """Metrics of one run under one setting, or None where it was not run."""

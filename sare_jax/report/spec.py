@@ -106,29 +106,52 @@ class ReportSpec:
 
 
 def spec_of(config: dict) -> ReportSpec:
-    """Makes the spec from a resolved `config.json`; runs that are known here keep their descriptions.
+    """Makes the spec of a run from its resolved `config.json`.
 
     Args:
-      config: with `runs`, `run_labels`, `attacks` and `report` as `sare_jax.config.to_dict` writes them.
+      config: `runs`, `run_labels`, `attacks` and `report` as `sare_jax.config.to_dict` writes them.
     """
-    described = {run.key: run.description for run in RUNS}
+    settings_of = config.get("runs") or {}
     labels = config.get("run_labels") or {}
-    keys = ["base", *(config.get("runs") or [run.key for run in RUNS if run.key != "base"])]
-    runs = tuple(RunSpec(key, labels.get(key, key), described.get(key, "")) for key in keys)
-    settings = [SettingSpec("origin", "origin", 0)]
-    for name, attack in (config.get("attacks") or {}).items():
-        relearns = attack.get("kind") == "relearn"
-        settings.append(
-            SettingSpec(name, name.replace("_", " "), attack.get("num_samples") if relearns else None)
-        )
-    report = config.get("report") or {}
-    default = ReportSpec()
+    default, report = ReportSpec(), config.get("report") or {}
+    baseline, ours = report.get("baseline", default.baseline), report.get("ours", default.ours)
+    runs = [RunSpec("base", labels.get("base", "base model"), RUNS[0].description)]
+    runs += [RunSpec(key, labels.get(key, key), _described(key, item)) for key, item in settings_of.items()]
     return ReportSpec(
-        runs=runs,
-        settings=tuple(settings) if len(settings) > 1 else SETTINGS,
-        baseline=report.get("baseline", default.baseline),
-        ours=report.get("ours", default.ours),
-        pairs=tuple(pair for pair in default.pairs if set(pair) <= set(keys)),
+        runs=tuple(runs) if settings_of else default.runs,
+        settings=_settings(config.get("attacks") or {}),
+        baseline=baseline,
+        ours=ours,
+        pairs=_pairs(settings_of, {baseline, ours}) if settings_of else default.pairs,
         headline_setting=report.get("matched_attack", default.headline_setting),
         gallery_images=report.get("gallery", default.gallery_images),
     )
+
+
+def _described(key: str, settings: dict) -> str:
+    """What a run did: the paper's methods by their own sentence, every run by its numbers."""
+    known = next((run.description for run in RUNS if run.key == key), "")
+    names = (("objective", "objective"), ("rho", "ρ"), ("neg_weight", "λ₁"), ("sent_weight", "λ₂"))
+    numbers = ", ".join(f"{name} {settings[key]}" for key, name in names if key in settings)
+    return f"{known} Here: {numbers}." if known and numbers else known or numbers
+
+
+def _settings(attacks: dict) -> tuple[SettingSpec, ...]:
+    found = [SettingSpec("origin", "origin", 0)]
+    for name, attack in attacks.items():
+        label = "adversarial prompt" if name == "adversarial" else name.replace("_", " ")
+        samples = attack.get("num_samples") if attack.get("kind") == "relearn" else None
+        found.append(SettingSpec(name, label, samples))
+    return tuple(found) if attacks else SETTINGS
+
+
+def _pairs(runs: dict, taken: set[str]) -> tuple[tuple[str, str], ...]:
+    """(without ρ, with ρ) of each objective, the runs of the headline left out."""
+    pairs = []
+    for objective in dict.fromkeys(item.get("objective") for item in runs.values()):
+        members = [
+            key for key, item in runs.items() if item.get("objective") == objective and key not in taken
+        ]
+        without = [key for key in members if not runs[key].get("rho")]
+        pairs += [(without[0], key) for key in members if without and runs[key].get("rho")]
+    return tuple(pairs)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from sare_jax.report.measures import CHAIR_S, LINEAGE, POPE_DETAIL, TABLE_1, Measure, Value, value
+from sare_jax.report.measures import CHAIR_S, OTHER, POPE_DETAIL, TABLE_1, Measure, Value, value
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec, RunSpec, SettingSpec
 
@@ -112,10 +112,12 @@ def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
         "Hallucination and generation quality, in the layout of the paper's Table 1",
         ("Small figures: 95 % bootstrap intervals. Bold: the best point estimate under the same setting.",),
     )
-    caption = "The same answers by the rules behind the numbers that EFUF and SARE print"
-    lineage = _measure_table(inputs, spec, LINEAGE, "lineage", caption)
+    caption = (
+        "The same answers by the rules behind the numbers that EFUF and SARE print, and what else was counted"
+    )
+    other = _measure_table(inputs, spec, OTHER, "other", caption)
     pope = _measure_table(inputs, spec, POPE_DETAIL, "pope", "POPE by kind of question")
-    return [first, *(table for table in (lineage, pope) if _has_numbers(table))]
+    return [first, *(table for table in (other, pope) if _has_numbers(table))]
 
 
 def _measure_table(

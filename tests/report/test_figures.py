@@ -1,0 +1,110 @@
+import re
+
+import pytest
+
+from sare_jax.report import ReportSpec, RunSpec, figures
+from sare_jax.report.curated import curation, score_figure
+from sare_jax.report.details import sharpness
+from sare_jax.report.palette import look
+from sare_jax.report.svg import inline, panel
+
+SPEC = ReportSpec()
+
+
+def all_panels(inputs):
+    groups = (
+        figures.hero(inputs, SPEC),
+        figures.relearning(inputs, SPEC),
+        figures.prompts(inputs, SPEC),
+        figures.landscape(inputs, SPEC),
+        figures.training(inputs, SPEC),
+        score_figure(inputs),
+    )
+    return [panel for group in groups for panel in group.panels]
+
+
+def test_panels_follow_the_page(inputs):
+    panels = all_panels(inputs)
+    assert len(panels) == 1 + 4 + 2 + 6 + 9 + 1
+    for item in panels:
+        assert item.svg.startswith("<svg viewBox=")
+        assert re.search(r'aria-label="[^"]{20,}"', item.svg)
+        assert "#0a000" not in item.svg, "a stand-in colour is left"
+        assert "#0b000" not in item.svg
+        assert "font-family" not in item.svg
+        assert "<metadata" not in item.svg
+    ids = [name for item in panels for name in re.findall(r' id="([^"]*)"', item.svg)]
+    assert len(ids) == len(set(ids))
+    used = {name for item in panels for name in re.findall(r'(?:href="|url\()#([^")]*)', item.svg)}
+    assert used <= set(ids)
+
+
+def test_descriptions_hold_the_numbers(inputs):
+    svg = figures.relearning(inputs, SPEC).panels[0].svg
+    for setting, samples in (("origin", 0), ("relearn_140", 140)):
+        number = inputs.result("sare", setting)["chair"]["chair_s"]
+        assert f"{number:.1f} at {samples}" in svg
+
+
+def test_tick_labels_keep_their_digits():
+    with panel() as (figure, axes):
+        axes.plot([0, 0.375], [0, 1])
+        axes.set_xticks([0.125, 0.375])
+        svg = inline(figure, "ticks", "digits")
+    assert ">0.125<" in svg
+    assert ">0.375<" in svg
+
+
+def test_equal_data_give_equal_svg(inputs):
+    first, second = (figures.relearning(inputs, SPEC).panels[0].svg for _ in range(2))
+    assert first == second
+
+
+def test_looks_differ_by_more_than_colour():
+    looks = [look(SPEC, run.key) for run in SPEC.runs]
+    assert len({item.color for item in looks}) == 5
+    assert len({(item.dash, item.marker, item.filled) for item in looks}) == 5
+
+
+def test_looks_of_many_runs_keep_the_base_apart():
+    spec = ReportSpec(runs=tuple(RunSpec(f"run{i}", f"Run {i}") for i in range(12)))
+    assert [look(spec, f"run{i}").index for i in range(12)] == [0, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5]
+
+
+def test_landscape_with_points_left_out(inputs):
+    inputs.landscape["runs"]["sare"]["eps"]["chair_s"][1] = None
+    del inputs.landscape["runs"]["efuf"]["random"]
+    group = figures.landscape(inputs, SPEC)
+    assert group.runs == ("efuf", "sare")
+    assert "−0.75" not in re.search(r"SARE ([^;]*)", group.panels[2].svg)[1]
+
+
+def test_sharpness_is_the_change_from_the_solution(inputs):
+    scan = {"alpha": [-0.5, 0.0, 0.5], "loss": [4.0, 3.0, 1.5], "chair_s": [20.0, 30.0, 45.0]}
+    inputs.landscape["runs"] = {"sare": {"eps": scan, "random": {}}}
+    (row,) = sharpness(inputs, SPEC).groups[0].rows
+    assert [cell.value for cell in row.cells] == [-1.5, 15.0, 1.0, -10.0, "not measured", "not measured"]
+
+
+def test_absent_artifacts_give_no_figures(bare):
+    from sare_jax.report.read import read
+
+    inputs = read(bare, SPEC)
+    for make in (figures.hero, figures.relearning, figures.prompts, figures.landscape, figures.training):
+        assert make(inputs, SPEC) is None
+    assert score_figure(inputs) is None
+    assert curation(inputs) == []
+
+
+def test_training_curves_are_averages_of_neighbours():
+    records = [{"step": step, "neg": float(step)} for step in range(1, 401)]
+    found = figures._series(records, "neg")
+    assert len(found) == 40
+    assert found[0] == pytest.approx((5.5, 5.5))
+
+
+def test_curation_without_truth_says_not_measured(inputs):
+    del inputs.manifest["audit"]
+    sets = curation(inputs)[0]
+    assert [row.cells[2].text for row in sets.groups[0].rows] == ["not measured"] * 3
+    assert "AUC of the CLIP score: not measured." in sets.notes

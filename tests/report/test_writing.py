@@ -1,0 +1,226 @@
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from sare_jax import files
+from sare_jax.report import ReportSpec, spec_of, table_text, write
+from sare_jax.report.__main__ import main
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Checks nesting and gathers ids, resources and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.resources, self.text, self.tags = [], [], [], [], []
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        self.ids += [found["id"]] if "id" in found else []
+        self.resources += [found[key] for key in ("src", "href", "srcset", "action") if found.get(key)]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return Page((written / "report.html").read_text(encoding="utf-8"))
+
+
+def test_page_needs_nothing_from_outside(page, written):
+    for resource in page.resources:
+        assert resource.startswith(("#", "data:")), resource[:80]
+    text = (written / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"url\((?!#)|@import|<script", text)
+    assert str(written) not in text
+    assert len(text.encode()) < 2_000_000
+
+
+def test_anchors_lead_somewhere_and_ids_are_unique(page):
+    assert len(page.ids) == len(set(page.ids))
+    targets = {resource[1:] for resource in page.resources if resource.startswith("#")}
+    assert targets <= set(page.ids)
+
+
+def test_page_is_accessible(page):
+    headings = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(headings)), "a level is skipped"
+    for tag, attrs in page.tags:
+        if tag == "img":
+            assert attrs["alt"]
+        if tag == "svg":
+            assert attrs.get("aria-label") or attrs.get("aria-hidden") == "true"
+        if tag == "th":
+            assert attrs["scope"] in ("col", "row", "rowgroup")
+    assert dict(page.tags)["html"]["lang"] == "en"
+
+
+def test_sections_are_there(page):
+    wanted = {"short", "results", "relearning", "prompts", "landscape", "gallery", "training", "curation"}
+    assert wanted | {"selection", "reading", "provenance"} <= set(page.ids)
+
+
+def test_hallucinated_words_are_marked_not_by_colour_alone(page, written):
+    marks = [attrs for tag, attrs in page.tags if tag == "mark" and "title" in attrs]
+    assert marks
+    assert all(attrs["title"].endswith(": not in the picture") for attrs in marks)
+    assert "".join(page.text).count("(not in the picture)") == len(marks)
+    css = (
+        (written / "report.html")
+        .read_text(encoding="utf-8")
+        .partition("mark.invented {")[2]
+        .partition("}")[0]
+    )
+    assert "font-weight: 700" in css
+    assert "text-decoration: underline" in css
+
+
+def test_three_forms_hold_the_same_numbers(written, page):
+    report = files.read_json(written / "report.json")
+    rows = report["tables"]["results"]["rows"]
+    assert len(rows) == 22
+    markdown = (written / "report.md").read_text(encoding="utf-8")
+    text = "".join(page.text)
+    for row in rows:
+        chair = files.read_json(written / "metrics" / row["run"] / f"{row['key']}.json")["chair"]
+        cell = row["cells"]["chair_s"]
+        assert cell == {"value": chair["chair_s"], "interval": chair["intervals"]["chair_s"]}
+        shown = f"{cell['interval'][0]:.1f}–{cell['interval'][1]:.1f}"
+        assert shown in markdown
+        assert shown in text
+    assert report["headline"]["text"] in markdown
+    assert report["missing"] == []
+    assert report["sources"]["metrics/sare/origin.json"] == files.hash_file(
+        written / "metrics/sare/origin.json"
+    )
+
+
+def test_same_files_give_the_same_bytes(written, truth):
+    names = ("report.html", "report.json", "report.md")
+    before = [(written / name).read_bytes() for name in names]
+    write(written, truth=truth, images_dir=written / "data" / "images")
+    assert [(written / name).read_bytes() for name in names] == before
+
+
+def test_text_from_models_and_files_is_escaped(bare, tmp_path):
+    folder = shutil.copytree(bare, tmp_path / "run")
+    evil = 'A dog <script>alert(1)</script> & "more"'
+    record = {"image_id": 1, "image": "../x.png", "text": evil, "finish_reason": "stop"}
+    files.write_jsonl(folder / "answers/base/origin/captions.jsonl", [record])
+    files.write_json(folder / "config.json", {"name": "</table><script>"})
+    text = write(folder).read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert evil in "".join(Page(text).text)
+
+
+def test_the_little_that_there_is_makes_a_page(bare, tmp_path):
+    folder = shutil.copytree(bare, tmp_path / "run")
+    found = Page(write(folder).read_text(encoding="utf-8"))
+    text = "".join(found.text)
+    assert "so the question is open." in text
+    assert "loss landscape (landscape.json)" in text
+    assert "relearning" not in found.ids
+    assert "not run" in text
+
+
+def test_terminal_table(workdir):
+    text = table_text(workdir)
+    assert text.startswith(
+        "After relearning with 140 samples, SARE hallucinates in fewer captions than EFUF: "
+    )
+    lines = text.splitlines()[1:]
+    assert max(map(len, lines)) <= 120
+    number = files.read_json(workdir / "metrics/sare/relearn_60.json")["chair"]["chair_s"]
+    sare = lines[lines.index("SARE") :]
+    assert f"{number:.1f} [" in next(line for line in sare if "relearn 60" in line)
+    assert "Not measured: Human, Info." in text
+
+
+CONFIG = {
+    "runs": {
+        "efuf": {"objective": "ascent", "rho": 0.0, "neg_weight": 0.7},
+        "sare": {"objective": "ascent", "rho": 0.05, "neg_weight": 0.7},
+        "plain": {"objective": "unlikelihood", "rho": 0.0},
+        "flat": {"objective": "unlikelihood", "rho": 0.1},
+    },
+    "run_labels": {
+        "base": "base model",
+        "efuf": "EFUF (Eq. 1)",
+        "sare": "SARE",
+        "plain": "U",
+        "flat": "U + SAM",
+    },
+    "attacks": {
+        "relearn_140": {"kind": "relearn", "num_samples": 140},
+        "adversarial": {"kind": "prompt", "num_samples": 60},
+    },
+    "report": {"baseline": "efuf", "ours": "sare", "matched_attack": "relearn_140", "gallery": 3},
+}
+
+
+def test_spec_of_a_config():
+    spec = spec_of(CONFIG)
+    assert [run.key for run in spec.runs] == ["base", "efuf", "sare", "plain", "flat"]
+    assert spec.label("efuf") == "EFUF (Eq. 1)"
+    assert "ρ 0.05" in spec.run("sare").description
+    assert [(s.key, s.samples) for s in spec.settings] == [
+        ("origin", 0),
+        ("relearn_140", 140),
+        ("adversarial", None),
+    ]
+    assert spec.pairs == (("plain", "flat"),)
+    assert spec.gallery_images == 3
+
+
+def test_spec_of_no_config_is_the_default():
+    assert spec_of({}) == ReportSpec(runs=(spec_of({}).runs))
+    assert spec_of({}).runs == ReportSpec().runs
+
+
+def test_command_line_finds_images_and_annotations_in_the_workdir(written, capsys):
+    before = (written / "report.html").read_bytes()
+    (written / "report.html").unlink()
+    main([str(written)])
+    assert (written / "report.html").read_bytes()[:2000] == before[:2000]
+    assert b'<mark class="invented" title=' in (written / "report.html").read_bytes()
+    assert f"report: {written / 'report.html'}" in capsys.readouterr().out
+
+
+def test_command_line_reports_a_mistake_in_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "sare_jax.report", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path}/metrics: no result of any run")
+    assert done.stderr.count("\n") == 1
+
+
+def test_json_is_strict(written):
+    json.loads(
+        (written / "report.json").read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name)
+    )
