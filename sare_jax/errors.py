@@ -5,5 +5,5 @@ class UserError(Exception):
     """Something in the user's input or set-up is wrong.
 
     The message is one line that names the file or key and the way out. Command lines print it without a
-    traceback and exit with status 2 (see `exit_on_user_error`).
+    traceback and exit with status 2 (see `sare_jax.command.guarded`).
     """

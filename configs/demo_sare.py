@@ -1,0 +1,99 @@
+"""The embedded world: the whole road on two CPU cores, with the truth known.
+
+A model of a million weights is not one of seven billion: learning rate, λ, ρ and thresholds are its own, chosen
+on validation images with `configs/demo_sweep.py` (the table and what follows from it: docs/demo_sweep.md).
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import base_config
+
+WEIGHTS = "sare_jax/demo/weights"
+STEPS = 120
+
+
+def get_config(variant: str = "full") -> ConfigDict:
+    """Settings of the demo.
+
+    Args:
+      variant: `full`, or `short` for a quick pass over every stage with figures that mean little.
+    """
+    if variant not in ("full", "short"):
+        raise ValueError(f"configs/demo_sare.py:{variant}: the variants are full and short")
+    config = base_config("demo_sare" if variant == "full" else "demo_short")
+    _world(config)
+    _methods(config)
+    if variant == "short":
+        _shorten(config)
+    return config.lock()
+
+
+def _world(config: ConfigDict) -> None:
+    """Data, models and prompts of the embedded world."""
+    config.data.prepare = "sare_jax.demo.world:build"
+    config.data.prepare_args = ConfigDict({"train": 1200, "val": 400, "test": 400, "seed": 0})
+    config.data.split = "files"
+    config.model.folder = f"{WEIGHTS}/llava"
+    config.model.dtype = "float32"
+    config.model.template = "hub"
+    config.caption.prompt = config.evaluate.prompt
+    config.caption.max_new_tokens = 128
+    config.caption.batch_size = 64
+    config.curate.clip = f"local-dir:{WEIGHTS}/clip"
+    config.curate.clip_pretrained = ""
+    config.curate.patch = 16
+    config.curate.window = 4
+    config.curate.top_patches = 4
+    config.curate.thresholds = "quantile"
+    config.curate.image_batch = 64
+    config.evaluate.max_new_tokens = 128
+    config.evaluate.max_images = 200
+    config.evaluate.pope_images = 50
+    config.evaluate.batch_size = 64
+    config.evaluate.pope_batch_size = 256
+    config.evaluate.lm = f"{WEIGHTS}/lm"
+
+
+def _methods(config: ConfigDict) -> None:
+    """The four methods and the attacks."""
+    config.optim.steps = STEPS
+    config.optim.batch_size = 8
+    config.optim.checkpoint_every = STEPS // 6
+    config.optim.learning_rate = 1e-3
+    config.optim.instruction = config.evaluate.prompt
+    config.attack.learning_rate = 1e-3
+    config.runs = ConfigDict(
+        {
+            "efuf": {"label": "EFUF (Eq. 1)", "rho": 0.0, "neg_weight": 0.7},
+            "sare": {"label": "SARE", "rho": 0.05, "neg_weight": 0.7},
+            "unlikelihood": {
+                "label": "unlikelihood",
+                "objective": "unlikelihood",
+                "rho": 0.0,
+                "neg_weight": 2.0,
+            },
+            "unlikelihood_sam": {
+                "label": "unlikelihood + Targeted-SAM",
+                "objective": "unlikelihood",
+                "rho": 0.05,
+                "neg_weight": 2.0,
+            },
+        }
+    )
+    config.export.check_captions = 50
+    config.report.landscape_images = 100
+    config.report.matched = True
+
+
+def _shorten(config: ConfigDict) -> None:
+    """The same stages on fewer images and steps."""
+    config.data.prepare_args.update({"train": 300, "val": 60, "test": 60})
+    config.optim.steps = 12
+    config.optim.checkpoint_every = 4
+    config.evaluate.max_images = 24
+    config.evaluate.pope_images = 10
+    config.export.check_captions = 8
+    config.report.landscape_images = 16
+    config.report.landscape_points = 3
+    del config.attacks.relearn_60
+    del config.attacks.relearn_100
