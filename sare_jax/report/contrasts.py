@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation.compare import compare
-from sare_jax.report.measures import CHAIR_S, Measure, Value, value
+from sare_jax.report.measures import CHAIR_S, Measure, Value, result_name, value
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec
 
@@ -78,7 +78,7 @@ def _paired(inputs: Inputs, a: str, b: str, setting: str, measure: Measure) -> t
     key = (a, b, setting, section)
     if key not in inputs.cache:
         inputs.cache[key] = _differences(inputs, *key)
-    found = inputs.cache[key].get(".".join(measure.path))
+    found = inputs.cache[key].get(result_name(measure))
     return tuple(bound * measure.scale for bound in found["interval"]) if found else None
 
 

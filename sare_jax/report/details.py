@@ -5,7 +5,7 @@ from typing import Any
 
 from sare_jax.report.contrasts import contrast, measured, restored
 from sare_jax.report.figures import scan_points
-from sare_jax.report.measures import CHAIR_I, CHAIR_S, NOT_MEASURED, POPE, POPE_KINDS, RECALL, WORDS, lookup
+from sare_jax.report.measures import CHAIR_S, NOT_MEASURED, POPE, POPE_KINDS, RECALL, WORDS, lookup
 from sare_jax.report.read import Inputs, trained
 from sare_jax.report.spec import ReportSpec
 from sare_jax.report.tables import (
@@ -14,7 +14,6 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
-    interval_text,
     number_text,
     plain,
     signed_text,
@@ -71,58 +70,6 @@ def summary(inputs: Inputs, spec: ReportSpec) -> Table:
     )
 
 
-_VERDICTS = {(True, False): "lower", (False, True): "higher", (False, False): "no difference seen"}
-
-
-def comparisons(inputs: Inputs, spec: ReportSpec) -> Table | None:
-    """Paired differences as the pipeline wrote them; None where there are none."""
-    rows = []
-    for number, item in enumerate(inputs.comparisons):
-        bounds = item.get("interval")
-        digits = 2 if item["metric"].startswith(("perplexity", "ppl")) else 1
-        difference = Cell(
-            signed_text(item["difference"], digits),
-            interval_text(tuple(bounds), digits) if bounds else "",
-            item["difference"],
-            tuple(bounds) if bounds else None,
-        )
-        reading = _VERDICTS[bounds[1] < 0, bounds[0] > 0] if bounds else "no interval"
-        cells = (
-            plain(_side(item["a"], spec)),
-            plain(_side(item["b"], spec)),
-            plain(_metric_label(item["metric"])),
-            difference,
-            plain(reading),
-            plain(item.get("note") or ""),
-        )
-        rows.append(Row(str(number), item.get("name") or "", cells))
-    if not rows:
-        return None
-    columns = [
-        Column("a", "A"),
-        Column("b", "B"),
-        Column("metric", "Measure"),
-        Column("difference", "A − B"),
-        Column("reading", "A is"),
-        Column("note", "Note"),
-    ]
-    caption = "Paired differences on the same images, with 95 % bootstrap intervals"
-    return _single("comparisons", caption, "Comparison", columns, rows)
-
-
-def _side(name: str, spec: ReportSpec) -> str:
-    """`sare/relearn_140` in words."""
-    run_key, _, setting_key = name.partition("/")
-    run, setting = spec.run(run_key), spec.setting(setting_key)
-    label = run.label if run else run_key
-    return f"{label}, {setting.label if setting else setting_key}" if setting_key else label
-
-
-def _metric_label(key: str) -> str:
-    known = {m.key: m.label for m in (CHAIR_S, CHAIR_I, RECALL, POPE, WORDS)}
-    return known.get(key.rpartition(".")[2], key.replace("_", " "))
-
-
 def sharpness(inputs: Inputs, spec: ReportSpec) -> Table | None:
     """How far the loss of the negatives falls, and CHAIR rises, within the scan; None without a scan."""
     scans = (inputs.landscape or {}).get("runs") or {}
@@ -154,7 +101,8 @@ def _change(scan: dict, key: str, end: Any) -> float | None:
 def _landscape_notes(found: dict) -> tuple[str, ...]:
     notes = []
     if found.get("n_images"):
-        notes.append(f"CHAIR from {found['n_images']} images a point.")
+        split = {"val": "validation ", "test": "test "}.get(found.get("split"), "")
+        notes.append(f"CHAIR from {found['n_images']} {split}images a point.")
     if found.get("rho"):
         notes.append(f"ρ = {found['rho']:g}.")
     return tuple(notes)

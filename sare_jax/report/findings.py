@@ -43,7 +43,7 @@ def headline(inputs: Inputs, spec: ReportSpec) -> Finding:
     found = _versus(inputs, spec, spec.ours, spec.baseline, setting)
     if found is None:
         ours, baseline = spec.label(spec.ours), spec.label(spec.baseline)
-        claim = f"{_when(setting)}, {ours} and {baseline} were not both measured, so the question is open"
+        claim = f"{when(setting)}, {ours} and {baseline} were not both measured, so the question is open"
         return Finding(claim, "", "open")
     return found
 
@@ -124,7 +124,7 @@ def _versus(inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: SettingSp
         "worse": f"{first} hallucinates in more captions than {second}",
         "none": f"no difference between {first} and {second} can be told",
     }[found.verdict]
-    return Finding(f"{_when(setting)}, {claim}", _numbers(found, CHAIR_S), found.verdict)
+    return Finding(f"{when(setting)}, {claim}", _numbers(found, CHAIR_S), found.verdict)
 
 
 def _price(inputs: Inputs, spec: ReportSpec) -> Finding | None:
@@ -157,7 +157,8 @@ def _numbers(found: Contrast, measure: Measure) -> str:
     return f"{text} (no intervals were computed)"
 
 
-def _when(setting: SettingSpec) -> str:
+def when(setting: SettingSpec) -> str:
+    """The condition as the beginning of a sentence."""
     if setting.samples:
         return f"After relearning with {setting.samples} samples"
     return "Straight after unlearning" if setting.samples == 0 else f"Under the {setting.label}"

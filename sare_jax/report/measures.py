@@ -183,6 +183,11 @@ POPE_DETAIL = tuple(
 )
 
 
+def result_name(measure: Measure) -> str:
+    """The measure's dotted name, as `sare_jax.evaluation.compare` has it."""
+    return ".".join(measure.path)
+
+
 def lookup(result: dict, path: tuple[str, ...]) -> object:
     """What stands under nested keys, or None."""
     node: object = result

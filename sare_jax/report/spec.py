@@ -116,7 +116,9 @@ def spec_of(config: dict) -> ReportSpec:
     default, report = ReportSpec(), config.get("report") or {}
     baseline, ours = report.get("baseline", default.baseline), report.get("ours", default.ours)
     runs = [RunSpec("base", labels.get("base", "base model"), RUNS[0].description)]
-    runs += [RunSpec(key, labels.get(key, key), _described(key, item)) for key, item in settings_of.items()]
+    # A ConfigDict comes back in the order of the alphabet, which is not the order in which to read.
+    order = sorted(settings_of, key=lambda key: (key != baseline, key != ours))
+    runs += [RunSpec(key, labels.get(key, key), _described(key, settings_of[key])) for key in order]
     return ReportSpec(
         runs=tuple(runs) if settings_of else default.runs,
         settings=_settings(config.get("attacks") or {}),
@@ -137,11 +139,13 @@ def _described(key: str, settings: dict) -> str:
 
 
 def _settings(attacks: dict) -> tuple[SettingSpec, ...]:
+    """Origin, the relearnings by size, then the others."""
     found = [SettingSpec("origin", "origin", 0)]
     for name, attack in attacks.items():
         label = "adversarial prompt" if name == "adversarial" else name.replace("_", " ")
         samples = attack.get("num_samples") if attack.get("kind") == "relearn" else None
         found.append(SettingSpec(name, label, samples))
+    found.sort(key=lambda setting: (setting.samples is None, setting.samples or 0))
     return tuple(found) if attacks else SETTINGS
 
 

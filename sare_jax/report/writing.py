@@ -6,6 +6,7 @@ from typing import Any
 from sare_jax import files
 from sare_jax.evaluation.coco import Truth
 from sare_jax.report import details, figures, page
+from sare_jax.report.comparisons import at_equal_footing, comparisons
 from sare_jax.report.curated import curation, score_figure
 from sare_jax.report.findings import Finding, findings, headline, qualification
 from sare_jax.report.gallery import exhibits
@@ -53,12 +54,12 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
     return {
         "headline": headline(inputs, spec),
         "qualification": qualification(inputs, spec),
-        "findings": findings(inputs, spec),
+        "findings": [*findings(inputs, spec), *at_equal_footing(inputs, spec)],
         "summary": details.summary(inputs, spec),
         "results": result_tables(inputs, spec),
         "rules": details.rules(inputs),
         "counts": details.counts(inputs),
-        "comparisons": details.comparisons(inputs, spec),
+        "comparisons": comparisons(inputs, spec),
         "hero": figures.hero(inputs, spec),
         "relearning": figures.relearning(inputs, spec),
         "prompts": figures.prompts(inputs, spec),

@@ -163,6 +163,7 @@ def test_terminal_table(workdir):
 
 CONFIG = {
     "runs": {
+        "dense": {"objective": "ascent", "rho": 0.2},
         "efuf": {"objective": "ascent", "rho": 0.0, "neg_weight": 0.7},
         "sare": {"objective": "ascent", "rho": 0.05, "neg_weight": 0.7},
         "plain": {"objective": "unlikelihood", "rho": 0.0},
@@ -176,8 +177,9 @@ CONFIG = {
         "flat": "U + SAM",
     },
     "attacks": {
-        "relearn_140": {"kind": "relearn", "num_samples": 140},
         "adversarial": {"kind": "prompt", "num_samples": 60},
+        "relearn_140": {"kind": "relearn", "num_samples": 140},
+        "relearn_60": {"kind": "relearn", "num_samples": 60},
     },
     "report": {"baseline": "efuf", "ours": "sare", "matched_attack": "relearn_140", "gallery": 3},
 }
@@ -185,11 +187,12 @@ CONFIG = {
 
 def test_spec_of_a_config():
     spec = spec_of(CONFIG)
-    assert [run.key for run in spec.runs] == ["base", "efuf", "sare", "plain", "flat"]
+    assert [run.key for run in spec.runs] == ["base", "efuf", "sare", "dense", "plain", "flat"]
     assert spec.label("efuf") == "EFUF (Eq. 1)"
     assert "ρ 0.05" in spec.run("sare").description
-    assert [(s.key, s.samples) for s in spec.settings] == [
+    assert [(setting.key, setting.samples) for setting in spec.settings] == [
         ("origin", 0),
+        ("relearn_60", 60),
         ("relearn_140", 140),
         ("adversarial", None),
     ]

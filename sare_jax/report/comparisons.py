@@ -1,0 +1,99 @@
+"""The differences that the pipeline computed: final weights, and checkpoints at equal footing."""
+
+from sare_jax.report.findings import Finding, when
+from sare_jax.report.measures import CHAIR_I, CHAIR_S, POPE, RECALL, WORDS, result_name
+from sare_jax.report.read import Inputs
+from sare_jax.report.spec import ReportSpec, SettingSpec
+from sare_jax.report.tables import (
+    Cell,
+    Column,
+    Group,
+    Row,
+    Table,
+    interval_text,
+    plain,
+    signed_text,
+)
+
+_MEASURES = {result_name(measure): measure for measure in (CHAIR_S, CHAIR_I, RECALL, POPE, WORDS)}
+
+
+def comparisons(inputs: Inputs, spec: ReportSpec) -> Table | None:
+    """One row a comparison, one column a measure: B − A with its paired interval; None without entries."""
+    by_row: dict[tuple[str, str, str, str], dict[str, dict]] = {}
+    for item in inputs.comparisons:
+        key = (item.get("name") or "", item["a"], item["b"], item.get("note") or "")
+        by_row.setdefault(key, {})[item["metric"]] = item
+    if not by_row:
+        return None
+    metrics = list(dict.fromkeys(item["metric"] for item in inputs.comparisons))
+    rows = []
+    for number, ((name, a, b, note), found) in enumerate(by_row.items()):
+        cells = [plain(f"{spec.label(b)} − {spec.label(a)}")]
+        cells += [_difference(found.get(metric)) for metric in metrics]
+        rows.append(Row(str(number), _named(name, spec), (*cells, plain(note))))
+    columns = [Column("sides", "Difference")]
+    columns += [Column(metric, _label(metric), _better(metric)) for metric in metrics]
+    return Table(
+        "comparisons",
+        "Paired differences on the same images",
+        "Setting",
+        (*columns, Column("note", "What is compared")),
+        (Group("", "", tuple(rows)),),
+        ("Small figures: 95 % bootstrap intervals of the difference. Bold: the interval excludes 0.",),
+    )
+
+
+def at_equal_footing(inputs: Inputs, spec: ReportSpec) -> list[Finding]:
+    """Sentences on the checkpoints that were alike before the attack, as measured after it."""
+    found = []
+    for item in inputs.comparisons:
+        setting_key, _, footing = (item.get("name") or "").partition(", ")
+        setting = spec.setting(setting_key)
+        wanted = setting_key == spec.headline_setting and footing and item["metric"] == result_name(CHAIR_S)
+        if wanted and setting and item.get("interval"):
+            found.append(_sentence(item, footing, setting, spec))
+    return found
+
+
+def _sentence(item: dict, footing: str, setting: SettingSpec, spec: ReportSpec) -> Finding:
+    low, high = item["interval"]
+    ours, other = spec.label(item["b"]), spec.label(item["a"])
+    claim, verdict = f"no difference between {ours} and {other} can be told", "none"
+    if high < 0:
+        claim, verdict = f"{ours} hallucinates in fewer captions than {other}", "better"
+    elif low > 0:
+        claim, verdict = f"{ours} hallucinates in more captions than {other}", "worse"
+    bounds = interval_text((low, high))
+    numbers = f"CHAIR_S difference {signed_text(item['difference'])} (paired 95 % interval {bounds})"
+    note = f"; {item['note']}" if item.get("note") else ""
+    head = when(setting)
+    return Finding(f"From {footing}, {head[0].lower()}{head[1:]}, {claim}", f"{numbers}{note}", verdict)
+
+
+def _difference(item: dict | None) -> Cell:
+    if item is None:
+        return plain("–")
+    bounds = tuple(item["interval"]) if item.get("interval") else None
+    return Cell(
+        text=signed_text(item["difference"]),
+        detail=interval_text(bounds) if bounds else "no interval",
+        value=item["difference"],
+        interval=bounds,
+        best=bool(bounds) and (bounds[0] > 0 or bounds[1] < 0),
+    )
+
+
+def _named(name: str, spec: ReportSpec) -> str:
+    """The entry's name with the setting's label in place of its key."""
+    key, comma, rest = name.partition(", ")
+    setting = spec.setting(key)
+    return f"{setting.label if setting else key}{comma}{rest}"
+
+
+def _label(metric: str) -> str:
+    return _MEASURES[metric].label if metric in _MEASURES else metric
+
+
+def _better(metric: str) -> str | None:
+    return _MEASURES[metric].better if metric in _MEASURES else None

@@ -1,0 +1,52 @@
+import pytest
+
+from sare_jax.report import ReportSpec
+from sare_jax.report.comparisons import at_equal_footing, comparisons
+
+SPEC = ReportSpec()
+
+
+def test_one_row_a_comparison_with_one_column_a_measure(inputs):
+    table = comparisons(inputs, SPEC)
+    rows = table.groups[0].rows
+    assert [row.label for row in rows] == ["relearn 140", "relearn 140, equal CHAIR_S"]
+    assert [column.label for column in table.columns] == [
+        "Difference",
+        "CHAIR_S",
+        "CHAIR_I",
+        "Recall",
+        "What is compared",
+    ]
+    sides, chair_s, chair_i, recall, note = rows[0].cells
+    assert sides.text == "SARE − EFUF"
+    assert (chair_s.text, chair_s.detail, chair_s.best) == ("−9.5", "−18.2 to −1.5", True)
+    assert not chair_i.best
+    assert not recall.best
+    assert note.text == "final weights"
+
+
+def test_missing_entry_leaves_a_dash(inputs):
+    del inputs.comparisons[-1]
+    assert comparisons(inputs, SPEC).groups[0].rows[1].cells[3].text == "–"
+
+
+def test_no_entries_no_table(inputs):
+    inputs.comparisons.clear()
+    assert comparisons(inputs, SPEC) is None
+    assert at_equal_footing(inputs, SPEC) == []
+
+
+@pytest.mark.parametrize(
+    ("bounds", "verdict", "words"),
+    [
+        ([-9, -1], "better", "SARE hallucinates in fewer captions than EFUF"),
+        ([1, 9], "worse", "SARE hallucinates in more captions than EFUF"),
+        ([-1, 9], "none", "no difference between SARE and EFUF can be told"),
+    ],
+)
+def test_equal_footing_is_told_either_way(inputs, bounds, verdict, words):
+    inputs.comparisons[3]["interval"] = bounds
+    (found,) = at_equal_footing(inputs, SPEC)
+    assert found.verdict == verdict
+    assert found.claim == f"From equal CHAIR_S, after relearning with 140 samples, {words}"
+    assert "efuf at step 120" in found.numbers
