@@ -1,0 +1,148 @@
+"""Our arithmetic against transformers', on random tiny models that transformers itself saved."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from transformers import LlavaForConditionalGeneration
+
+from sare_jax.models.load import LoadedLlava, load_llava
+from tests.tiny_llava import SHAPES, image_token_id, write_llava
+
+TOLERANCE = 1e-4
+
+
+def relative(ours, theirs) -> float:
+    theirs = theirs.detach().numpy()
+    assert ours.shape == theirs.shape
+    return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
+
+
+class Pair(NamedTuple):
+    """A torch model, and ours as loaded from the folder that it was saved to, with compiled methods."""
+
+    theirs: LlavaForConditionalGeneration
+    loaded: LoadedLlava
+    encode: Callable
+    logits: Callable
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def pair(request, tmp_path_factory) -> Pair:
+    folder = tmp_path_factory.mktemp(request.param)
+    theirs = write_llava(folder, request.param)
+    loaded = load_llava(folder, dtype=jnp.float32)
+
+    @jax.jit
+    def encode(pixels):
+        model = loaded.merge(loaded.params, loaded.frozen)
+        features = model.encode_images(pixels)
+        return features, model.projector(features)
+
+    @jax.jit
+    def logits(params, tokens, features):
+        model = loaded.merge(params, loaded.frozen)
+        return model.logits(model.hidden(tokens, features))
+
+    return Pair(theirs, loaded, encode, logits)
+
+
+def batch(config, rows: int, seed: int = 0):
+    """Prompts with one image each, at different places and of different lengths, right-padded; pixels."""
+    rng = np.random.default_rng(seed)
+    texts = [rng.integers(260, 400, 3 + 2 * row).tolist() for row in range(rows)]
+    places = [image_token_id()] * config.num_image_tokens
+    prompts = [[1, *text[: row + 1], *places, *text[row + 1 :]] for row, text in enumerate(texts)]
+    lengths = np.array([len(prompt) for prompt in prompts])
+    tokens = np.zeros((rows, lengths.max() + 2), np.int64)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt)] = prompt
+    side = config.vision.image_size
+    return tokens, lengths, rng.normal(size=(rows, side, side, 3)).astype(np.float32)
+
+
+def to_torch(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
+
+
+def test_vision_features_and_projector(pair):
+    config = pair.loaded.config
+    _, _, pixels = batch(config, 3)
+    layer = pair.theirs.config.vision_feature_layer
+    with torch.no_grad():
+        tower = pair.theirs.model.vision_tower(to_torch(pixels), output_hidden_states=True)
+        reference = (
+            tower.hidden_states[layer] if config.keep_class_token else tower.hidden_states[layer][:, 1:]
+        )
+        projected = pair.theirs.model.multi_modal_projector(reference)
+    features, ours = pair.encode(pixels)
+    assert relative(features, reference) <= TOLERANCE
+    assert relative(ours, projected) <= TOLERANCE
+
+
+def test_logits_with_images_and_right_padding(pair):
+    tokens, lengths, pixels = batch(pair.loaded.config, 3)
+    mask = torch.from_numpy((np.arange(tokens.shape[1]) < lengths[:, None]).astype(np.int64))
+    with torch.no_grad():
+        reference = pair.theirs(
+            input_ids=torch.from_numpy(tokens), attention_mask=mask, pixel_values=to_torch(pixels)
+        ).logits
+    features, _ = pair.encode(pixels)
+    logits = pair.logits(pair.loaded.params, tokens, features)
+    assert logits.dtype == jnp.float32
+    for row, length in enumerate(lengths):  # behind a row's end theirs depends on the mask
+        assert relative(logits[row, :length], reference[row, :length]) <= TOLERANCE
+
+
+def test_logits_of_text_alone(pair):
+    tokens, _, pixels = batch(pair.loaded.config, 3)
+    text = np.random.default_rng(1).integers(3, 250, tokens.shape)
+    with torch.no_grad():
+        reference = pair.theirs(input_ids=torch.from_numpy(text)).logits
+    # A batch may mix rows with and without an image: a row without one leaves its features unused.
+    features, _ = pair.encode(pixels)
+    assert relative(pair.logits(pair.loaded.params, text, features), reference) <= TOLERANCE
+
+
+@pytest.mark.parametrize("pair", ["plain"], indirect=True)
+def test_logits_without_any_features(pair):
+    text = np.random.default_rng(1).integers(3, 250, (2, 9))
+    with torch.no_grad():
+        reference = pair.theirs(input_ids=torch.from_numpy(text)).logits
+    assert relative(pair.logits(pair.loaded.params, text, None), reference) <= TOLERANCE
+
+
+@pytest.mark.parametrize("pair", ["grouped", "tied"], indirect=True)
+def test_projector_gradient(pair):
+    """The gradient that unlearning follows, against autograd's."""
+    tokens, _, pixels = batch(pair.loaded.config, 1)
+    pair.theirs.zero_grad()
+    logits = pair.theirs(input_ids=torch.from_numpy(tokens), pixel_values=to_torch(pixels)).logits
+    torch.nn.functional.cross_entropy(logits[0, :-1], torch.from_numpy(tokens[0, 1:])).backward()
+    features, _ = pair.encode(np.repeat(pixels, 3, axis=0))
+
+    def loss(params):
+        log_probs = jax.nn.log_softmax(pair.logits(params, tokens, features[:1])[0, :-1])
+        return -jnp.take_along_axis(log_probs, tokens[0, 1:, None], axis=1).mean()
+
+    ours = jax.jit(jax.grad(loss))(pair.loaded.params)["projector"]
+    theirs = pair.theirs.model.multi_modal_projector
+    assert relative(ours["linear_1"]["kernel"], theirs.linear_1.weight.grad.T) <= TOLERANCE
+    assert relative(ours["linear_2"]["bias"], theirs.linear_2.bias.grad) <= TOLERANCE
+
+
+def test_one_changed_tensor_is_seen(pair):
+    """The comparison has to be able to fail: one value projection of the last layer changed by a tenth."""
+    tokens, _, pixels = batch(pair.loaded.config, 3)
+    weight = pair.theirs.model.language_model.layers[-1].self_attn.v_proj.weight
+    with torch.no_grad():
+        kept = weight.clone()
+        weight.mul_(1.1)
+        reference = pair.theirs(input_ids=torch.from_numpy(tokens), pixel_values=to_torch(pixels)).logits
+        weight.copy_(kept)
+    features, _ = pair.encode(pixels)
+    assert relative(pair.logits(pair.loaded.params, tokens, features), reference) > 10 * TOLERANCE
