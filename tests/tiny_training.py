@@ -1,0 +1,101 @@
+"""A tiny random LLaVA and curated sets in its vocabulary of letters, for tests of training and attacks."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from sare_jax.data.curated import Curated, Rows, Sentences, Units
+from sare_jax.models import partition
+from sare_jax.models.config import LlavaConfig, TextConfig, VisionConfig
+from sare_jax.models.llava import Llava
+from sare_jax.models.load import LoadedLlava
+
+LETTERS = " abcdefghijklmnopqrstuvwxyz,."
+PATCHES = 4
+IMAGE, PAD, BOS, EOS = len(LETTERS), len(LETTERS) + 1, len(LETTERS) + 2, len(LETTERS) + 3
+CONFIG = LlavaConfig(
+    vision=VisionConfig(8, 16, 2, 2, 3, 8, 4, "quick_gelu", 1e-5),
+    text=TextConfig(len(LETTERS) + 4, 16, 32, 2, 4, 2, 4, 10000.0, 1e-6, False),
+    image_token_id=IMAGE,
+    feature_layer=-2,
+    keep_class_token=False,
+)
+SENTENCES = [
+    "a cat on a mat, a dog near it.",
+    "two cups, one fork, a warm lamp.",
+    "a bus in the street, a man with a hat, cars.",
+    "birds over a lake, a boat, trees",
+]
+
+
+def tiny_llava(seed: int = 0, dtype=jnp.float32) -> LoadedLlava:
+    """Random weights, the projector trainable in float32 and the rest frozen in `dtype`."""
+    graphdef, state = nnx.split(Llava(CONFIG, rngs=nnx.Rngs(seed)))
+    flat = partition.flatten(nnx.to_pure_dict(state))
+    params = {path: leaf for path, leaf in flat.items() if path.startswith("projector/")}
+    frozen = {path: leaf.astype(dtype) for path, leaf in flat.items() if path not in params}
+    return LoadedLlava(
+        graphdef,
+        partition.unflatten(params),
+        partition.unflatten(frozen),
+        CONFIG,
+        Path("tiny"),
+        f"hash-{seed}",
+    )
+
+
+class Letters:
+    """A tokenizer of one letter a token, with the interface of `Prompter`."""
+
+    pad_id = PAD
+    eos_id = EOS
+
+    def answer(self, instruction, text, spans, eos):
+        """<bos> image places, the instruction's letters, the text's letters, <eos>."""
+        prompt = [BOS, *[IMAGE] * PATCHES, *(LETTERS.index(letter) for letter in instruction)]
+        tokens = [*prompt, *(LETTERS.index(letter) for letter in text), *[EOS] * eos]
+        ends = [len(tokens) if end == len(text) else end + len(prompt) for _, end in spans]
+        return tokens, [(start + len(prompt), end) for (start, _), end in zip(spans, ends, strict=True)]
+
+
+def features(names) -> np.ndarray:
+    """float32[n, P, D_v], fixed by each name."""
+    rows = [np.random.default_rng(list(name.encode())).normal(size=(PATCHES, 8)) for name in names]
+    return np.stack(rows).astype(np.float32)
+
+
+def units(count: int, seed: int) -> Units:
+    """Random comma-separated pieces of `SENTENCES`."""
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for _ in range(count):
+        row = int(rng.integers(len(SENTENCES)))
+        pieces = SENTENCES[row].rstrip(".").split(",")
+        piece = int(rng.integers(len(pieces)))
+        start = len(",".join(pieces[:piece])) + (piece > 0)
+        chosen.append((row, start, start + len(pieces[piece])))
+    row, start, end = np.array(chosen or np.zeros((0, 3)), np.int32).reshape(-1, 3).T
+    name = np.array(["thing"] * count, np.str_)
+    return Units(row, start, end, name, start, end, np.ones(count, np.float32))
+
+
+def curated(num_neg: int = 10, num_pos: int = 7, num_sent: int = 3) -> Curated:
+    """Sets of the given sizes over four captions."""
+    rows = Rows(
+        np.array([f"{index}.png" for index in range(len(SENTENCES))]),
+        np.arange(len(SENTENCES), dtype=np.int64),
+        np.array(SENTENCES),
+    )
+    ones = np.ones(num_sent, np.float32)
+    sent = Sentences(np.arange(num_sent, dtype=np.int32) % len(SENTENCES), ones, ones)
+    return Curated(rows, units(num_neg, 1), units(num_pos, 2), sent, {"rule": "test"})
+
+
+def attach(batch):
+    """A host batch with features in place of image names."""
+    if "image" in batch:
+        return {**{k: v for k, v in batch.items() if k != "image"}, "features": features(batch["image"])}
+    return jax.tree.map(attach, batch, is_leaf=lambda x: "image" in x)
