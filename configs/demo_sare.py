@@ -1,7 +1,7 @@
 """The embedded world: the whole road on two CPU cores, with the truth known.
 
-A model of a million weights is not one of seven billion: learning rate, λ, ρ and thresholds are its own, chosen
-on validation images with `configs/demo_sweep.py` (the table and what follows from it: docs/demo_sweep.md).
+A model of a million weights is not one of seven billion: learning rate, λ, ρ and thresholds are its own,
+chosen on validation images with `configs/demo_sweep.py` (table and conclusions: docs/demo_sweep.md).
 """
 
 from ml_collections import ConfigDict

@@ -1,0 +1,94 @@
+"""How the demo's settings were chosen, on validation images; results and conclusions: docs/demo_sweep.md.
+
+python main.py --config configs/demo_sweep.py:attack   the attack, fixed on EFUF before SARE is run
+python main.py --config configs/demo_sweep.py:search   the same number of candidates for each method
+python main.py --config configs/demo_sweep.py:seeds    the chosen settings under three seeds
+python main.py --config configs/demo_sweep.py:rho      ρ and λ₁ around the chosen settings
+"""
+
+from ml_collections import ConfigDict
+
+from configs import demo_sare
+
+ATTACK_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+RHOS = (0.02, 0.05, 0.1, 0.2, 0.4)
+WEIGHTS = {"ascent": (0.3, 0.5, 0.7, 1.0), "unlikelihood": (1.0, 2.0, 4.0, 8.0)}
+SEEDS = (0, 1, 2)
+
+
+def get_config(part: str = "seeds") -> ConfigDict:
+    """Settings of one part of the search.
+
+    Args:
+      part: `attack`, `search`, `seeds` or `rho`.
+    """
+    parts = {"attack": _attack, "search": _search, "seeds": _seeds, "rho": _rho}
+    if part not in parts:
+        raise ValueError(f"configs/demo_sweep.py:{part}: the parts are {', '.join(parts)}")
+    config = demo_sare.get_config()
+    config.unlock()
+    config.name = f"demo_sweep_{part}"
+    config.stages = "prepare,caption,curate,unlearn,evaluate,attack,report"
+    config.evaluate.split = "val"
+    config.evaluate.pope_images = 0
+    config.report.landscape_images = 0
+    config.report.matched = False
+    config.report.gallery = 0
+    config.report.selection = ""
+    config.attacks = ConfigDict({"relearn_140": {"num_samples": 140}})
+    config.optim.checkpoint_every = 0
+    parts[part](config)
+    return config.lock()
+
+
+def _attack(config: ConfigDict) -> None:
+    """EFUF alone, relearned at several rates."""
+    config.runs = ConfigDict({"efuf": config.runs.efuf.to_dict()})
+    config.attacks = ConfigDict(
+        {f"relearn_140_lr_{_key(rate)}": {"num_samples": 140, "learning_rate": rate} for rate in ATTACK_RATES}
+    )
+    config.report.matched_attack = next(iter(config.attacks))
+
+
+def _search(config: ConfigDict) -> None:
+    """Every method at the same number of weights λ₁; those with Targeted-SAM at their ρ."""
+    config.runs = ConfigDict(
+        {
+            f"{name}_w{_key(weight)}": _changed(settings, neg_weight=weight)
+            for name, settings in config.runs.to_dict().items()
+            for weight in WEIGHTS[settings.get("objective", "ascent")]
+        }
+    )
+
+
+def _seeds(config: ConfigDict) -> None:
+    """The chosen settings, the order of samples anew."""
+    config.runs = ConfigDict(
+        {
+            f"{name}_s{seed}": _changed(settings, seed=seed)
+            for name, settings in config.runs.to_dict().items()
+            for seed in SEEDS
+        }
+    )
+
+
+def _rho(config: ConfigDict) -> None:
+    """The two methods with Targeted-SAM at several radii."""
+    config.runs = ConfigDict(
+        {
+            f"{name}_rho{_key(rho)}": _changed(settings, rho=rho)
+            for name, settings in config.runs.to_dict().items()
+            if settings["rho"]
+            for rho in RHOS
+        }
+    )
+
+
+def _key(value: float) -> str:
+    """A number as part of a key, which must not hold a dot."""
+    return f"{value:g}".replace(".", "p")
+
+
+def _changed(settings: dict, **changes: float) -> dict:
+    values = ", ".join(f"{key} {value:g}" for key, value in changes.items())
+    return {**settings, **changes, "label": f"{settings['label']}, {values}"}
