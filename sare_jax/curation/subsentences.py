@@ -6,8 +6,8 @@ import re
 # A run of marks, with the quotes and brackets that close behind it.
 _MARKS = re.compile(r"[,.;!?:]+[\"'”’)\]}]*")
 # What may precede a full stop without ending a sentence. Titles always stand before a name.
-_TITLES = frozenset("mr mrs ms dr prof st mt sr jr gen capt lt sgt nr fig vs approx e.g i.e cf".split())
-_OTHER_SHORT_FORMS = frozenset("etc inc co ltd dept ft oz lb hr min sec a.m p.m u.s u.k".split())
+_TITLES = re.compile(r"mr|mrs|ms|dr|prof|st|mt|sr|jr|gen|capt|lt|sgt|nr|fig|vs|approx|e\.g|i\.e|cf", re.I)
+_OTHER_SHORT_FORMS = re.compile(r"etc|inc|co|ltd|dept|ft|oz|lb|hr|min|sec|a\.m|p\.m|u\.s|u\.k", re.I)
 _WORD_BEFORE = re.compile(r"[^\W_]+(?:\.[^\W_]+)*$")
 _NEW_SENTENCE = re.compile(r"\s*$|\s+[\"'“‘(\[]*[A-Z]|\s*\n")
 
@@ -63,11 +63,11 @@ def _is_short_form(text: str, stop: re.Match) -> bool:
     """Whether the word before this full stop is an abbreviation that goes on with the same sentence."""
     found = _WORD_BEFORE.search(text, max(0, stop.start() - 20), stop.start())
     word = found.group() if found else ""
-    if word.lower() in _TITLES:
+    if _TITLES.fullmatch(word):
         return bool(text[stop.end() :].strip())
     if _NEW_SENTENCE.match(text, stop.end()):
         return len(word) == 1 and word.isupper() and _is_after_name(text, found.start())
-    return word.lower() in _OTHER_SHORT_FORMS or "." in word or (len(word) == 1 and word.isupper())
+    return bool(_OTHER_SHORT_FORMS.fullmatch(word)) or "." in word or (len(word) == 1 and word.isupper())
 
 
 def _is_after_name(text: str, position: int) -> bool:

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from sare_jax.curation.subsentences import piece_around, pieces
@@ -35,7 +37,7 @@ def test_pieces(caption, expected):
 def test_pieces_and_marks_rebuild_the_caption():
     caption = "A man, 1.5 m tall,, stands!? (Near a dog.) The end"
     spans = pieces(caption)
-    gaps = [caption[a_end:b_start] for (_, a_end), (b_start, _) in zip(spans, spans[1:], strict=False)]
+    gaps = [caption[a_end:b_start] for (_, a_end), (b_start, _) in itertools.pairwise(spans)]
     rebuilt = "".join(t + g for t, g in zip(texts(caption), [*gaps, ""], strict=True))
     assert rebuilt == caption
     assert all(set(gap) <= set(",.;!?:)") for gap in gaps)

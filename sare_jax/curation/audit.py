@@ -1,0 +1,102 @@
+"""How good a curation is where the truth is known. For the record alone: nothing is selected by it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sare_jax.curation.scored import Scored
+from sare_jax.curation.select import Selection
+from sare_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is in the images.
+
+    Attributes:
+      categories: image id → categories in sight.
+      categories_of: phrase → the categories that it names, in order; empty where it names none that the
+        annotations know, as "wall". The last one counts: a "dog bowl" is a bowl.
+    """
+
+    categories: Mapping[int, frozenset[str]]
+    categories_of: Callable[[str], Sequence[str]]
+
+    def require(self, image_ids: Iterable[int]) -> None:
+        """Refuses images without annotations.
+
+        Raises:
+          UserError: names the first image id that the annotations lack.
+        """
+        lacking = sorted({i for i in image_ids if i not in self.categories})
+        if lacking:
+            raise UserError(
+                f"annotations lack {len(lacking)} of the captioned images, the first is image_id "
+                f"{lacking[0]}; give the annotation files of these images"
+            )
+
+    def is_present(self, image_id: int, phrase: str) -> bool | None:
+        """Whether the thing is in the image; None where the annotations cannot tell."""
+        named = self.categories_of(phrase)
+        return named[-1] in self.categories[image_id] if named else None
+
+
+def report(scored: Sequence[Scored], selection: Selection, truth: Truth) -> dict:
+    """Precision and recall of D_neg and D_pos, and how well the score tells present from absent.
+
+    Args:
+      scored: the scored captions that `selection` points into.
+      selection: D_neg and D_pos.
+      truth: what is in the images.
+
+    Returns:
+      `judged`, `unjudged`: objects that the annotations can and cannot tell of; `hallucinated`: share of the
+      judged ones that is absent; `auc`: probability that a present object scores above an absent one, ties
+      half; `neg`, `pos`: of each set its judged size, `precision` (absent, or present, of those in the set)
+      and `recall` (in the set, of all that are absent, or present). None where there is nothing to divide by.
+    """
+    present, scores, place = [], [], {}
+    unjudged = 0
+    for c, entry in enumerate(scored):
+        for o, unit in enumerate(entry.units):
+            verdict = truth.is_present(entry.caption.image_id, unit.object)
+            if verdict is None:
+                unjudged += 1
+                continue
+            place[c, o] = len(present)
+            present.append(verdict)
+            scores.append(entry.scores[o])
+    there = np.array(present, bool)
+    return {
+        "judged": len(there),
+        "unjudged": unjudged,
+        "hallucinated": _share(int((~there).sum()), len(there)),
+        "auc": auc(np.array(scores, np.float64), there),
+        "neg": _quality(selection.neg, place, ~there),
+        "pos": _quality(selection.pos, place, there),
+    }
+
+
+def auc(scores: np.ndarray, positive: np.ndarray) -> float | None:
+    """Area under the ROC curve of float[n] scores for bool[n] labels; None where one kind is missing."""
+    above, below = scores[positive], np.sort(scores[~positive])
+    if not len(above) or not len(below):
+        return None
+    less = np.searchsorted(below, above, side="left")
+    not_more = np.searchsorted(below, above, side="right")
+    return float((less + not_more).mean() / (2 * len(below)))
+
+
+def _quality(chosen: Sequence[tuple[int, int]], place: dict, wanted: np.ndarray) -> dict:
+    judged = [place[key] for key in chosen if key in place]
+    right = int(wanted[judged].sum()) if judged else 0
+    return {
+        "judged": len(judged),
+        "precision": _share(right, len(judged)),
+        "recall": _share(right, int(wanted.sum())),
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

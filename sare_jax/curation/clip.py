@@ -1,0 +1,176 @@
+"""The image–text model that scores objects: any open_clip model, by name or from a local folder."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+from sare_jax.errors import UserError
+
+_LOCAL = "local-dir:"
+_HUB = "hf-hub:"
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Which model scores, and on what.
+
+    Attributes:
+      model: an open_clip model name; `hf-hub:` and a repository; or a folder, with or without `local-dir:`
+        before it, that holds open_clip_config.json, weights and, where the config asks for one, a tokenizer.
+      pretrained: tag or weights file of a named model; ignored with folders and repositories.
+      prompt: text that is scored; `{object}` stands for the phrase (protocols 1.3).
+      device: torch device, or `auto` for the first GPU where there is one.
+      precision: of the encoders' arithmetic; weights stay float32.
+    """
+
+    model: str = "ViT-B-32-quickgelu"
+    pretrained: str = "openai"
+    prompt: str = "A photo containing {object}."
+    device: str = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+OPENAI = ClipConfig()
+
+
+class Clip:
+    """A loaded model.
+
+    Attributes:
+      id: name that thresholds are tied to; no path of this machine is part of it.
+      weights_hash: SHA-256 over the weights by name, the same for every file format.
+      scale: exp(logit_scale), 100 for released CLIP models.
+      preprocessing: size, mean, deviation, interpolation and crop of the images, as open_clip states them.
+    """
+
+    def __init__(self, config: ClipConfig):
+        """Loads the model.
+
+        Raises:
+          UserError: unknown name, missing folder or files, or weights that cannot be had here.
+        """
+        if "{object}" not in config.prompt:
+            raise UserError(f"curate.prompt: {config.prompt!r} must hold {{object}} where the phrase goes")
+        name = _resolve(config.model)
+        self.config = config
+        self.id = clip_id(config)
+        self._device = _device(config.device)
+        self._model, self._transform = _create(name, config)
+        self._tokenizer = open_clip.get_tokenizer(name)
+        self.weights_hash = hash_weights(self._model)
+        self._model.eval().requires_grad_(False).to(self._device)
+        self.preprocessing = dict(self._model.visual.preprocess_cfg)
+        self.scale = float(self._model.logit_scale.exp())
+
+    def transform(self, image: Image.Image) -> torch.Tensor:
+        """The model's own preprocessing: float32[3, H, W]."""
+        return self._transform(image)
+
+    def encode_images(self, pixels: torch.Tensor) -> np.ndarray:
+        """Features float32[n, D], not normalised, of pixels float32[n, 3, H, W]."""
+        with torch.inference_mode(), self._autocast():
+            features = self._model.encode_image(pixels.to(self._device, non_blocking=True))
+        return features.float().cpu().numpy()
+
+    def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
+        """Features float32[n, D], not normalised, of objects' names set into the prompt."""
+        texts = [self.config.prompt.replace("{object}", phrase) for phrase in phrases]
+        with torch.inference_mode(), self._autocast():
+            features = self._model.encode_text(self._tokenizer(texts).to(self._device))
+        return features.float().cpu().numpy()
+
+    def _autocast(self) -> torch.autocast:
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.config.precision]
+        return torch.autocast(self._device.type, dtype=dtype, enabled=self.config.precision != "fp32")
+
+
+def alignment(image: np.ndarray, text: np.ndarray, scale: float) -> np.ndarray:
+    """CLIP score: exp(logit_scale) × cosine, so 100 × cosine for released models.
+
+    Args:
+      image: float32[n, D], of any length.
+      text: float32[m, D], of any length.
+      scale: `Clip.scale`.
+
+    Returns:
+      float32[n, m].
+    """
+    image = image / np.linalg.norm(image, axis=-1, keepdims=True)
+    text = text / np.linalg.norm(text, axis=-1, keepdims=True)
+    return (scale * (image @ text.T)).astype(np.float32)
+
+
+def clip_id(config: ClipConfig) -> str:
+    """Name of the model by which thresholds are tied to it: `ViT-B-32-quickgelu/openai`, `local-dir:clip`."""
+    name = _resolve(config.model)
+    if name.startswith(_LOCAL):
+        return _LOCAL + Path(name.removeprefix(_LOCAL)).resolve().name
+    return name if name.startswith(_HUB) else f"{name}/{Path(config.pretrained).name}"
+
+
+def hash_weights(model: torch.nn.Module) -> str:
+    """SHA-256 over names and bytes of all weights, in hex."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _resolve(model: str) -> str:
+    """The name in open_clip's own scheme; folders are checked."""
+    if model.startswith(_HUB):
+        return model
+    folder = Path(model.removeprefix(_LOCAL))
+    if not (model.startswith(_LOCAL) or folder.is_dir() or folder.is_absolute() or len(folder.parts) > 2):
+        return model
+    lacking = [] if list(folder.glob("*.safetensors")) + list(folder.glob("*.bin")) else ["*.safetensors"]
+    if not (folder / "open_clip_config.json").is_file():
+        lacking.insert(0, "open_clip_config.json")
+    if lacking:
+        raise UserError(
+            f"{folder}: no open_clip model there (looked for {' and '.join(lacking)}); "
+            "get one with: huggingface-cli download laion/CLIP-ViT-B-32-laion2B-s34B-b79K --local-dir FOLDER"
+        )
+    return f"{_LOCAL}{folder}"
+
+
+def _create(name: str, config: ClipConfig) -> tuple[torch.nn.Module, object]:
+    local = name.startswith((_LOCAL, _HUB))
+    if not local and name not in open_clip.list_models():
+        raise UserError(
+            f"curate.clip: open_clip knows no model {name!r}; python -c 'import open_clip; "
+            "print(open_clip.list_models())' lists them, a folder is given as local-dir:FOLDER"
+        )
+    level = logging.root.level
+    logging.root.setLevel(max(level, logging.ERROR))  # it warns of every default on the root logger
+    try:
+        return open_clip.create_model_from_pretrained(
+            name, pretrained=None if local else config.pretrained, force_quick_gelu=_quick(name, config)
+        )
+    except (RuntimeError, OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"curate.clip: cannot load {clip_id(config)}: {' '.join(str(error).split())}"
+        ) from None
+    finally:
+        logging.root.setLevel(level)
+
+
+def _quick(name: str, config: ClipConfig) -> bool:
+    """Whether weights under this tag were trained with QuickGELU, whatever the named architecture says."""
+    tag = None if name.startswith((_LOCAL, _HUB)) else open_clip.get_pretrained_cfg(name, config.pretrained)
+    return bool(tag and tag.get("quick_gelu"))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

@@ -1,0 +1,154 @@
+"""Which units are unlearnt, which are kept: D_neg, D_pos and D_sent from the scores (Eq. 2 and 3)."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from sare_jax.errors import UserError
+
+Rule = Literal["paper", "efuf"]
+Conflicts = Literal["keep", "drop", "neg_wins"]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Score limits; they mean something for one CLIP model alone.
+
+    Attributes:
+      t0: S(o) > t0 is grounded.
+      t1: S(o) < t1 is hallucinated.
+      t2: S(y) > t2 is a reliable caption.
+      model: id of the CLIP model that they were chosen for; empty where the user answers for it.
+      chosen: how they were chosen, for the record.
+    """
+
+    t0: float
+    t1: float
+    t2: float
+    model: str = ""
+    chosen: dict = field(default_factory=lambda: {"how": "given"})
+
+    def __post_init__(self):
+        if self.t1 > self.t0:
+            raise UserError(
+                f"curate.t1 = {self.t1} lies above t0 = {self.t0}: an object would be in D_neg and D_pos"
+            )
+
+    def check_model(self, clip_id: str) -> None:
+        """Refuses a model that these thresholds do not belong to (cases CUR-12)."""
+        if self.model and self.model != clip_id:
+            raise UserError(
+                f"thresholds {self.t0:g}/{self.t1:g}/{self.t2:g} belong to CLIP model {self.model}, but "
+                f"scores come from {clip_id}; choose them by quantiles (curate.thresholds=quantile) or give "
+                "your own"
+            )
+
+
+# A.3 of the paper; the scores behind them are logits of OpenAI's ViT-B/32 (protocols 1.3).
+PAPER = Thresholds(32.0, 23.0, 27.5, model="ViT-B-32-quickgelu/openai", chosen={"how": "paper, A.3"})
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Thresholds as quantiles of the scores: t0 and t1 of all objects' scores, t2 of the captions' means."""
+
+    q0: float
+    q1: float
+    q2: float
+
+    def thresholds(self, scores: Sequence[np.ndarray], clip_id: str) -> Thresholds:
+        """Reads the limits off the scores.
+
+        Args:
+          scores: one float32[objects] a caption.
+          clip_id: model that the scores come from.
+        """
+        objects = np.concatenate(scores).astype(np.float64)
+        means = np.array([s.mean() for s in scores if len(s)], np.float64)
+        for name, q in (("q0", self.q0), ("q1", self.q1), ("q2", self.q2)):
+            if not 0 <= q <= 1:
+                raise UserError(f"curate.{name}: a quantile lies between 0 and 1, got {q}")
+        t0, t1 = np.quantile(objects, [self.q0, self.q1])
+        chosen = {"how": "quantiles of the scores", "q0": self.q0, "q1": self.q1, "q2": self.q2}
+        return Thresholds(float(t0), float(t1), float(np.quantile(means, self.q2)), clip_id, chosen)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Indices into the captions and their objects.
+
+    Attributes:
+      neg: (caption, object) pairs of D_neg, in order.
+      pos: the same of D_pos.
+      sent: captions of D_sent.
+      conflicts: pieces that hold a grounded and a hallucinated object.
+      dropped_objects: reason → number of objects in neither set, or taken out of one for a conflict.
+      dropped_sentences: reason → number of captions that are not in D_sent.
+    """
+
+    neg: list[tuple[int, int]]
+    pos: list[tuple[int, int]]
+    sent: list[int]
+    conflicts: int
+    dropped_objects: Counter
+    dropped_sentences: Counter
+
+
+def select(
+    scores: Sequence[np.ndarray],
+    pieces: Sequence[Sequence[tuple[int, int]]],
+    thresholds: Thresholds,
+    *,
+    rule: Rule = "paper",
+    conflicts: Conflicts = "keep",
+    cut_off: Sequence[bool] | None = None,
+) -> Selection:
+    """Sorts objects into D_neg and D_pos, captions into D_sent; every comparison is strict.
+
+    Args:
+      scores: a caption's float32[objects].
+      pieces: a caption's pieces, one span for each of its objects.
+      thresholds: T0, T1, T2.
+      rule: `paper` keeps a caption whose mean score is above T2 (Eq. 3); `efuf` asks besides that its least
+        score be above T1 (protocols 1.5).
+      conflicts: what becomes of a piece that holds a grounded and a hallucinated object: `keep` puts it into
+        both sets, as paper and EFUF do; `neg_wins` into D_neg alone; `drop` into none.
+      cut_off: whether a caption ends for want of room; D_sent teaches to end, so such a caption stays out.
+
+    Raises:
+      ValueError: a caption's scores and pieces differ in number.
+    """
+    all_neg, all_pos, sent = [], [], []
+    objects, sentences = Counter(), Counter()
+    clashes = 0
+    for c, (score, spans) in enumerate(zip(scores, pieces, strict=True)):
+        if len(score) != len(spans):
+            raise ValueError(f"caption {c}: {len(score)} scores for {len(spans)} objects")
+        neg = [o for o in range(len(score)) if score[o] < thresholds.t1]
+        pos = [o for o in range(len(score)) if score[o] > thresholds.t0]
+        both = {spans[o] for o in neg} & {spans[o] for o in pos}
+        kept_neg = [o for o in neg if conflicts != "drop" or spans[o] not in both]
+        kept_pos = [o for o in pos if conflicts == "keep" or spans[o] not in both]
+        clashes += len(both)
+        objects["between_t1_and_t0"] += len(score) - len(neg) - len(pos)
+        objects["conflict"] += len(neg) + len(pos) - len(kept_neg) - len(kept_pos)
+        all_neg.extend((c, o) for o in kept_neg)
+        all_pos.extend((c, o) for o in kept_pos)
+        reason = _unreliable(score, thresholds, rule, bool(cut_off and cut_off[c]))
+        if reason:
+            sentences[reason] += 1
+        else:
+            sent.append(c)
+    return Selection(all_neg, all_pos, sent, clashes, +objects, +sentences)
+
+
+def _unreliable(score: np.ndarray, thresholds: Thresholds, rule: Rule, cut_off: bool) -> str:
+    """Why a caption is kept out of D_sent; empty where it is not."""
+    if not score.mean(dtype=np.float64) > thresholds.t2:
+        return "mean_not_above_t2"
+    if rule == "efuf" and not score.min() > thresholds.t1:
+        return "minimum_not_above_t1"
+    return "cut_off" if cut_off else ""
