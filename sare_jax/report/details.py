@@ -108,20 +108,36 @@ def _landscape_notes(found: dict) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def selection(inputs: Inputs) -> Table | None:
-    """The search budget and the chosen settings of each run; None where no record was kept."""
-    found = (inputs.selection or {}).get("runs")
-    if not isinstance(found, dict) or not found:
-        return None
-    names = list(dict.fromkeys(key for item in found.values() for key in _flat(item)))
+_SETTING_LABELS = {
+    "chair_s": "CHAIR_S",
+    "chair_i": "CHAIR_I",
+    "rho": "ρ",
+    "neg_weight": "λ₁",
+    "sent_weight": "λ₂",
+}
+
+
+def selection(inputs: Inputs, spec: ReportSpec) -> Table | None:
+    """The search budget and the chosen settings of each run; None where no record was kept.
+
+    `selection.json` is read as {"runs": {run: {name: value}}, …}, whatever else it holds becoming notes; one
+    without `runs` is shown name by name.
+    """
+    caption = "Settings chosen on validation images"
+    record = inputs.selection or {}
+    found = record.get("runs")
+    if not isinstance(found, dict) or not all(isinstance(item, dict) for item in found.values()):
+        return mapping_table("selection", caption, record)
+    flat = {run: _flat(item) for run, item in found.items()}
+    names = list(dict.fromkeys(key for item in flat.values() for key in item))
     rows = [
-        Row(run, run, tuple(plain(_text(_flat(item).get(name, "—"))) for name in names))
-        for run, item in found.items()
+        Row(run, spec.label(run), tuple(plain(_text(item.get(name, "–"))) for name in names))
+        for run, item in flat.items()
     ]
-    about = {key: text for key, text in inputs.selection.items() if key != "runs"}
-    notes = tuple(f"{key}: {_text(text)}" for key, text in _flat(about).items())
-    columns = [Column(name, name.replace("_", " ")) for name in names]
-    return _single("selection", "Settings chosen on validation images", "Run", columns, rows, notes)
+    about = _flat({key: text for key, text in record.items() if key != "runs"})
+    notes = tuple(f"{key.replace('_', ' ')}: {_text(text)}" for key, text in about.items())
+    columns = [Column(name, _SETTING_LABELS.get(name, name.replace("_", " "))) for name in names]
+    return _single("selection", caption, "Run", columns, rows, notes)
 
 
 def _flat(item: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -142,7 +158,8 @@ def _text(found: Any) -> str:
     if isinstance(found, bool):
         return "yes" if found else "no"
     if isinstance(found, list | tuple):
-        return ", ".join(map(_text, found)) if len(found) <= 12 else f"{len(found)} entries"
+        short = len(found) <= 12 and not any(isinstance(item, Mapping | list) for item in found)
+        return ", ".join(map(_text, found)) if short else f"{len(found)} entries"
     return "none" if found is None else str(found)
 
 
@@ -179,6 +196,7 @@ _RULE_LABELS = {
     ("bleu", "word"): "BLEU",
     ("bleu", "efuf_char"): "BLEU, characters",
     ("perplexity", ""): "ppl",
+    ("lengths", ""): "Lengths",
     **{("pope", kind): f"POPE {kind}" for kind in POPE_KINDS},
 }
 

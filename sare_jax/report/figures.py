@@ -89,6 +89,8 @@ def _relearning_panel(
         axes.set_xlabel("relearning samples")
         if measure in (CHAIR_S, CHAIR_I):
             axes.set_ylim(bottom=0)
+        if measure is RECALL:
+            axes.set_ylim(top=min(axes.get_ylim()[1], 101))
         text = f"{measure.label} by number of relearning samples. {'; '.join(told)}."
         return Panel(measure.label, inline(figure, f"{place}-{measure.key}", text), measure.better)
 

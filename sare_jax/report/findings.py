@@ -107,7 +107,7 @@ def _attack_strength(inputs: Inputs, spec: ReportSpec) -> Finding | None:
     claim = (
         f"The attack ({setting.label}) gives back {_percent(share)} of what {name} had erased, {judgement}"
     )
-    return Finding(claim, f"CHAIR_S {numbers} for base, unlearnt, attacked", "note")
+    return Finding(claim, f"CHAIR_S {numbers} for base, unlearned, attacked", "note")
 
 
 def _percent(share: float) -> str:

@@ -76,7 +76,11 @@ RECALL = Measure(
     "a model that says nothing has CHAIR 0 and recall 0.",
 )
 HUMAN = Measure(
-    "human", "Human", ("human",), better="lower", help="Share of captions that people find hallucinated."
+    "human",
+    "Human",
+    ("human",),
+    better="lower",
+    help="Share of captions that people find hallucinated, where they were asked.",
 )
 POPE = Measure(
     "pope_f1",
@@ -103,7 +107,7 @@ INFO = Measure(
     "Info.",
     ("informativeness",),
     better="higher",
-    help="Coverage of the picture as a language model judges it. No judge was asked.",
+    help="Coverage of the picture as a language model judges it, where one was asked.",
 )
 PERPLEXITY = Measure(
     "perplexity",

@@ -54,8 +54,16 @@ def render(content: Mapping[str, Any], spec: ReportSpec) -> str:
         css=_css(),
         signs=SIGNS,
         contents=_contents(content),
-        measures=[measure for measure in TABLE_1 if measure.help],
+        reading=_reading(),
     )
+
+
+def _reading() -> list[tuple[str, str | None, str]]:
+    """(labels, direction, explanation) of the result table's columns; columns read alike stand together."""
+    labels: dict[tuple[str, str | None], list[str]] = {}
+    for measure in TABLE_1:
+        labels.setdefault((measure.help, measure.better), []).append(measure.label)
+    return [(", ".join(names), better, text) for (text, better), names in labels.items()]
 
 
 def _css() -> str:

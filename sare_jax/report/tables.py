@@ -185,12 +185,16 @@ def _cell(found: Value, measure: Measure, rivals: list[Value]) -> Cell:
 
 
 def _is_best(number: float, measure: Measure, rivals: list[Value]) -> bool:
-    """Whether no rival shows a better number, to the digits shown. Without a rival nothing is best."""
+    """Whether no rival shows a better number, to the digits shown. Where all are alike nothing is best."""
     numbers = [rival.number for rival in rivals if rival.number is not None]
     if measure.better is None or len(numbers) < 2:
         return False
-    best = min(numbers) if measure.better == "lower" else max(numbers)
-    return math.isclose(round(number, measure.digits), round(best, measure.digits))
+    best, worst = sorted((min(numbers), max(numbers)), reverse=measure.better == "higher")
+    return _alike(number, best, measure) and not _alike(worst, best, measure)
+
+
+def _alike(a: float, b: float, measure: Measure) -> bool:
+    return math.isclose(round(a, measure.digits), round(b, measure.digits))
 
 
 def _has_numbers(table: Table) -> bool:

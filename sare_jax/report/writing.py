@@ -73,7 +73,7 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
         "marked": truth is not None,
         "curation": curation(inputs),
         "curation_figures": score_figure(inputs),
-        "selection": details.selection(inputs),
+        "selection": details.selection(inputs, spec),
         "missing": inputs.missing,
         "provenance": details.provenance(inputs),
     }

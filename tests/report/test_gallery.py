@@ -42,7 +42,7 @@ def test_choice_follows_the_hash_among_hallucinating_base_captions():
     )
 
 
-def test_choice_cannot_see_the_unlearnt_runs(inputs, truth, workdir):
+def test_choice_cannot_see_the_unlearned_runs(inputs, truth, workdir):
     before = [e.image_id for e in exhibits(inputs, ReportSpec(), truth, workdir / "data/images")]
     for (run, _), records in inputs.answers.items():
         if run != "base":
