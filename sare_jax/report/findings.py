@@ -98,15 +98,17 @@ def _attack_strength(inputs: Inputs, spec: ReportSpec) -> Finding | None:
     if share is None or setting is None:
         return None
     after = measured(inputs, spec.baseline, setting.key, CHAIR_S).number
-    judgement = (
-        "at least the half that was asked of it"
-        if share >= NEEDED_RESTORATION
-        else "less than the half that was asked of it, so it tests robustness only weakly"
-    )
+    weak = "so it tests robustness only weakly"
+    if share >= NEEDED_RESTORATION:
+        amount = f"{_percent(share)} of what {name} had erased, at least the half that was asked of it"
+    elif share > 0:
+        amount = (
+            f"{_percent(share)} of what {name} had erased, less than the half that was asked of it, {weak}"
+        )
+    else:
+        amount = f"nothing of what {name} had erased, {weak}"
     numbers = " → ".join(map(number_text, (base, origin, after)))
-    claim = (
-        f"The attack ({setting.label}) gives back {_percent(share)} of what {name} had erased, {judgement}"
-    )
+    claim = f"The attack ({setting.label}) gives back {amount}"
     return Finding(claim, f"CHAIR_S {numbers} for base, unlearned, attacked", "note")
 
 
