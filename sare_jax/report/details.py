@@ -52,7 +52,7 @@ def summary(inputs: Inputs, spec: ReportSpec) -> Table:
             _number(origin),
             _signed(erased),
             _number(after),
-            _number(None if share is None else 100 * share, 0, " %"),
+            _number(100 * share, 0, " %") if share is not None else plain(_no_share(erased, after)),
             *(_signed(change) for change in price),
         )
         rows.append(Row(run.key, run.label, cells))
@@ -68,6 +68,11 @@ def summary(inputs: Inputs, spec: ReportSpec) -> Table:
     return _single(
         "summary", f"Erased, given back by {attack}, and the price before the attack", "Run", columns, rows
     )
+
+
+def _no_share(erased: float | None, after: float | None) -> str:
+    """Why there is no share of the erasure to tell."""
+    return NOT_MEASURED if erased is None or after is None else "nothing erased"
 
 
 def sharpness(inputs: Inputs, spec: ReportSpec) -> Table | None:

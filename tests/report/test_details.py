@@ -19,7 +19,12 @@ def test_summary_of_erased_and_given_back(inputs):
     found = texts(summary(inputs, SPEC))
     assert found["SARE"][:4] == ["20.0", "−40.0", "30.0", "25 %"]
     assert found["EFUF"][:2] == ["70.0", "+10.0"]
-    assert found["EFUF"][3] == "not measured"  # nothing was erased, so nothing can be given back
+    assert found["EFUF"][3] == "nothing erased"
+
+
+def test_summary_of_runs_that_were_not_attacked(inputs):
+    del inputs.metrics["sare", "relearn_140"]
+    assert texts(summary(inputs, SPEC))["SARE"][2:4] == ["not measured", "not measured"]
 
 
 def test_selection_by_run(inputs):
