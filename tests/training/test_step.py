@@ -1,0 +1,278 @@
+"""The packed-in passes of the step equal the naive four calls, on any devices and micro-batches."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from sare_jax.data.batches import tokenize, unlearn_batches
+from sare_jax.optim.objectives import ERASING, ascent
+from sare_jax.training.sharding import compile_step, data_mesh, replicated
+from sare_jax.training.state import (
+    FinetuneHyper,
+    Hyper,
+    as_arrays,
+    finetune_optimizer,
+    init_state,
+    unlearn_optimizer,
+)
+from sare_jax.training.step import SETS, finetune_step, unlearn_step
+from tests import tiny_training as tiny
+
+LOADED = tiny.tiny_llava()
+HYPER = Hyper(rho=0.05, neg_weight=0.3, sent_weight=0.2, learning_rate=1e-3, weight_decay=0.05)
+
+
+def batch_of(batch_size=4, row_multiple=1, **sizes):
+    token_sets = tokenize(tiny.curated(**sizes), tiny.Letters(), "say it")
+    batches = unlearn_batches(token_sets, batch_size=batch_size, steps=1, seed=0, row_multiple=row_multiple)
+    return tiny.attach(next(iter(batches)))
+
+
+def fresh_state(params=LOADED.params):
+    return init_state(params, unlearn_optimizer(HYPER), seed=0)
+
+
+@functools.cache
+def jitted(neg_loss=ascent, micro_batches=1):
+    return jax.jit(
+        functools.partial(unlearn_step, merge=LOADED.merge, neg_loss=neg_loss, micro_batches=micro_batches)
+    )
+
+
+@jax.jit
+def row_log_probs(params, tokens, features):
+    """float32[T - 1], log-probability of each token of one whole row but the first."""
+    model = LOADED.merge(params, LOADED.frozen)
+    logits = model.logits(model.hidden(tokens[None], features[None]))[0]
+    return jax.nn.log_softmax(logits)[jnp.arange(len(tokens) - 1), tokens[1:]]
+
+
+@functools.partial(jax.jit, static_argnames="objective")
+def row_loss(params, row, objective):
+    places = jnp.arange(1, len(row["tokens"]))
+    wanted = (places >= row["start"]) & (places < row["end"])
+    log_p = jnp.sum(wanted * row_log_probs(params, row["tokens"], row["features"]))
+    count = row["end"] - row["start"]
+    return {"nll": -log_p / count, "ascent": log_p / count, "unlikelihood": -jnp.log1p(-jnp.exp(log_p))}[
+        objective
+    ]
+
+
+def naive_loss(params, part, objective):
+    """A mean over units, one call a unit, without groups or windows."""
+    rows = [jax.tree.map(lambda x, i=i: x[i], part) for i in np.flatnonzero(part["valid"])]
+    return sum(row_loss(params, row, objective) for row in rows) / max(len(rows), 1)
+
+
+def naive_gradient(params, batch, objective, hyper):
+    """Eq. 8 by four calls, with a norm of its own."""
+
+    def neg(p):
+        return jax.grad(naive_loss)(p, batch["neg"], objective)
+
+    at_theta = neg(params)
+    norm = np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(at_theta)))
+    moved = jax.tree.map(lambda p, g: p + np.float32(hyper.rho / norm) * g, params, at_theta)
+    calls = [neg(moved)] + [
+        jax.grad(lambda p, k=kind: naive_loss(p, batch[k], "nll"))(params) for kind in SETS[1:]
+    ]
+    total = jax.tree.map(lambda n, p, s: hyper.neg_weight * n + p + hyper.sent_weight * s, *calls)
+    return total, norm, naive_loss(moved, batch["neg"], objective)
+
+
+def assert_trees_close(actual, expected, rtol=1e-5):
+    def close(a, b):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(np.max(np.abs(b))))
+
+    jax.tree.map(close, actual, expected)
+
+
+def gradient_of(state):
+    """The gradient that AdamW saw in its first step, from its first moment."""
+    return jax.tree.map(lambda m: m / (1 - 0.9), state.opt_state[1][0].mu)
+
+
+@pytest.mark.parametrize(("objective", "rho"), [("ascent", 0.05), ("ascent", 0.5), ("unlikelihood", 0.05)])
+def test_two_passes_equal_the_naive_four_calls(objective, rho):
+    batch, hyper = batch_of(), HYPER._replace(rho=rho)
+    state, metrics = jitted(ERASING[objective])(fresh_state(), LOADED.frozen, batch, as_arrays(hyper))
+    gradient, norm, perturbed = naive_gradient(LOADED.params, batch, objective, hyper)
+    assert_trees_close(gradient_of(state), gradient)
+    for kind, rule in (("neg", objective), ("pos", "nll"), ("sent", "nll")):
+        np.testing.assert_allclose(metrics[kind], naive_loss(LOADED.params, batch[kind], rule), rtol=1e-5)
+    np.testing.assert_allclose(metrics["neg_grad_norm"], norm, rtol=1e-5)
+    np.testing.assert_allclose(metrics["neg_perturbed"], perturbed, rtol=1e-5)
+    np.testing.assert_allclose(metrics["eps_norm"], rho, rtol=1e-5)
+    updates, _ = optax.adamw(1e-3, weight_decay=0.05).update(
+        gradient, optax.adamw(1e-3, weight_decay=0.05).init(LOADED.params), LOADED.params
+    )
+    assert_trees_close(state.params, optax.apply_updates(LOADED.params, updates))
+
+
+def test_what_stands_behind_the_target_does_not_matter():
+    part = batch_of()["neg"]
+    end = int(part["end"][0])
+    whole = row_log_probs(LOADED.params, part["tokens"][0], part["features"][0])[: end - 1]
+    cut = row_log_probs(LOADED.params, part["tokens"][0][:end], part["features"][0])
+    np.testing.assert_allclose(whole, cut, rtol=1e-5, atol=1e-5)
+
+
+def test_rho_zero_is_eq_1():
+    """EFUF: one gradient of L_pos + λ₁ L_neg + λ₂ L_sent."""
+    batch = batch_of()
+
+    def objective(params):
+        terms = naive_loss(params, batch["pos"], "nll"), naive_loss(params, batch["neg"], "ascent")
+        return terms[0] + 0.3 * terms[1] + 0.2 * naive_loss(params, batch["sent"], "nll")
+
+    state, metrics = jitted()(fresh_state(), LOADED.frozen, batch, as_arrays(HYPER._replace(rho=0.0)))
+    assert_trees_close(gradient_of(state), jax.grad(objective)(LOADED.params))
+    np.testing.assert_allclose(metrics["neg_perturbed"], metrics["neg"], rtol=1e-6)
+    np.testing.assert_allclose(metrics["cosine"], 1.0, rtol=1e-5)
+
+
+def test_eps_makes_hallucinations_likelier_by_rho_times_the_norm():
+    hyper = HYPER._replace(rho=1e-3)
+    _, metrics = jitted()(fresh_state(), LOADED.frozen, batch_of(), as_arrays(hyper))
+    rise = metrics["neg_perturbed"] - metrics["neg"]
+    np.testing.assert_allclose(rise, 1e-3 * metrics["neg_grad_norm"], rtol=2e-2)
+
+
+@pytest.mark.parametrize("objective", ["ascent", "unlikelihood"])
+def test_training_erases_and_retains(objective):
+    """Case OP-12 in the large: L_ft of the negatives rises; without λ₁, that of the positives falls."""
+    batch = batch_of(num_pos=4)
+    batch["neg"]["end"] = (
+        batch["neg"]["start"] + 1
+    )  # of a random model, whole units are too rare to be unlikely
+    step, state = jitted(ERASING[objective]), fresh_state()
+    hyper = as_arrays(HYPER._replace(learning_rate=1e-2, neg_weight=10.0))
+    for _ in range(20):
+        state, _ = step(state, LOADED.frozen, batch, hyper)
+    assert (
+        naive_loss(state.params, batch["neg"], "nll") > naive_loss(LOADED.params, batch["neg"], "nll") + 0.1
+    )
+    retained, _ = step(fresh_state(), LOADED.frozen, batch, as_arrays(HYPER._replace(neg_weight=0.0)))
+    assert naive_loss(retained.params, batch["pos"], "nll") < naive_loss(LOADED.params, batch["pos"], "nll")
+
+
+def test_micro_batches_do_not_change_the_step():
+    """Case PA-05: means over the whole batch, with unequal numbers of units in the parts."""
+    batch = batch_of(batch_size=5, row_multiple=8)
+    whole, whole_metrics = jitted()(fresh_state(), LOADED.frozen, batch, as_arrays(HYPER))
+    parts, parts_metrics = jitted(micro_batches=4)(fresh_state(), LOADED.frozen, batch, as_arrays(HYPER))
+    assert_trees_close(gradient_of(parts), gradient_of(whole))
+    assert_trees_close(parts_metrics, whole_metrics)
+
+
+@pytest.mark.parametrize(("devices", "batch_size"), [(1, 5), (2, 5), (8, 5), (8, 8)])
+def test_devices_do_not_change_the_step(devices, batch_size):
+    """Cases SH-01 and OP-04's global norm: five units on eight devices too."""
+    alone, alone_metrics = jitted()(fresh_state(), LOADED.frozen, batch_of(batch_size), as_arrays(HYPER))
+    mesh = data_mesh(devices)
+    step = compile_step(unlearn_step, mesh, merge=LOADED.merge, neg_loss=ascent)
+    frozen = jax.device_put(LOADED.frozen, replicated(mesh))
+    spread, metrics = step(fresh_state(), frozen, batch_of(batch_size, devices), as_arrays(HYPER))
+    assert_trees_close(gradient_of(spread), gradient_of(alone))
+    assert_trees_close(metrics, alone_metrics)
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(spread.params))
+
+
+def test_collectives_carry_gradients_only():
+    mesh = data_mesh(8)
+    step = compile_step(unlearn_step, mesh, merge=LOADED.merge, neg_loss=ascent)
+    arguments = (
+        fresh_state(),
+        jax.device_put(LOADED.frozen, replicated(mesh)),
+        batch_of(8),
+        as_arrays(HYPER),
+    )
+    text = step.lower(*arguments).compile().as_text()
+    moved = [line for line in text.splitlines() if any(f" {kind}(" in line for kind in COLLECTIVES)]
+    assert moved
+    assert all(" all-reduce(" in line for line in moved)
+    trainable = sum(leaf.size for leaf in jax.tree.leaves(LOADED.params))
+    # ∇L_neg twice; ∇L_pos and ∇L_sent come out apart and are added after the reduction.
+    assert sum(elements(line) for line in moved) <= 4 * trainable + 64
+
+
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+def elements(line):
+    """Numbers that a collective gives, from its result type: `(f32[8,16]{1,0}, f32[]) all-reduce(`."""
+    result = line.split(" all-reduce(")[0].split("=", 1)[1]
+    sizes = re.findall(r"f32\[([\d,]*)\]", result)
+    return sum(int(np.prod([int(n) for n in size.split(",") if n])) for size in sizes)
+
+
+@pytest.mark.parametrize("empty", ["num_pos", "num_sent"])
+def test_an_empty_set_has_loss_zero_and_the_others_train(empty):
+    """Case PA-06."""
+    batch, kind = batch_of(**{empty: 0}), empty.removeprefix("num_")
+    with jax.debug_nans(True):
+        state, metrics = jitted()(fresh_state(), LOADED.frozen, batch, as_arrays(HYPER))
+    gradient, _, _ = naive_gradient(LOADED.params, batch, "ascent", HYPER)
+    assert metrics[kind] == 0
+    assert_trees_close(gradient_of(state), gradient)
+
+
+def test_without_negatives_there_is_no_perturbation():
+    """Cases PA-06 and OP-01 in the step."""
+    batch = batch_of()
+    batch["neg"]["valid"] = np.zeros_like(batch["neg"]["valid"])
+    with jax.debug_nans(True):
+        state, metrics = jitted()(fresh_state(), LOADED.frozen, batch, as_arrays(HYPER))
+    assert metrics["neg"] == metrics["eps_norm"] == metrics["neg_grad_norm"] == 0
+    retained = jitted()(fresh_state(), LOADED.frozen, batch_of(), as_arrays(HYPER._replace(neg_weight=0.0)))[
+        0
+    ]
+    assert_trees_close(gradient_of(state), gradient_of(retained))
+
+
+def test_settings_are_arguments_of_one_program():
+    traces = []
+
+    def merge(params, frozen):
+        traces.append(1)
+        return LOADED.merge(params, frozen)
+
+    mesh = data_mesh(1)
+    step = compile_step(unlearn_step, mesh, merge=merge, neg_loss=ascent)
+    state = jax.device_put(fresh_state(), replicated(mesh))
+    for rho in (0.0, 0.05, 0.1):
+        hyper = HYPER._replace(rho=rho, learning_rate=1e-3 + rho, neg_weight=1.0 - rho)
+        state, metrics = step(state, LOADED.frozen, batch_of(), as_arrays(hyper))
+        if rho == 0.0:
+            first = len(traces)
+        np.testing.assert_allclose(metrics["eps_norm"], rho, rtol=1e-5)
+    assert len(traces) == first
+    assert compile_step(unlearn_step, mesh, merge=merge, neg_loss=ascent) is step
+
+
+def test_bf16_frozen_weights_keep_float32_trainables():
+    loaded = tiny.tiny_llava(dtype=jnp.bfloat16)
+    step = jax.jit(functools.partial(unlearn_step, merge=loaded.merge, neg_loss=ascent))
+    state, metrics = step(fresh_state(loaded.params), loaded.frozen, batch_of(), as_arrays(HYPER))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.float32)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(metrics)} == {jnp.dtype(jnp.float32)}
+    _, wide = jitted()(fresh_state(), LOADED.frozen, batch_of(), as_arrays(HYPER))
+    np.testing.assert_allclose(metrics["pos"], wide["pos"], rtol=3e-2)
+
+
+def test_finetuning_is_adamw_on_the_mean_loss():
+    batch, hyper = batch_of()["neg"], FinetuneHyper(1e-3, 0.0)
+    batch["valid"] = np.array([1, 1, 1, 0], np.float32)
+    state = init_state(LOADED.params, finetune_optimizer(hyper), seed=0)
+    step = jax.jit(functools.partial(finetune_step, merge=LOADED.merge))
+    after, metrics = step(state, LOADED.frozen, batch, as_arrays(hyper))
+    loss, gradient = jax.value_and_grad(lambda p: naive_loss(p, batch, "nll"))(LOADED.params)
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)
+    updates, _ = optax.adam(1e-3).update(gradient, optax.adam(1e-3).init(LOADED.params))
+    assert_trees_close(after.params, optax.apply_updates(LOADED.params, updates))
+    assert after.step == 1
