@@ -42,6 +42,8 @@ def load_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
+            if image.mode == "F":
+                raise ImageError(path, "floating-point pixels, whose range is not known")
             return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None
@@ -56,19 +58,13 @@ def load_image(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture in mode RGB.
-
-    Raises:
-      ImageError: floating-point pixels, whose range is not known.
-    """
+    """A picture of any mode but "F" in mode RGB."""
     if image.mode == "RGB":
         return image
     if image.mode in _SIXTEEN_BIT:
         # Pillow would clip at 255: full scale is 65535 = 257 * 255.
         gray = np.clip((np.asarray(image).astype(np.int64) + 128) // 257, 0, 255)
         image = Image.fromarray(gray.astype(np.uint8))
-    elif image.mode == "F":
-        raise ImageError(Path(getattr(image, "filename", "image")), "floating-point pixels, not a picture")
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")

@@ -1,0 +1,223 @@
+"""Prompts and answers as tokens, with a tokenizer of LLaMA's kind and one of GPT-2's."""
+
+import itertools
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+from transformers import AutoTokenizer
+
+from sare_jax.data.prompts import Prompter, token_border
+from sare_jax.errors import UserError
+from tests import tiny_llava
+from tests.tiny_llava import BOS, EOS, IMAGE_TOKEN
+
+ASK = "Please describe the image in great detail."
+TEXT = "A photo of a dog on a bench. There is a café 🐶 〜 with “quoted” chairs, and two cats."
+KINDS = {"llama": tiny_llava.llama_tokenizer, "byte_level": tiny_llava.byte_level_tokenizer}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request, tmp_path_factory):
+    """A model folder without weights: config, processor, tokenizer."""
+    path = tmp_path_factory.mktemp(request.param)
+    config = tiny_llava.torch_llava().config
+    tokenizer = KINDS[request.param]()
+    config.image_token_index = tokenizer.token_to_id(IMAGE_TOKEN)
+    config.save_pretrained(path)
+    tiny_llava.write_processor(path, config)
+    tiny_llava.write_tokenizer(path, tokenizer)
+    return path
+
+
+@pytest.fixture(scope="module")
+def prompter(folder):
+    return Prompter.from_folder(folder, "hub")
+
+
+def edit(folder, tmp_path, name, change):
+    """A copy of the folder's files with one JSON file changed."""
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    raw = json.loads((tmp_path / name).read_text())
+    change(raw)
+    (tmp_path / name).write_text(json.dumps(raw))
+    return tmp_path
+
+
+@pytest.mark.parametrize("template", ["hub", "vicuna_v1"])
+def test_prompt_equals_hugging_face_tokenizer(folder, template):
+    """Text around the image as transformers tokenises it, its image token repeated for the image places."""
+    prompter = Prompter.from_folder(folder, template)
+    system = (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+        "helpful, detailed, and polite answers to the user's questions. "
+    )
+    prompt = f"{system if template == 'vicuna_v1' else ''}USER: {IMAGE_TOKEN * 16}\n{ASK} ASSISTANT:"
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert prompter.num_image_tokens == 16
+    assert prompter.prompt(ASK) == theirs(prompt).input_ids
+    answer, _ = prompter.answer(ASK, TEXT, [], eos=False)
+    assert answer == theirs(f"{prompt} {TEXT}").input_ids
+
+
+def test_tk_01_spans_decode_to_their_text_for_random_splits(prompter):
+    """Whatever the splits, their tokens follow one another without gap and spell the text."""
+    rng = random.Random(0)
+    for _ in range(20):
+        cuts = [0, *sorted(rng.sample(range(1, len(TEXT)), 3)), len(TEXT)]
+        spans = list(itertools.pairwise(cuts))
+        ids, places = prompter.answer(ASK, TEXT, spans, eos=False)
+        assert [place[0] for place in places[1:]] == [place[1] for place in places[:-1]]
+        assert places[-1][1] == len(ids)
+        assert prompter.decode(ids[places[0][0] :]).strip() == TEXT
+
+
+def test_tk_01_unit_at_a_word_border_is_exactly_its_text(prompter):
+    """pre `A photo of a`, cur ` dog on a bench.`: the tokens of cur spell cur, and those before it pre."""
+    text = "A photo of a dog on a bench."
+    start = text.index(" dog")
+    ids, [(first, last), (begin, _)] = prompter.answer(ASK, text, [(start, len(text)), (0, start)], eos=False)
+    assert prompter.decode(ids[first:last]).strip() == "dog on a bench."
+    assert prompter.decode(ids[begin:first]).strip() == "A photo of a"
+    assert ids[: len(prompter.prompt(ASK))] == prompter.prompt(ASK)
+    assert begin == len(prompter.prompt(ASK))
+
+
+def test_tk_01_border_inside_a_character_or_token(prompter):
+    """Byte pieces of one character stay together; a token belongs where its last character is."""
+    start = TEXT.index("🐶")
+    ids, [(first, last)] = prompter.answer(ASK, TEXT, [(start, start + 1)], eos=False)
+    assert prompter.decode(ids[first:last]).strip() == "🐶"
+    space = TEXT.index(" dog")
+    ids, [(before, _), (behind, _)] = prompter.answer(
+        ASK, TEXT, [(space, space + 4), (space + 1, space + 4)], eos=False
+    )
+    assert behind in (before, before + 1)  # " dog" is one token, or the space is its own
+    assert prompter.decode(ids[behind : behind + 8]).strip().startswith("dog")
+
+
+def test_tk_01_rule_for_straddling_tokens():
+    ends = [0, 2, 5, 5, 9]  # tokens behind characters 0-2, 2-5, nothing, 5-9
+    assert [token_border(ends, place) for place in (0, 1, 2, 4, 5, 8, 9)] == [1, 1, 2, 2, 4, 4, 5]
+
+
+def test_tk_02_exactly_one_bos(prompter):
+    for instruction in (ASK, "<s>" + ASK, "<s><s>"):
+        for ids in (
+            prompter.prompt(instruction),
+            prompter.answer(instruction, "<s> A dog.", [], eos=True)[0],
+        ):
+            assert ids[0] == BOS
+            assert ids.count(BOS) == 1
+
+
+def test_tk_03_no_special_token_inside_a_target(prompter):
+    text = "A photo of a dog."
+    start = text.index(" dog")
+    ids, [(first, last)] = prompter.answer(ASK, text, [(start, len(text))], eos=False)
+    assert not {BOS, EOS, prompter.pad_id, prompter.image_token_id} & set(ids[first:last])
+
+
+def test_tk_05_control_tokens_in_text_stay_text(prompter):
+    with pytest.raises(UserError, match="2 image places for 1 image"):
+        prompter.prompt(f"What is in {IMAGE_TOKEN}?")
+    ids = prompter.prompt("Does </s> or <pad> end it?")
+    assert EOS not in ids
+    assert prompter.pad_id not in ids
+    assert "</s> or <pad>" in prompter.decode(ids)
+    text = f"a {IMAGE_TOKEN} </s>"
+    ids, [(first, last)] = prompter.answer(ASK, text, [(0, len(text))], eos=True)
+    assert ids.count(prompter.image_token_id) == 16
+    assert ids.count(EOS) == 1
+    assert ids[-1] == EOS
+    assert prompter.decode(ids[first:last]).strip() == text
+
+
+def test_tk_06_mismatch_prints_both_counts_and_the_fields(folder, tmp_path):
+    path = edit(
+        folder, tmp_path, "processor_config.json", lambda raw: raw.update(num_additional_image_tokens=0)
+    )
+    with pytest.raises(UserError) as error:
+        Prompter.from_folder(path)
+    for part in ("15 image tokens", "16 in config.json", "num_additional_image_tokens 0", "patch_size 7"):
+        assert part in str(error.value)
+
+
+def test_tk_06_image_places_are_counted_from_the_config(folder, tmp_path):
+    path = edit(folder, tmp_path, "config.json", lambda raw: raw["vision_config"].update(image_size=42))
+    prompter = Prompter.from_folder(path, "hub")
+    assert prompter.prompt(ASK).count(prompter.image_token_id) == 36
+
+
+def test_tk_09_end_token_for_sentences_not_for_clauses(prompter):
+    text = "A dog, on a bench"
+    clause, [(_, last)] = prompter.answer(ASK, text, [(0, 5)], eos=False)
+    assert EOS not in clause
+    assert last < len(clause)
+    sentence, [(first, last), (_, inner)] = prompter.answer(ASK, text, [(0, len(text)), (0, 5)], eos=True)
+    assert sentence.count(EOS) == 1
+    assert sentence[first:last] == [*clause[first:], EOS]  # the end is a target of the whole text
+    assert sentence[inner - 1] != EOS
+
+
+def test_tk_10_all_characters_survive(prompter):
+    text = "café 🐶 〜 “quote”"
+    ids, [(first, last)] = prompter.answer(ASK, text, [(0, len(text))], eos=False)
+    assert prompter.decode(ids[first:last]).strip() == text
+    assert text in prompter.decode(prompter.prompt(text))
+
+
+def test_spans_outside_the_text_are_refused(prompter):
+    with pytest.raises(UserError, match="span 2:9 lies outside the 5 characters"):
+        prompter.answer(ASK, "A dog", [(2, 9)], eos=False)
+
+
+def test_reserved_characters_are_refused(prompter):
+    with pytest.raises(UserError, match="reserved"):
+        prompter.answer(ASK, "a \ue0f0image\ue0f1", [], eos=False)
+
+
+def test_instruction_with_braces_is_text(prompter):
+    assert "{p} {0}" in prompter.decode(prompter.prompt("What is {p} {0}?"))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("tokenizer_config.json", lambda raw: raw.pop("bos_token"), "bos_token is None"),
+        ("tokenizer_config.json", lambda raw: raw.update(eos_token="<end>"), "eos_token is '<end>'"),
+        ("config.json", lambda raw: raw["text_config"].update(vocab_size=100), "rows for 100"),
+    ],
+)
+def test_contradicting_files_are_named(folder, tmp_path, name, change, message):
+    path = edit(folder, tmp_path, name, change)
+    with pytest.raises(UserError) as error:
+        Prompter.from_folder(path)
+    assert message in str(error.value)
+
+
+def test_special_tokens_as_objects(folder, tmp_path):
+    path = edit(
+        folder, tmp_path, "tokenizer_config.json", lambda raw: raw.update(bos_token={"content": "<s>"})
+    )
+    assert Prompter.from_folder(path).bos_id == BOS
+
+
+def test_unknown_template_and_missing_file(folder, tmp_path):
+    with pytest.raises(UserError, match="'llama3', need one of hub, vicuna_v1"):
+        Prompter.from_folder(folder, "llama3")
+    with pytest.raises(UserError, match=r"config\.json: no such file"):
+        Prompter.from_folder(tmp_path)
+
+
+def test_needs_neither_torch_nor_transformers_nor_jax(folder):
+    code = (
+        "import sys; from pathlib import Path; from sare_jax.data.prompts import Prompter; "
+        f"Prompter.from_folder(Path({str(folder)!r})).prompt('What?'); "
+        "print(sorted({'torch', 'transformers', 'jax'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
