@@ -158,7 +158,8 @@ class EvaluateConfig:
       prompt: the describing prompt (paper, Figs. 6–7).
       max_images: images at most; 0 is the whole split.
       max_new_tokens, batch_size: of the captions.
-      pope_images: images that POPE asks about; each gets three present and three absent objects.
+      pope_images: images that POPE asks about, each for three present and three absent objects; 0 leaves
+        POPE out.
       pope_batch_size: questions a batch.
       pope_prompt: the question, `{}` stands for it.
       lm: folder or id of the GPT-2 model of the perplexity.
@@ -222,6 +223,7 @@ class ReportConfig:
     """What the report shows besides the table (stage 7).
 
     Attributes:
+      subject: one or two sentences on model and data, for the head of the page.
       baseline, ours: the two runs that are held against each other.
       landscape_images: images of each CHAIR value along ±ε* and a random direction; 0 leaves it out.
       landscape_radius: half-width of the scan, in units of the weights' L2 norm change.
@@ -232,6 +234,7 @@ class ReportConfig:
       selection: JSON file that tells how settings were chosen on validation images; empty for none.
     """
 
+    subject: str = ""
     baseline: str = "efuf"
     ours: str = "sare"
     landscape_images: int = 0

@@ -21,7 +21,7 @@ class Task:
       inputs: JSON-able description of everything that the outputs depend on: settings, and content hashes of
         the artifacts that are read.
       outputs: files or folders that `run` makes, each whole or absent.
-      run: does the work. It may leave files of its own in `scratch` and find them again after an interruption.
+      run: does the work. It may leave files in `scratch` and find them again after an interruption.
       scratch: files or folders that hold unfinished work; removed when the inputs have changed meanwhile.
     """
 

@@ -1,0 +1,169 @@
+"""What stages share: settings, paths of artifacts, and what is loaded once, when first needed."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sare_jax import files, pipeline
+from sare_jax.config import Config
+from sare_jax.data.splits import Image, Splits
+
+
+class Context:
+    """One invocation of the road.
+
+    Heavy things (the model, the tokenizer, annotations) are cached properties, so that a run in which every
+    artifact is up to date loads none of them.
+    """
+
+    def __init__(self, config: Config, workdir: Path):
+        self.config = config
+        self.workdir = workdir
+        self.ledger = pipeline.Ledger(workdir)
+
+    @property
+    def data_root(self) -> Path:
+        """Folder that `prepare` fills."""
+        return Path(self.config.data.root) if self.config.data.root else self.workdir / "data"
+
+    @property
+    def images(self) -> Path:
+        """Folder of the images."""
+        return self._in_root(self.config.data.images)
+
+    @property
+    def annotations(self) -> Path:
+        """Folder of the COCO annotation files."""
+        return self._in_root(self.config.data.annotations)
+
+    @property
+    def captions(self) -> Path:
+        """The base model's descriptions of the training images."""
+        return self.workdir / "captions"
+
+    @property
+    def curated(self) -> Path:
+        """D_neg, D_pos and D_sent."""
+        return self.workdir / "curated"
+
+    def checkpoints(self, run: str) -> Path:
+        """Checkpoints of one unlearning run or attack."""
+        return self.workdir / "checkpoints" / run
+
+    def answers(self, run: str, setting: str) -> Path:
+        """What one model said under one setting."""
+        return self.workdir / "answers" / run / setting
+
+    def metrics(self, run: str, setting: str) -> Path:
+        """What came of measuring those answers."""
+        return self.workdir / "metrics" / run / f"{setting}.json"
+
+    def log(self, run: str) -> Path:
+        """Training metrics of one run, a line a step."""
+        return self.workdir / "logs" / f"{run}.jsonl"
+
+    @cached_property
+    def model_folder(self) -> Path:
+        """Folder of the base model's files."""
+        from sare_jax.models.hub import resolve_folder
+
+        return resolve_folder(self.config.model.folder)
+
+    @cached_property
+    def model_hash(self) -> str:
+        """Content hash of the base model."""
+        from sare_jax.models.load import by_hub_name, content_hash, read_config, read_tensors
+
+        return content_hash(read_config(self.model_folder), by_hub_name(read_tensors(self.model_folder)))
+
+    @cached_property
+    def loaded(self):
+        """The base model, in device memory."""
+        from sare_jax.models.load import load_llava, parameter_table
+
+        loaded = load_llava(
+            self.model_folder, dtype=self.config.model.dtype, trainable=self.config.model.trainable
+        )
+        print(parameter_table(loaded), flush=True)
+        return loaded
+
+    @cached_property
+    def processor(self):
+        """The base model's image preprocessing."""
+        from sare_jax.data.images import ImageProcessor
+
+        return ImageProcessor.from_folder(self.model_folder, mode=self.config.model.image_mode)
+
+    @cached_property
+    def prompter(self):
+        """The base model's tokenizer and prompt form."""
+        from sare_jax.data.prompts import Prompter
+
+        return Prompter.from_folder(self.model_folder, template=self.config.model.template)
+
+    @cached_property
+    def features(self):
+        """Vision features of images by file name, each computed once and kept within the memory limit."""
+        from sare_jax.inference.features import FeatureCache
+
+        return FeatureCache(
+            self.loaded,
+            self.processor,
+            self.images,
+            max_bytes=int(self.config.model.feature_cache_gib * 2**30),
+        )
+
+    def ask(
+        self, params: Any, requests: list[dict], out: Path, *, name: str, max_new_tokens: int, batch_size: int
+    ) -> list[dict]:
+        """`inference.ask` on this model and these images."""
+        from sare_jax.inference.ask import ask
+
+        return ask(
+            self.loaded,
+            params,
+            requests,
+            images_dir=self.images,
+            out=out,
+            processor=self.processor,
+            prompter=self.prompter,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            name=name,
+            features=self.features,
+        )
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Training, validation and test images."""
+        return Splits.read(pipeline.require(self.workdir / "splits.json", "prepare"))
+
+    @cached_property
+    def truth(self):
+        """COCO annotations; used for evaluation and for reporting on curation, never for training."""
+        from sare_jax.evaluation.coco import read_truth
+
+        return read_truth(self.annotations)
+
+    @property
+    def eval_images(self) -> tuple[Image, ...]:
+        """The images that `evaluate` looks at."""
+        images = getattr(self.splits, self.config.evaluate.split)
+        return images[: self.config.evaluate.max_images or None]
+
+    def digest(self, path: Path, stage: str) -> str:
+        """Content hash of an artifact that `stage` has to have made."""
+        return files.digest(pipeline.require(path, stage))
+
+    def model_inputs(self) -> dict:
+        """What outputs of the base model depend on, besides prompt and images."""
+        settings = self.config.model
+        return {
+            "model": self.model_hash,
+            "dtype": settings.dtype,
+            "template": settings.template,
+            "image_mode": settings.image_mode,
+        }
+
+    def _in_root(self, name: str) -> Path:
+        return self.data_root / name if self.config.data.prepare else Path(name)

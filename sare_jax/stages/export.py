@@ -1,0 +1,86 @@
+"""Stage 6: the tuned model as a Hugging Face folder, read back by transformers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sare_jax import files
+from sare_jax.config import ORIGIN
+from sare_jax.pipeline import Task
+from sare_jax.progress import track
+from sare_jax.stages import evaluate
+from sare_jax.stages.context import Context
+
+
+def tasks(context: Context) -> Iterator[Task]:
+    """Makes `export/<run>/` and, where asked for, `export_check.json`."""
+    run = context.config.export.run
+    weights, params = evaluate.tuned(context, run)
+    folder = context.workdir / "export" / run
+    yield Task(
+        name=f"export/{run}",
+        inputs=context.model_inputs() | weights,
+        outputs=(folder,),
+        run=lambda: _export(context, params(), folder),
+    )
+    count = context.config.export.check_captions
+    if count:
+        said = context.answers(run, ORIGIN)
+        yield Task(
+            name="export/check",
+            inputs={
+                "folder": files.digest(folder),
+                "answers": context.digest(said, "evaluate"),
+                "count": count,
+            },
+            outputs=(context.workdir / "export_check.json",),
+            run=lambda: _check(context, folder, said / "captions.jsonl", count),
+        )
+
+
+def _export(context: Context, params, folder: Path) -> None:
+    from sare_jax.models.export import export_llava
+
+    export_llava(context.model_folder, params, folder)
+    print(f"exported to {folder}", flush=True)
+
+
+def _check(context: Context, folder: Path, captions: Path, count: int) -> None:
+    """Lets transformers describe images again and counts the captions that are the same."""
+    answers = files.read_jsonl(captions)[:count]
+    said = list(_greedy(context, folder, answers))
+    different = [
+        {"image_id": answer["image_id"], "jax": answer["text"], "transformers": text}
+        for answer, text in zip(answers, said, strict=True)
+        if answer["text"] != text
+    ]
+    result = {
+        "rule": "greedy captions, exported folder in transformers against the JAX model, equal to the letter",
+        "n": len(answers),
+        "equal": len(answers) - len(different),
+        "different": different,
+    }
+    files.write_json(context.workdir / "export_check.json", result)
+    print(
+        f"export check: {result['equal']} of {result['n']} captions are the same in transformers", flush=True
+    )
+
+
+def _greedy(context: Context, folder: Path, answers: list[dict]) -> Iterator[str]:
+    import torch
+    from transformers import LlavaForConditionalGeneration
+
+    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    for answer in track(answers, "transformers", total=len(answers), unit="caption"):
+        ids = torch.tensor([context.prompter.prompt(answer["instruction"])])
+        pixels = context.processor.load(context.images, [answer["image"]])
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                pixel_values=torch.from_numpy(pixels).permute(0, 3, 1, 2),
+                max_new_tokens=context.config.evaluate.max_new_tokens,
+                do_sample=False,
+                pad_token_id=context.prompter.pad_id,
+                eos_token_id=context.prompter.eos_id,
+            )
+        yield context.prompter.decode(out[0, ids.shape[1] :].tolist()).strip()

@@ -1,0 +1,140 @@
+"""The two compared methods at equal erasure: checkpoints with the same CHAIR_S, or the same caption length.
+
+A method that erases less has less to lose to an attack. So, besides the final weights, a pair of checkpoints
+is compared that are alike on validation images before the attack: one final, the other any of its run.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sare_jax import files
+from sare_jax.attacks.relearn import relearn
+from sare_jax.data.curated import read_curated
+from sare_jax.evaluation import chair
+from sare_jax.evaluation.compare import compare
+from sare_jax.pipeline import Task
+from sare_jax.progress import track
+from sare_jax.stages import evaluate
+from sare_jax.stages.context import Context
+from sare_jax.training.checkpoints import load_params, steps_in
+
+KEYS = {"chair_s": "equal CHAIR_S", "mean_words": "equal length"}
+
+
+class Pair(NamedTuple):
+    """Steps of the baseline's and of our run that are most alike, and how far apart they are."""
+
+    baseline: int
+    ours: int
+    gap: float
+
+
+def tasks(context: Context) -> Iterator[Task]:
+    """Makes `matched.json`."""
+    settings = context.config.report
+    runs = (settings.baseline, settings.ours)
+    if not settings.matched or any(run not in context.config.runs for run in runs):
+        return
+    attack = context.config.attacks[settings.matched_attack]
+    yield Task(
+        name="report/matched",
+        inputs=context.model_inputs()
+        | {run: context.digest(context.checkpoints(run), "unlearn") for run in runs}
+        | {
+            "curated": context.digest(context.curated, "curate"),
+            "attack": dataclasses.asdict(attack),
+            "images": [settings.landscape_images, len(context.eval_images)],
+            "prompt": context.config.evaluate.prompt,
+            "annotations": evaluate.annotations_hash(context),
+        },
+        outputs=(context.workdir / "matched.json",),
+        scratch=(_scratch(context),),
+        run=lambda: _match(context, *runs),
+    )
+
+
+def closest(baseline: dict[int, float], ours: dict[int, float]) -> Pair:
+    """The most alike pair in which one of the two is final.
+
+    Args:
+      baseline: step → value on validation images.
+      ours: the same of our run.
+    """
+    last_baseline, last_ours = max(baseline), max(ours)
+    pairs = [(step, last_ours) for step in baseline] + [(last_baseline, step) for step in ours]
+    step, other = min(pairs, key=lambda pair: abs(baseline[pair[0]] - ours[pair[1]]))
+    return Pair(step, other, abs(baseline[step] - ours[other]))
+
+
+def _match(context: Context, baseline: str, ours: str) -> None:
+    settings = context.config.report
+    images = context.splits.val[: settings.landscape_images or 100]
+    checkpoints = [(run, step) for run in (baseline, ours) for step in steps_in(context.checkpoints(run))]
+    seen: dict[str, dict[int, dict]] = {baseline: {}, ours: {}}
+    for run, step in track(checkpoints, "checkpoints on validation images", total=len(checkpoints)):
+        said = _describe(context, run, step, "val", images)
+        seen[run][step] = chair.score(said, context.truth)
+    result = {"attack": settings.matched_attack, "n_validation": len(images), "pairs": []}
+    for key, label in KEYS.items():
+        pair = closest(*({s: m[key] for s, m in seen[run].items()} for run in (baseline, ours)))
+        rows = {
+            setting: [
+                _measure(context, baseline, pair.baseline, setting),
+                _measure(context, ours, pair.ours, setting),
+            ]
+            for setting in ("origin", settings.matched_attack)
+        }
+        result["pairs"].append(
+            {
+                "key": key,
+                "label": label,
+                "steps": {baseline: pair.baseline, ours: pair.ours},
+                "gap_on_validation": pair.gap,
+                "differences": {setting: compare(*two)["metrics"] for setting, two in rows.items()},
+            }
+        )
+    files.write_json(context.workdir / "matched.json", result)
+    files.remove(_scratch(context))
+
+
+def _measure(context: Context, run: str, step: int, setting: str) -> dict:
+    """CHAIR on the evaluation images, of a checkpoint or of what relearning makes of it."""
+    said = _describe(context, run, step, setting, context.eval_images)
+    return {"chair": chair.score(said, context.truth, draws=context.config.evaluate.bootstrap)}
+
+
+def _describe(context: Context, run: str, step: int, setting: str, images) -> list[dict]:
+    params = load_params(context.checkpoints(run), context.loaded, step=step)
+    if setting in context.config.attacks:
+        params = _relearned(context, run, params, setting)
+    return evaluate.describe(
+        context,
+        params,
+        images,
+        context.config.evaluate.prompt,
+        _scratch(context) / f"{run}_{step}_{setting}.jsonl",
+        f"{run} step {step} {setting}",
+    )
+
+
+def _relearned(context: Context, run: str, params, attack: str):
+    settings = context.config.attacks[attack]
+    return relearn(
+        context.loaded,
+        params,
+        read_curated(context.curated),
+        context.prompter,
+        context.features,
+        instruction=context.config.runs[run].instruction,
+        num_samples=settings.num_samples,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        name=f"{run} {attack}",
+    )
+
+
+def _scratch(context: Context):
+    return context.workdir / ".matched.partial"

@@ -1,0 +1,52 @@
+"""Data in place, and the split written down."""
+
+import importlib
+from collections.abc import Iterator
+
+from sare_jax import files
+from sare_jax.data import splits
+from sare_jax.errors import UserError
+from sare_jax.pipeline import Task
+from sare_jax.stages.context import Context
+
+
+def tasks(context: Context) -> Iterator[Task]:
+    """Makes the data where the config names a maker, then `splits.json`."""
+    data = context.config.data
+    if data.prepare:
+        yield Task(
+            name="prepare/data",
+            inputs={"prepare": data.prepare, "arguments": data.prepare_args},
+            outputs=(context.data_root,),
+            run=lambda: _maker(data.prepare)(context.data_root, **data.prepare_args),
+        )
+    if not context.annotations.is_dir():
+        raise UserError(f"{context.annotations}: no such folder; set config.data.annotations")
+    instances = sorted(context.annotations.glob("instances_*.json"))
+    yield Task(
+        name="prepare/splits",
+        inputs={
+            "split": data.split,
+            "reserve": [data.reserve_validation, data.reserve_test],
+            "annotations": [files.digest(path) for path in instances],
+            "images": files.hash_value(sorted(path.name for path in context.images.glob("*"))),
+        },
+        outputs=(context.workdir / "splits.json",),
+        run=lambda: _split(context).write(context.workdir / "splits.json"),
+    )
+
+
+def _split(context: Context) -> splits.Splits:
+    data = context.config.data
+    present = splits.in_folder(context.images, context.annotations)
+    if data.split == "files":
+        return splits.from_annotation_files(context.annotations)
+    return splits.reserve(present, validation=data.reserve_validation, test=data.reserve_test, seed=0)
+
+
+def _maker(name: str):
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"config.data.prepare: {name!r} is no module:function ({error})") from None

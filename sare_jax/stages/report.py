@@ -1,0 +1,130 @@
+"""Stage 7: landscape, comparisons at equal footing, and the page."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from sare_jax import files, report
+from sare_jax.config import BASE_RUN, ORIGIN, to_dict
+from sare_jax.evaluation.compare import compare
+from sare_jax.pipeline import Task
+from sare_jax.report import table_text, write
+from sare_jax.report.spec import spec_of
+from sare_jax.stages import landscape, matched
+from sare_jax.stages.context import Context
+
+COMPARED = ("chair.chair_s", "chair.chair_i", "chair.recall", "chair.mean_words", "pope.mean_f1")
+
+
+def tasks(context: Context) -> Iterator[Task]:
+    """Makes `landscape.json`, `matched.json`, `comparisons.json` and the report in its three forms."""
+    yield from landscape.tasks(context)
+    yield from matched.tasks(context)
+    yield _comparisons(context)
+    yield _page(context)
+
+
+def _comparisons(context: Context) -> Task:
+    pairs = [pair for pair in _pairs(context) if all(context.metrics(*row).exists() for row in pair)]
+    at_equal = context.workdir / "matched.json"
+    return Task(
+        name="report/comparisons",
+        inputs={
+            "pairs": [[files.hash_file(context.metrics(*row)) for row in pair] for pair in pairs],
+            "matched": files.hash_file(at_equal) if at_equal.exists() else None,
+        },
+        outputs=(context.workdir / "comparisons.json",),
+        run=lambda: files.write_json(
+            context.workdir / "comparisons.json",
+            [
+                *(entry for pair in pairs for entry in _compared(context, *pair)),
+                *(_at_equal(files.read_json(at_equal)) if at_equal.exists() else []),
+            ],
+        ),
+    )
+
+
+def _pairs(context: Context) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """Rows to hold against each other: our method and the baseline, in every setting."""
+    settings = context.config.report
+    names = [ORIGIN, *context.config.attacks]
+    return [((settings.baseline, name), (settings.ours, name)) for name in names]
+
+
+def _compared(context: Context, a: tuple[str, str], b: tuple[str, str]) -> Iterator[dict]:
+    metrics = compare(*(files.read_json(context.metrics(*row)) for row in (a, b)))["metrics"]
+    for metric in COMPARED:
+        if metric in metrics:
+            yield _entry(f"{a[1]}", a[0], b[0], metric, metrics[metric], "final weights")
+
+
+def _at_equal(found: dict) -> Iterator[dict]:
+    for pair in found["pairs"]:
+        (a, step_a), (b, step_b) = pair["steps"].items()
+        note = (
+            f"{a} at step {step_a}, {b} at step {step_b}; {pair['gap_on_validation']:.1f} apart on "
+            f"{found['n_validation']} validation images"
+        )
+        for setting, metrics in pair["differences"].items():
+            for metric in ("chair.chair_s", "chair.chair_i", "chair.recall", "chair.mean_words"):
+                yield _entry(f"{setting}, {pair['label']}", a, b, metric, metrics[metric], note)
+
+
+def _entry(name: str, a: str, b: str, metric: str, found: dict, note: str) -> dict:
+    return {
+        "name": name,
+        "a": a,
+        "b": b,
+        "metric": metric,
+        "difference": found["difference"],
+        "interval": found["interval"],
+        "n": found["n"],
+        "note": note,
+    }
+
+
+def _page(context: Context) -> Task:
+    workdir = context.workdir
+    outputs = tuple(workdir / f"report.{kind}" for kind in ("html", "json", "md"))
+    read = [
+        *(
+            context.metrics(run, name)
+            for run in (BASE_RUN, *context.config.runs)
+            for name in _settings(context)
+        ),
+        *(context.log(run) for run in context.config.runs),
+        *(workdir / name for name in ("landscape.json", "comparisons.json", "curated/manifest.json")),
+    ]
+    return Task(
+        name="report/page",
+        inputs={
+            "read": {
+                path.relative_to(workdir).as_posix(): files.hash_file(path) for path in read if path.exists()
+            },
+            "settings": dataclasses.asdict(context.config.report),
+            "selection": _selection_hash(context),
+            "labels": context.config.run_labels,
+            "code": [files.hash_file(path) for path in sorted(Path(report.__file__).parent.glob("*.*"))],
+        },
+        outputs=outputs,
+        run=lambda: _write(context, outputs[0]),
+    )
+
+
+def _write(context: Context, page: Path) -> None:
+    selection = context.config.report.selection
+    if selection:
+        files.write_json(context.workdir / "selection.json", files.read_json(Path(selection)))
+    spec = dataclasses.replace(spec_of(to_dict(context.config)), subject=context.config.report.subject)
+    write(context.workdir, spec, truth=context.truth, images_dir=context.images)
+    print(table_text(context.workdir, spec), flush=True)
+    print(f"report: {page}", flush=True)
+
+
+def _settings(context: Context) -> list[str]:
+    return [ORIGIN, *context.config.attacks]
+
+
+def _selection_hash(context: Context) -> str | None:
+    name = context.config.report.selection
+    return files.hash_value(files.read_json(Path(name))) if name else None

@@ -1,0 +1,54 @@
+"""Stage 3: one unlearning run a method, each from the same base model and the same curated data."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from sare_jax import files
+from sare_jax.config import OptimConfig
+from sare_jax.data.curated import read_curated
+from sare_jax.pipeline import Task
+from sare_jax.stages.context import Context
+from sare_jax.training.unlearn import unlearn
+
+
+def tasks(context: Context) -> Iterator[Task]:
+    """Trains each run into `checkpoints/<run>`, with `logs/<run>.jsonl`."""
+    curated = context.digest(context.curated, "curate")
+    for name, settings in context.config.runs.items():
+        yield Task(
+            name=f"unlearn/{name}",
+            inputs=context.model_inputs()
+            | {
+                "trainable": context.config.model.trainable,
+                "curated": curated,
+                "settings": dataclasses.asdict(settings),
+            },
+            outputs=(context.checkpoints(name), context.log(name)),
+            scratch=(_draft(context, name),),
+            run=lambda name=name, settings=settings: _train(context, name, settings),
+        )
+
+
+def _train(context: Context, name: str, settings: OptimConfig) -> None:
+    draft = _draft(context, name)
+    unlearn(
+        context.loaded,
+        read_curated(context.curated),
+        context.prompter,
+        context.features,
+        settings,
+        folder=draft / "checkpoints",
+        log=draft / "log.jsonl",
+        name=context.config.run_labels[name],
+        num_devices=context.config.model.data_parallel,
+    )
+    files.write_text(context.log(name), (draft / "log.jsonl").read_text(encoding="utf-8"))
+    files.remove(context.checkpoints(name))
+    (draft / "checkpoints").rename(context.checkpoints(name))
+    files.remove(draft)
+
+
+def _draft(context: Context, name: str) -> Path:
+    """Where a run grows until it is whole."""
+    return context.checkpoints(name).with_name(f".{name}.partial")
