@@ -16,7 +16,13 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaTokenizer,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 IMAGE_TOKEN = "<image>"
@@ -138,6 +144,18 @@ def llama_tokenizer() -> Tokenizer:
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     tokenizer.decoder = decoders.Sequence(steps)
     return _finish(tokenizer)
+
+
+def rebuilt_llama_tokenizer() -> Tokenizer:
+    """The form in which transformers 5 saves LlamaTokenizer: `▁` before the first piece of a text alone."""
+    learned = json.loads(llama_tokenizer().to_str())["model"]
+    tokenizer = LlamaTokenizer(
+        vocab=learned["vocab"],
+        merges=[tuple(pair) for pair in learned["merges"]],
+        pad_token="<pad>",
+        extra_special_tokens={"image_token": IMAGE_TOKEN},
+    )
+    return _finish(tokenizer.backend_tokenizer)
 
 
 def byte_level_tokenizer() -> Tokenizer:

@@ -16,7 +16,11 @@ from tests.tiny_llava import BOS, EOS, IMAGE_TOKEN
 
 ASK = "Please describe the image in great detail."
 TEXT = "A photo of a dog on a bench. There is a café 🐶 〜 with “quoted” chairs, and two cats."
-KINDS = {"llama": tiny_llava.llama_tokenizer, "byte_level": tiny_llava.byte_level_tokenizer}
+KINDS = {
+    "llama": tiny_llava.llama_tokenizer,
+    "rebuilt": tiny_llava.rebuilt_llama_tokenizer,
+    "byte_level": tiny_llava.byte_level_tokenizer,
+}
 
 
 @pytest.fixture(scope="module", params=KINDS)

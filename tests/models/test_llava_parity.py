@@ -146,3 +146,18 @@ def test_one_changed_tensor_is_seen(pair):
         weight.copy_(kept)
     features, _ = pair.encode(pixels)
     assert relative(pair.logits(pair.loaded.params, tokens, features), reference) > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("pair", ["grouped"], indirect=True)
+def test_half_precision_weights_are_computed_in_half_precision(pair):
+    tokens, _, pixels = batch(pair.loaded.config, 3)
+    loaded = load_llava(pair.loaded.folder, dtype=jnp.bfloat16)
+    model = loaded.merge(loaded.params, loaded.frozen)
+    features = jax.jit(model.encode_images)(pixels)
+    hidden = jax.jit(model.hidden)(tokens, features)
+    assert features.dtype == hidden.dtype == jnp.bfloat16
+    assert model.projector(features).dtype == jnp.float32
+    exact = np.asarray(pair.logits(pair.loaded.params, tokens, pair.encode(pixels)[0]))
+    logits = np.asarray(model.logits(hidden))
+    assert logits.dtype == np.float32
+    assert np.linalg.norm(logits - exact) < 0.1 * np.linalg.norm(exact)
