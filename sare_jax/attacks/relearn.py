@@ -1,94 +1,100 @@
-"""The relearning attack: a few D_neg samples, trained by plain L_ft (Sec. 4.1; protocols 3.3)."""
+"""The relearning attack: plain fine-tuning on a few of the units that were unlearnt."""
 
 import jax
 import numpy as np
 
-from sare_jax.data.batches import finetune_batches, tokenize
+from sare_jax.data.batches import Tokenizer, count_steps, finetune_batches, tokenize
 from sare_jax.data.curated import Curated
-from sare_jax.data.prompts import Prompter
 from sare_jax.errors import UserError
-from sare_jax.inference.features import FeatureCache
 from sare_jax.models.load import LoadedLlava
 from sare_jax.training import loop
-from sare_jax.training.sharding import compile_step, data_mesh, replicated
-from sare_jax.training.state import FinetuneHyper, Params, finetune_optimizer, init_state
-from sare_jax.training.step import finetune_step
+from sare_jax.training.sharding import by_rows, compile_step, data_mesh, replicated
+from sare_jax.training.state import FinetuneHyper, Params, as_arrays, finetune_optimizer, init_state
+from sare_jax.training.step import RematPolicy, finetune_step
+from sare_jax.training.unlearn import Features
 
 
-def sample(num_units: int, num_samples: int, seed: int) -> np.ndarray:
-    """Indices of the attack's samples; fewer samples of the same seed are the first of more.
+def sample_order(num_negatives: int, num_samples: int, seed: int) -> np.ndarray:
+    """The units that an attack sees, in its order.
+
+    Nested by seed: the order of 60 samples is the beginning of that of 100, so a larger attack is a smaller
+    one carried on.
 
     Args:
-      num_units: size of D_neg.
-      num_samples: how many are wanted.
-      seed: of the draw.
+      num_negatives: units of D_neg.
+      num_samples: N.
+      seed: of the order.
+
+    Returns:
+      int64[N] indices into D_neg.
 
     Raises:
-      UserError: D_neg has fewer.
+      UserError: D_neg has fewer units.
     """
-    if num_samples > num_units:
+    if num_samples > num_negatives:
         raise UserError(
-            f"attack.num_samples: {num_samples} wanted, but D_neg has {num_units} units; lower it or raise "
-            "curate.t1 (or curate.q1)"
+            f"attack.num_samples is {num_samples}, but D_neg has {num_negatives}; lower it, or curate more"
         )
-    return np.random.default_rng(seed).permutation(num_units)[:num_samples]
+    return np.random.default_rng(seed).permutation(num_negatives)[:num_samples]
 
 
 def relearn(
     loaded: LoadedLlava,
     params: Params,
     curated: Curated,
-    prompter: Prompter,
-    features: FeatureCache,
+    tokenizer: Tokenizer,
+    features: Features,
     *,
     instruction: str,
     num_samples: int,
     learning_rate: float,
-    weight_decay: float,
-    batch_size: int,
-    seed: int,
-    name: str,
-    num_devices: int = 0,
+    weight_decay: float = 0.0,
+    batch_size: int = 4,
+    seed: int = 0,
+    name: str = "relearn",
+    num_devices: int = 1,
+    remat_policy: RematPolicy | None = None,
 ) -> Params:
-    """Trains the tuned layers on D_neg samples, one pass, so that they hallucinate again.
+    """Tunes the mapping layers once over `num_samples` units of D_neg by AdamW on L_ft (protocols 3.3).
+
+    The settings are arguments of one compiled step, which all runs and sample numbers share.
 
     Args:
       loaded: the base model.
-      params: the weights under attack; they stay as they are.
-      curated: its D_neg is what is relearned.
-      prompter: tokenizer and prompt form.
-      features: vision features of the training images.
+      params: the unlearnt parameters; copied, not changed.
+      curated: the sets that the unlearning used.
+      tokenizer: the model's `Prompter`.
+      features: vision features by file name.
       instruction: prompt of the samples.
-      num_samples: how many, see `sample`.
+      num_samples: N; 60, 100 and 140 in the paper.
       learning_rate: of AdamW, constant.
       weight_decay: of AdamW.
-      batch_size: samples a step; the last step takes what is left.
-      seed: of the samples and their order.
-      name: what the progress bar says.
-      num_devices: of the data axis; 0 is all.
+      batch_size: samples a step.
+      seed: of the samples and their order (`sample_order`).
+      name: shown with the progress.
+      num_devices: devices that share the batches; 0 for all.
+      remat_policy: what a layer keeps for its backward pass; None keeps all.
 
     Returns:
-      The weights after the attack.
+      The relearnt parameters.
+
+    Raises:
+      UserError: D_neg has fewer than `num_samples` units.
+      loop.NotFiniteError: training diverged.
     """
     mesh = data_mesh(num_devices)
-    hyper = FinetuneHyper(learning_rate=learning_rate, weight_decay=weight_decay)
-    units = tokenize(curated, prompter, instruction).neg
-    order = sample(len(units), num_samples, seed)
-    batches = finetune_batches(units, order, batch_size=batch_size, row_multiple=_rows(batch_size, mesh.size))
-    whole = replicated(mesh)
-    state = loop.run(
-        compile_step(finetune_step, mesh, merge=loop.ModelOf(loaded.graphdef)),
-        jax.device_put(init_state(params, finetune_optimizer(hyper), seed), whole),
-        jax.device_put(loaded.frozen, whole),
-        hyper,
-        iter(batches),
-        features,
-        steps=-(-num_samples // batch_size),
-        name=name,
-    )
-    return loop.placed_as(loaded.params, state.params)
+    units = tokenize(curated, tokenizer, instruction, kinds=("neg",)).neg
+    order = sample_order(len(units), num_samples, seed)
+    batches = finetune_batches(units, order, batch_size=batch_size, row_multiple=mesh.size)
+    compiled = compile_step(finetune_step, mesh, merge=loaded.merge, remat_policy=remat_policy)
+    hyper = FinetuneHyper(learning_rate, weight_decay)
+    state = jax.device_put(init_state(params, finetune_optimizer(hyper), seed), replicated(mesh))
+    frozen = jax.device_put(loaded.frozen, replicated(mesh))
+    arguments = as_arrays(hyper)
 
+    def step(state, batch):
+        batch["features"] = features(batch.pop("image").tolist())
+        return compiled(state, frozen, jax.device_put(batch, by_rows(mesh)), arguments)
 
-def _rows(batch_size: int, num_devices: int) -> int:
-    """Rows of every batch, the last one too, so that they divide over the devices and are one program."""
-    return -(-batch_size // num_devices) * num_devices
+    steps = count_steps(num_samples, batch_size, epochs=1, steps=0)
+    return loop.run(state, iter(batches), step, steps=steps, name=name).params

@@ -90,6 +90,7 @@ def tokenize(
     tokenizer: Tokenizer,
     instruction: str,
     *,
+    kinds: Sequence[str] = SETS,
     max_length: int | None = None,
     multiple: int = 8,
 ) -> TokenSets:
@@ -99,6 +100,7 @@ def tokenize(
       curated: the sets.
       tokenizer: usually a `Prompter`.
       instruction: prompt of every training sample.
+      kinds: the sets that are wanted; the others come out empty.
       max_length: tokens that a row may have; longer texts are cut at their end, which shortens or loses the
         target. None sets no limit.
       multiple: row and target lengths are rounded up to a multiple of this, so that similar data share a
@@ -112,7 +114,7 @@ def tokenize(
             "curated: D_neg is empty, there is nothing to unlearn; raise curate.t1 (or curate.q1) or caption "
             "more images"
         )
-    spans = {kind: _character_spans(curated, kind) for kind in SETS}
+    spans = {kind: _character_spans(curated, kind) if kind in kinds else [] for kind in SETS}
     by_row = _by_row(spans)
     units: dict[str, list] = {kind: [None] * len(spans[kind]) for kind in SETS}
     lost = {kind: Counter() for kind in SETS}

@@ -1,187 +1,240 @@
-"""Checkpoints of a run: the only module that knows Orbax.
+"""Checkpoints of a run, the one place that knows Orbax (its v1 interface).
 
-A checkpoint holds what changes (trainable parameters, optimizer state, step, rng, data iterator) and names
-the base model that it belongs to; the base weights are not in it. Orbax writes to a temporary folder and
-renames it, so a save that was cut off is never taken for the latest one.
+A folder holds one sub-folder a saved step, with `params` (the trainable parameters), `optimizer` (its state,
+the step and the PRNG key) and `data` (the place in the stream of batches). The base model's weights are not
+in it: its name and content hash are, and another base is refused.
 """
 
-import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
+from absl import logging
 from orbax.checkpoint import v1 as ocp
 
+from sare_jax import files
 from sare_jax.errors import UserError
-from sare_jax.models.load import LoadedLlava
 from sare_jax.training.state import Params, TrainState
 
-_PARAMS, _REST, _DATA = "params", "rest", "data"
+_META = "_CHECKPOINT_METADATA"  # Orbax stamps it with the time of completion as its last act
+_BASE = "base.json"
+
+
+class Base(Protocol):
+    """The part of `LoadedLlava` that is used here."""
+
+    params: Params
+    folder: Path
+    content_hash: str
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run; a context manager, which waits for the last save when it ends.
 
-    Saves are asynchronous; an error in one surfaces at the next save or at `close`. Use as a context manager.
+    Saves run in the background, one at a time. An interrupted save never counts: what it left is removed,
+    with a warning, when the folder is next opened. An older checkpoint goes only when a newer one is whole.
     """
 
-    def __init__(self, folder: Path, base_hash: str, *, every: int = 0, keep: int | None = None):
-        """Opens the folder, making it where there is none; folders of interrupted saves are removed.
+    def __init__(
+        self, folder: Path, base: Base, *, settings: dict | None = None, every: int = 0, keep: int = 0
+    ):
+        """Opens or makes the folder.
 
         Args:
-          folder: of the run.
-          base_hash: content hash of the base model.
-          every: steps between saves; 0 saves only what is forced.
-          keep: how many of the latest are kept; None keeps all.
+          folder: of this run alone.
+          base: the model that is tuned.
+          settings: JSON-able values that a resumed run has to share; more steps are no reason to refuse.
+          every: steps between checkpoints; 0 for none but the last.
+          keep: the newest so many are kept; 0 keeps all.
 
         Raises:
-          UserError: the checkpoints there belong to another base model.
+          UserError: the folder belongs to another base model or other settings.
         """
         self.folder = Path(folder).resolve()
-        policies = ocp.training.save_decision_policies
-        preservation = ocp.training.preservation_policies
-        decide = [policies.PreemptionCheckpointingPolicy()]
-        if every:
-            decide.append(policies.FixedIntervalPolicy(every))
-        self._checkpointer = ocp.training.Checkpointer(
+        self.every = every
+        _claim(self.folder, base, settings or {})
+        _remove_incomplete(self.folder)
+        policies = ocp.training.preservation_policies
+        self._orbax = ocp.training.Checkpointer(
             self.folder,
-            save_decision_policy=policies.AnySavePolicy(decide),
-            preservation_policy=preservation.LatestN(keep) if keep else preservation.PreserveAll(),
-            custom_metadata={"base": base_hash},
+            preservation_policy=policies.LatestN(keep) if keep else policies.PreserveAll(),
             cleanup_tmp_directories=True,
         )
-        _check_base(self._checkpointer, base_hash)
+        self._pending: Any = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Waits for the save in progress; raises what went wrong in it."""
-        self._checkpointer.close()
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self.wait()
+        finally:
+            self._orbax.close()
 
     @property
-    def steps(self) -> list[int]:
-        """Steps of the whole checkpoints, ascending."""
-        return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+    def latest(self) -> int | None:
+        """The newest saved step, or None."""
+        newest = self._orbax.latest
+        return newest.step if newest else None
 
-    def due(self, step: int) -> bool:
-        """Whether `save` would save at this step without being forced."""
-        return self._checkpointer.should_save(step)
+    def is_due(self, step: int) -> bool:
+        """Whether the interval asks for a checkpoint after this step."""
+        return self.every > 0 and step % self.every == 0
 
-    def save(self, step: int, state: TrainState, data: Any, *, force: bool = False) -> None:
-        """Saves if it is time, or if forced; returns before the files are written.
+    def save(self, step: int, state: TrainState, iterator: Any) -> None:
+        """Starts saving; returns when the state may be changed or donated.
 
         Args:
-          step: finished optimizer steps.
+          step: finished steps, `state.step`.
           state: of the run.
-          data: the checkpointable data iterator.
-          force: save at any step; nothing happens where that step is there already.
-        """
-        if step in self.steps:
-            return
-        values = {_PARAMS: state.params, _REST: _rest(state), _DATA: data}
-        self._checkpointer.save_checkpointables_async(step, values, force=force)
-
-    def restore(self, like: TrainState, data: Any) -> TrainState | None:
-        """The latest state, placed as `like` is, on any number of devices; None where there is none.
-
-        Args:
-          like: a state of the same structure.
-          data: an iterator of the same data, which is moved to where the run stood.
+          iterator: a Grain iterator, or any object with Orbax's `save` and `load`.
 
         Raises:
-          UserError: the checkpoint holds other trees than this run has; names the folder.
+          Exception: what the *previous* save failed of, in the background.
         """
-        if not self.steps:
-            return None
-        step = self.steps[-1]
-        wanted = {_PARAMS: _abstract(like.params), _REST: _abstract(_rest(like)), _DATA: data}
-        found = _load(self._checkpointer, step, wanted)
-        return dataclasses.replace(like, params=found[_PARAMS], **found[_REST])
+        if step == self.latest:
+            return
+        self.wait()
+        self._pending = self._orbax.save_checkpointables_async(
+            step, {**_trees(state), "data": iterator}, force=True
+        )
+
+    def wait(self) -> None:
+        """Waits for the running save and raises what it failed of."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def restore(self, like: TrainState, iterator: Any) -> TrainState:
+        """Reads the newest checkpoint.
+
+        Args:
+          like: a state of the same structure, placed where the restored one is to lie: any devices.
+          iterator: set to the place in the stream.
+
+        Raises:
+          UserError: the saved state has other members or shapes; lists them.
+        """
+        step = self.latest
+        wanted = jax.tree.map(_abstract, _trees(like))
+        for name, tree in wanted.items():
+            _check_members(self.folder / str(step), name, tree)
+        found = self._orbax.load_checkpointables(step, {**wanted, "data": iterator})
+        return TrainState(params=found["params"], **found["optimizer"])
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Steps of the whole checkpoints of a run, ascending."""
-    with _opened(folder) as checkpointer:
-        return [checkpoint.step for checkpoint in checkpointer.checkpoints]
+    """The saved steps of a run, rising; unfinished saves do not count."""
+    names = [path for path in Path(folder).glob("*") if path.name.isdigit()]
+    return sorted(int(path.name) for path in names if _is_complete(path))
 
 
-def load_params(folder: Path, loaded: LoadedLlava, step: int | None = None) -> Params:
-    """Trainable parameters of a run.
+def load_params(folder: Path, base: Base, *, step: int | None = None) -> Params:
+    """The trainable parameters of a run, on the devices where `base.params` lie.
 
     Args:
-      folder: of the run.
-      loaded: the base model; gives structure and placement.
-      step: which checkpoint; None is the latest.
+      folder: of a run, or one that `save_params` made.
+      base: the model that was tuned.
+      step: which checkpoint; None for the newest.
 
     Raises:
-      UserError: no such checkpoint, another base model, or other parameters; names the folder.
+      UserError: there is no such checkpoint, it belongs to another base model, or it holds other members.
     """
-    with _opened(folder) as checkpointer:
-        _check_base(checkpointer, loaded.content_hash)
-        steps = [checkpoint.step for checkpoint in checkpointer.checkpoints]
-        if not steps or (step is not None and step not in steps):
-            wanted = "checkpoint" if step is None else f"checkpoint of step {step}"
-            raise UserError(f"{folder}: holds no whole {wanted} (there are {steps}); run the stage 'unlearn'")
-        return _load(checkpointer, steps[-1] if step is None else step, {_PARAMS: _abstract(loaded.params)})[
-            _PARAMS
-        ]
+    folder = Path(folder).resolve()
+    steps = steps_in(folder)
+    if not steps or (step is not None and step not in steps):
+        what = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+        raise UserError(f"{folder}: {what}; there are {steps or 'none'}. Run the unlearn stage first")
+    _check_base(folder, base)
+    chosen = folder / str(steps[-1] if step is None else step)
+    wanted = jax.tree.map(_abstract, base.params)
+    _check_members(chosen, "params", wanted)
+    return ocp.load(chosen, wanted, checkpointable_name="params")
 
 
-def save_params(folder: Path, params: Params, loaded: LoadedLlava, *, step: int = 0) -> None:
-    """Writes trainable parameters alone, in the form that `load_params` reads.
-
-    Args:
-      folder: of the run; an earlier one is replaced.
-      params: to be written.
-      loaded: the base model that they belong to.
-      step: under which they are filed.
-    """
-    ocp_folder = Path(folder).resolve()
-    with ocp.training.Checkpointer(
-        ocp_folder, custom_metadata={"base": loaded.content_hash}, cleanup_tmp_directories=True
-    ) as checkpointer:
-        checkpointer.save_checkpointables(step, {_PARAMS: params}, force=True, overwrite=True)
+def save_params(folder: Path, params: Params, base: Base) -> None:
+    """Writes parameters alone, as step 0 of a folder that appears when it is whole."""
+    with files.replacing(Path(folder).resolve()) as draft:
+        _claim(draft, base, {})
+        ocp.save_checkpointables(draft / "0", {"params": params})
 
 
-@contextmanager
-def _opened(folder: Path) -> Iterator[ocp.training.Checkpointer]:
-    if not Path(folder).is_dir():
-        raise UserError(f"{folder}: no checkpoints there; run the stage 'unlearn'")
-    with ocp.training.Checkpointer(Path(folder).resolve()) as checkpointer:
-        yield checkpointer
+def _trees(state: TrainState) -> dict[str, Any]:
+    return {
+        "params": state.params,
+        "optimizer": {"opt_state": state.opt_state, "step": state.step, "rng": state.rng},
+    }
 
 
-def _rest(state: TrainState) -> dict[str, Any]:
-    """What a run carries besides its parameters."""
-    return {"step": state.step, "opt_state": state.opt_state, "rng": state.rng}
+def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
-def _abstract(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
-
-
-def _check_base(checkpointer: ocp.training.Checkpointer, base_hash: str) -> None:
-    if not checkpointer.checkpoints:
+def _claim(folder: Path, base: Base, settings: dict) -> None:
+    """Marks a new folder as this base's and these settings'; refuses one that is not."""
+    path = folder / _BASE
+    if not path.exists():
+        files.write_json(path, {"id": base.folder.name, "hash": base.content_hash, "settings": settings})
         return
-    found = (checkpointer.root_metadata().custom_metadata or {}).get("base")
-    if found != base_hash:
+    _check_base(folder, base)
+    there = files.read_json(path)["settings"]
+    if there != json.loads(json.dumps(settings)):
+        keys = sorted(key for key in {*there, *settings} if there.get(key) != settings.get(key))
         raise UserError(
-            f"{checkpointer.directory}: these checkpoints belong to base model {found}, not to {base_hash}; "
-            "use the model they were made from, or another workdir"
+            f"{folder}: its run had other settings ({', '.join(keys)}); remove the folder or choose another"
         )
 
 
-def _load(checkpointer: ocp.training.Checkpointer, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return checkpointer.load_checkpointables(step, wanted)
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
+def _check_base(folder: Path, base: Base) -> None:
+    there = files.read_json(folder / _BASE)
+    if there["hash"] != base.content_hash:
         raise UserError(
-            f"{checkpointer.directory / str(step)}: not a checkpoint of this run: {reason}"
-        ) from None
+            f"{folder}: made from the base model {there['id']} ({there['hash'][:12]}), not from "
+            f"{base.folder.name} ({base.content_hash[:12]}); give the model that it was made from"
+        )
+
+
+def _is_complete(step: Path) -> bool:
+    try:
+        return json.loads((step / _META).read_text())["commit_timestamp_nsecs"] is not None
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _remove_incomplete(folder: Path) -> None:
+    for path in folder.iterdir():
+        if ".orbax-checkpoint-tmp" in path.name or (path.name.isdigit() and not _is_complete(path)):
+            logging.warning(
+                "%s: left by an interrupted save; removed, the checkpoint before it is used", path
+            )
+            files.remove(path)
+
+
+def _check_members(step: Path, name: str, wanted: Any) -> None:
+    """Compares names and shapes before Orbax does, whose message would not say which."""
+    there = _shapes(ocp.metadata(step, checkpointable_name=name).metadata)
+    # A PRNG key is stored as the integers behind it.
+    here = _shapes(jax.eval_shape(lambda tree: jax.tree.map(_raw, tree), wanted))
+    faults = [
+        *(f"{path} is missing" for path in here if path not in there),
+        *(f"{path} is not expected" for path in there if path not in here),
+        *(
+            f"{path} has shape {list(there[path])}, expected {list(shape)}"
+            for path, shape in here.items()
+            if path in there and there[path] != shape
+        ),
+    ]
+    if faults:
+        raise UserError(f"{step / name}: does not fit this run: {'; '.join(faults)}")
+
+
+def _raw(x: jax.Array) -> jax.Array:
+    return jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves
+    }

@@ -1,25 +1,26 @@
-"""The loop around a compiled step: batches in, metrics logged, checkpoints saved, interruptions survived."""
+"""The training loop: progress, a metrics log, checkpoints, resuming, and stopping cleanly."""
 
+import json
 import math
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-from flax import nnx
 
 from sare_jax import files
-from sare_jax.inference.features import FeatureCache
-from sare_jax.models.llava import Llava
-from sare_jax.models.load import merge
+from sare_jax.errors import UserError
 from sare_jax.progress import bar
 from sare_jax.training.checkpoints import Checkpoints
-from sare_jax.training.state import FinetuneHyper, Hyper, Params, TrainState, as_arrays
+from sare_jax.training.state import TrainState
 
+Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+
+# How the progress line calls the metrics that it shows.
 SHOWN = {
     "neg": "L_neg",
     "pos": "L_pos",
@@ -31,135 +32,155 @@ SHOWN = {
 }
 
 
+LOG_WIDTH = 180
+
+
 class NotFiniteError(RuntimeError):
-    """A loss or gradient is no longer a number. The last checkpoint is from before that step."""
-
-
-@dataclass(frozen=True)
-class ModelOf:
-    """Makes the model from its weights; equal for equal structures, which a bound method is not."""
-
-    graphdef: nnx.GraphDef
-
-    def __call__(self, params: Params, frozen: Params) -> Llava:
-        """The model with these weights."""
-        return merge(self.graphdef, params, frozen)
+    """A loss, gradient or update was infinite or no number. Checkpoints from before it are sound."""
 
 
 def run(
-    step: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
     state: TrainState,
-    frozen: Params,
-    hyper: Hyper | FinetuneHyper,
-    data: Iterator[Any],
-    features: FeatureCache,
+    iterator: Iterator[Any],
+    step: Step,
     *,
     steps: int,
     name: str,
-    log: Path | None = None,
     checkpoints: Checkpoints | None = None,
-    log_every: int = 10,
+    log_path: Path | None = None,
+    fetch_every: int = 10,
+    limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> TrainState:
-    """Trains from `state.step` to `steps`.
+    """Trains until `steps`, going on from the newest checkpoint where there is one.
+
+    Metrics stay on the device for up to `fetch_every` steps, so that steps are not waited for one by one; a
+    checkpoint is only written after they were found finite.
 
     Args:
-      step: from `sharding.compile_step`; donates its state.
-      state: where to go on.
-      frozen: weights that do not change.
-      hyper: the step's settings.
-      data: batches of `data.batches`, standing where `state` stands.
-      features: vision features by file name.
-      steps: optimizer steps of the whole run.
-      name: what the progress bar says.
-      log: JSON lines of metrics, one a step. Lines behind `state.step` are from a run that was cut off and
-        are removed.
-      checkpoints: where to save; the last step is always saved.
-      log_every: steps between two looks at the metrics, which wait for the device.
+      state: the first state; where a checkpoint is restored, only its structure and placement matter.
+      iterator: gives batches; checkpointed with the state.
+      step: state, batch → next state and float[] metrics. May donate the state.
+      steps: in the whole run.
+      name: shown with the progress.
+      checkpoints: where to save and look; None for a short run that starts anew when interrupted.
+      log_path: JSON lines, one a step: {"step", metric: value, …}. A resumed run drops the steps that will
+        be run again.
+      fetch_every: steps between readings of the metrics.
+      limits: metric → (lowest, highest) value; a run that leaves them has collapsed and ends early, its
+        checkpoint saved. Looked at when metrics are read. Under ascent `neg` falls without bound.
 
     Returns:
       The last state.
 
     Raises:
-      NotFiniteError: names step and metric.
-      KeyboardInterrupt: on SIGINT or SIGTERM, after the state has been saved.
+      NotFiniteError: a metric is not finite; names the step.
+      KeyboardInterrupt: on SIGINT or SIGTERM, after the step at hand and a checkpoint.
     """
-    start = int(state.step)
-    if log is not None:
-        _truncate(log, start)
-    values, pending = as_arrays(hyper), {}
-    with _interruption() as interrupted, bar(steps, name, done=start, unit="step") as progress:
-        for number in range(start + 1, steps + 1):
-            state, pending[number] = step(state, frozen, attach_features(next(data), features), values)
-            last = number == steps or interrupted.is_set()
-            if number % log_every == 0 or last or (checkpoints and checkpoints.due(number)):
-                _write_metrics(pending, log, progress)
-                pending = {}
-            progress.update(1)
-            if checkpoints is not None:
-                checkpoints.save(number, state, data, force=last)
-            if interrupted.is_set():
-                raise KeyboardInterrupt
+    if checkpoints and checkpoints.latest is not None:
+        state = checkpoints.restore(state, iterator)
+    done = int(state.step)
+    log = _Log(log_path, done)
+    with _signals() as stop, bar(steps, name, done=done, unit="step") as progress:
+        # Where the bar has a fixed width it goes into a log, which has room for the metrics.
+        progress.ncols = progress.ncols and LOG_WIDTH
+        pending: list[tuple[int, dict[str, jax.Array]]] = []
+        while done < steps:
+            state, metrics = step(state, next(iterator))
+            done += 1
+            pending.append((done, metrics))
+            saving = checkpoints is not None and (done == steps or checkpoints.is_due(done) or stop.is_set())
+            if saving or stop.is_set() or done == steps or done % fetch_every == 0:
+                values = log.write(pending)
+                progress.update(len(pending))
+                progress.set_postfix_str(_line(values))
+                pending = []
+                exceeded = _exceeded(values, limits or {})
+                if checkpoints and (saving or exceeded):
+                    checkpoints.save(done, state, iterator)
+                if exceeded:
+                    progress.write(f"{name}: stopped at step {done}, {exceeded}")
+                    break
+            if stop.is_set() and done < steps:
+                raise KeyboardInterrupt(f"{name}: stopped after step {done}")
+    if checkpoints:
+        checkpoints.wait()
     return state
 
 
-def attach_features(batch: dict[str, Any], features: FeatureCache) -> dict[str, Any]:
-    """Replaces file names by vision features, in one set or in each of several."""
-    if "image" not in batch:
-        return {kind: attach_features(part, features) for kind, part in batch.items()}
-    kept = {key: value for key, value in batch.items() if key != "image"}
-    return kept | {"features": features([str(name) for name in batch["image"]])}
+class _Log:
+    """The metrics log; the first line that is not finite ends the run."""
 
+    def __init__(self, path: Path | None, done: int):
+        self._path = path
+        if path is not None:
+            files.write_jsonl(path, _records_until(path, done) if done and path.exists() else [])
 
-def _write_metrics(pending: dict[int, dict[str, jax.Array]], log: Path | None, progress: Any) -> None:
-    records = [
-        {"step": number, **{key: float(value) for key, value in metrics.items()}}
-        for number, metrics in jax.device_get(pending).items()
-    ]
-    for record in records:
-        for key, value in record.items():
-            if not math.isfinite(value):
+    def write(self, pending: list[tuple[int, dict[str, jax.Array]]]) -> dict[str, float]:
+        """Appends the metrics of some steps; returns those of the last."""
+        fetched = jax.device_get(pending)
+        records = [{"step": step, **{k: float(v) for k, v in metrics.items()}} for step, metrics in fetched]
+        for position, record in enumerate(records):
+            wrong = [key for key, value in record.items() if not math.isfinite(value)]
+            if wrong:
+                self._append(records[:position])
                 raise NotFiniteError(
-                    f"step {record['step']}: {key} is {value}; the last checkpoint is good. Lower the "
-                    "learning rate, rho or neg_weight, then run again"
+                    f"step {record['step']}: {', '.join(wrong)} not finite; lower optim.learning_rate or "
+                    "optim.neg_weight. Checkpoints of earlier steps are sound"
                 )
-    if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as stream:
-            stream.writelines(map(files.json_line, records))
-    shown = [f"{label} {records[-1][key]:.3g}" for key, label in SHOWN.items() if key in records[-1]]
-    progress.set_postfix_str(", ".join(shown), refresh=False)
+        self._append(records)
+        return records[-1]
+
+    def _append(self, records: list[dict]) -> None:
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.writelines(files.json_line(record) for record in records)
 
 
-def _truncate(log: Path, step: int) -> None:
-    """Keeps the lines up to `step`; a line that was cut off goes, too."""
-    if not log.is_file():
-        return
-    whole = log.read_text(encoding="utf-8").split("\n")[:-1]
-    files.write_text(log, "".join(f"{line}\n" for line in whole[:step]))
+def _records_until(path: Path, done: int) -> list[dict]:
+    """The records of finished steps; a line that a kill cut off is of a later one."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return [record for record in records if record["step"] <= done]
+
+
+def _line(values: Mapping[str, float]) -> str:
+    return " ".join(f"{label} {values[key]:.3g}" for key, label in SHOWN.items() if key in values)
+
+
+def _exceeded(values: Mapping[str, float], limits: Mapping[str, tuple[float, float]]) -> str:
+    """Which limit was passed, in words; empty for none."""
+    for key, (lowest, highest) in limits.items():
+        if key not in values:
+            raise UserError(f"limits.{key}: no such metric; there are {', '.join(values)}")
+        if not lowest <= values[key] <= highest:
+            return f"{key} = {values[key]:.3g} has left [{lowest:g}, {highest:g}]"
+    return ""
 
 
 @contextmanager
-def _interruption() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal ends the process as usual."""
-    interrupted = threading.Event()
+def _signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second one of them acts at once, as it did before."""
+    stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted
+        yield stop  # Python delivers signals to the main thread alone
         return
-    previous = {}
+    caught = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in caught}
 
-    def note(number: int, _: Any) -> None:
-        interrupted.set()
-        signal.signal(number, previous[number])
+    def on_signal(number: int, _frame: object) -> None:
+        if stop.is_set():
+            signal.signal(number, before[number])
+            os.kill(os.getpid(), number)
+        stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, note)
+    for number in caught:
+        signal.signal(number, on_signal)
     try:
-        yield interrupted
+        yield stop
     finally:
-        for number, handler in previous.items():
+        for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def placed_as(like: Params, params: Params) -> Params:
-    """`params` where `like` lies, e.g. on the one device that generation uses."""
-    return jax.tree.map(lambda x, y: jax.device_put(x, y.sharding), params, like)

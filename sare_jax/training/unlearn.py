@@ -1,70 +1,76 @@
-"""One unlearning run, from the curated sets to its checkpoints."""
+"""Stage 3: from the curated sets to tuned parameters."""
 
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 from sare_jax.config import OptimConfig
-from sare_jax.data.batches import count_steps, tokenize, unlearn_batches
+from sare_jax.data.batches import SETS, Batch, Tokenizer, count_steps, tokenize, unlearn_batches
 from sare_jax.data.curated import Curated
-from sare_jax.data.prompts import Prompter
-from sare_jax.inference.features import FeatureCache
 from sare_jax.models.load import LoadedLlava
 from sare_jax.optim.objectives import ERASING
 from sare_jax.training import loop
 from sare_jax.training.checkpoints import Checkpoints
-from sare_jax.training.sharding import compile_step, data_mesh, replicated
-from sare_jax.training.state import Hyper, Params, init_state, unlearn_optimizer
-from sare_jax.training.step import unlearn_step
+from sare_jax.training.sharding import by_rows, compile_step, data_mesh, replicated
+from sare_jax.training.state import Hyper, Params, as_arrays, init_state, unlearn_optimizer
+from sare_jax.training.step import RematPolicy, unlearn_step
+
+# Image file names → float[n, P, D_v] vision features; usually a `FeatureCache`.
+Features = Callable[[Sequence[str]], np.ndarray]
+
+# Settings that say how long to train and how often to save, which a resumed run may change.
+_DURATION = ("epochs", "steps", "checkpoint_every")
 
 
 def unlearn(
     loaded: LoadedLlava,
     curated: Curated,
-    prompter: Prompter,
-    features: FeatureCache,
+    tokenizer: Tokenizer,
+    features: Features,
     settings: OptimConfig,
     *,
     folder: Path,
     log: Path,
     name: str,
     num_devices: int = 0,
+    keep: int = 0,
+    limits: Mapping[str, tuple[float, float]] | None = None,
+    remat_policy: RematPolicy | None = None,
 ) -> Params:
-    """Unlearns D_neg while D_pos and D_sent hold on to the rest (Eq. 8; with ρ = 0, Eq. 1).
+    """Trains the mapping layers on D_neg, D_pos and D_sent, going on from the checkpoints in `folder`.
 
-    Goes on from the latest checkpoint in `folder`; the result is that of a run without interruption.
+    Runs on one model that differ in numbers alone (ρ, λ, rates) share one compiled step; the two erasing
+    objectives have one each.
 
     Args:
-      loaded: the base model.
-      curated: the three sets.
-      prompter: tokenizer and prompt form.
-      features: vision features of the training images.
-      settings: objective, weights, optimizer, batch size, length.
-      folder: of the checkpoints.
-      log: JSON lines of metrics.
-      name: what the progress bar says.
-      num_devices: of the data axis; 0 is all.
+      loaded: the base model; its parameters are copied, not changed.
+      curated: the sets.
+      tokenizer: the model's `Prompter`.
+      features: vision features by file name.
+      settings: of the run.
+      folder: of its checkpoints.
+      log: of its metrics, JSON lines, one a step: the metrics of `unlearn_step`.
+      name: shown with the progress.
+      num_devices: devices that share the batches; 0 for all.
+      keep: the newest so many checkpoints are kept; 0 keeps all.
+      limits: see `loop.run`.
+      remat_policy: what a layer keeps for its backward pass; None keeps all.
 
     Returns:
       The tuned parameters.
+
+    Raises:
+      UserError: D_neg is empty, units lose their tokens, or `folder` belongs to another run.
+      loop.NotFiniteError: training diverged.
+      KeyboardInterrupt: on a signal, after a checkpoint.
     """
-    sets = tokenize(curated, prompter, settings.instruction)
-    steps = count_steps(len(sets.neg), settings.batch_size, epochs=settings.epochs, steps=settings.steps)
     mesh = data_mesh(num_devices)
-    hyper = Hyper(
-        rho=settings.rho,
-        neg_weight=settings.neg_weight,
-        sent_weight=settings.sent_weight,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-    )
-    step = compile_step(
-        unlearn_step,
-        mesh,
-        merge=loop.ModelOf(loaded.graphdef),
-        neg_loss=ERASING[settings.objective],
-        micro_batches=settings.micro_batches,
-    )
+    sets = tokenize(curated, tokenizer, settings.instruction)
+    steps = count_steps(len(sets.neg), settings.batch_size, epochs=settings.epochs, steps=settings.steps)
     batches = unlearn_batches(
         sets,
         batch_size=settings.batch_size,
@@ -72,21 +78,42 @@ def unlearn(
         seed=settings.seed,
         row_multiple=mesh.size * settings.micro_batches,
     )
-    whole = replicated(mesh)
-    state = jax.device_put(init_state(loaded.params, unlearn_optimizer(hyper), settings.seed), whole)
-    with Checkpoints(folder, loaded.content_hash, every=settings.checkpoint_every) as checkpoints:
-        data = iter(batches)
-        state = checkpoints.restore(state, data) or state
+    compiled = compile_step(
+        unlearn_step,
+        mesh,
+        merge=loaded.merge,
+        neg_loss=ERASING[settings.objective],
+        micro_batches=settings.micro_batches,
+        remat_policy=remat_policy,
+    )
+    hyper = Hyper(**{field: getattr(settings, field) for field in Hyper._fields})
+    state = init_state(loaded.params, unlearn_optimizer(hyper), settings.seed)
+    frozen = jax.device_put(loaded.frozen, replicated(mesh))
+    arguments = as_arrays(hyper)
+    kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in _DURATION}
+    with Checkpoints(
+        folder, loaded, settings=kept, every=settings.checkpoint_every, keep=keep
+    ) as checkpoints:
         state = loop.run(
-            step,
-            state,
-            jax.device_put(loaded.frozen, whole),
-            hyper,
-            data,
-            features,
+            jax.device_put(state, replicated(mesh)),
+            iter(batches),
+            lambda state, batch: compiled(
+                state, frozen, jax.device_put(attach(batch, features), by_rows(mesh)), arguments
+            ),
             steps=steps,
             name=name,
-            log=log,
             checkpoints=checkpoints,
+            log_path=log,
+            limits=limits,
         )
-    return loop.placed_as(loaded.params, state.params)
+    return state.params
+
+
+def attach(batch: dict[str, Batch], features: Features) -> dict[str, dict[str, Any]]:
+    """Puts vision features in the place of image names, asking for each image once."""
+    names = [batch[kind]["image"] for kind in SETS]
+    found = np.split(features(np.concatenate(names).tolist()), len(SETS))
+    return {
+        kind: {key: value for key, value in batch[kind].items() if key != "image"} | {"features": rows}
+        for kind, rows in zip(SETS, found, strict=True)
+    }
