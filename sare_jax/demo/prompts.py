@@ -32,3 +32,16 @@ def chat(instruction: str) -> str:
 def question(phrase: str) -> str:
     """POPE's question about an object, given with its article: `a dog`."""
     return f"Is there {phrase} in the image?"
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ message['role'].upper() + ': ' }}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}"
+    "{{ '<image>\n' }}{% endfor %}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}"
+    "{{ part['text'] + ' ' }}{% endfor %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+"""The same form as a template for `processor.apply_chat_template`."""

@@ -175,7 +175,7 @@ def _place(kind: Kind, name: str, others: list[Object], rng: np.random.Generator
 def _foot(kind: Kind, name: str, rng: np.random.Generator) -> tuple[float, float]:
     """The y of an object's lower edge, and its scale by distance."""
     if name in ("bird", "kite"):
-        return rng.uniform(28, 62), rng.uniform(0.85, 1.1)
+        return rng.uniform(36, 66), rng.uniform(0.85, 1.1)
     if name == "clock":
         return rng.uniform(30, 58), rng.uniform(0.9, 1.1)
     if name == "boat":

@@ -1,7 +1,7 @@
 """The demo world on disk, in the format of COCO 2014.
 
-`images/` holds all pictures in one folder (`COCO_train_000000000001.png`, …), `annotations/` one
-`instances_*.json` and one `captions_*.json` for each of train, val and test, `world.json` what it was made from.
+`images/` holds all pictures in one folder (`COCO_train_000000000001.png`, …), `annotations/` an
+`instances_*.json` and a `captions_*.json` for each of train, val and test, `world.json` what made it.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,9 @@ def build(out: Path, *, train: int = 1200, val: int = 400, test: int = 400, seed
 
     Args:
       out: folder to make.
-      train, val, test: numbers of images. The first images of a split do not depend on how many there are.
+      train: number of training images. The first images of a split look the same however many there are.
+      val: number of validation images.
+      test: number of test images.
       seed: of all that is random.
     """
     out = Path(out)
