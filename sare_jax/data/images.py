@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
+from sare_jax.progress import track
 
 Mode = Literal["auto", "pad", "center_crop"]
 
@@ -90,7 +91,8 @@ def usable_images(images_dir: Path, names: Iterable[str]) -> tuple[list[str], di
         return None
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        reasons = dict(zip(names, pool.map(trouble, names), strict=True))
+        found = track(pool.map(trouble, names), "check images", total=len(names), unit="image")
+        reasons = dict(zip(names, found, strict=True))
     bad = {name: reason for name, reason in reasons.items() if reason is not None}
     return [name for name in names if name not in bad], bad
 
