@@ -1,18 +1,26 @@
 """How the demo's settings were chosen, on validation images; results and conclusions: docs/demo_sweep.md.
 
-python main.py --config configs/demo_sweep.py:attack   the attack, fixed on EFUF before SARE is run
-python main.py --config configs/demo_sweep.py:search   the same number of candidates for each method
-python main.py --config configs/demo_sweep.py:seeds    the chosen settings under three seeds
-python main.py --config configs/demo_sweep.py:rho      ρ and λ₁ around the chosen settings
+    python main.py --config configs/demo_sweep.py:attack   the attack, fixed on EFUF before SARE is run
+    python main.py --config configs/demo_sweep.py:search   six candidates for each method
+    python main.py --config configs/demo_sweep.py:seeds    the chosen settings under three seeds
+    python main.py --config configs/demo_sweep.py:rho      ρ and λ₁ around the chosen settings
+
+Rule of choice, the same for all methods: the lowest CHAIR_S on validation images before any attack among the
+candidates that keep a recall of 90.
 """
 
 from ml_collections import ConfigDict
 
 from configs import demo_sare
 
-ATTACK_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+ATTACK_RATES = (5e-5, 1e-4, 2e-4, 4e-4)
+CANDIDATES = {
+    "efuf": [{"neg_weight": weight} for weight in (0.2, 0.3, 0.4, 0.5, 0.6, 0.8)],
+    "sare": [{"neg_weight": w, "rho": rho} for w in (0.3, 0.4, 0.5) for rho in (0.05, 0.2)],
+    "unlikelihood": [{"neg_weight": weight} for weight in (0.2, 0.3, 0.5, 0.7, 1.0, 1.5)],
+    "unlikelihood_sam": [{"neg_weight": w, "rho": rho} for w in (0.3, 0.5, 0.7) for rho in (0.05, 0.2)],
+}
 RHOS = (0.02, 0.05, 0.1, 0.2, 0.4)
-WEIGHTS = {"ascent": (0.3, 0.5, 0.7, 1.0), "unlikelihood": (1.0, 2.0, 4.0, 8.0)}
 SEEDS = (0, 1, 2)
 
 
@@ -31,6 +39,7 @@ def get_config(part: str = "seeds") -> ConfigDict:
     config.stages = "prepare,caption,curate,unlearn,evaluate,attack,report"
     config.evaluate.split = "val"
     config.evaluate.pope_images = 0
+    config.evaluate.lm = ""
     config.report.landscape_images = 0
     config.report.matched = False
     config.report.gallery = 0
@@ -51,12 +60,13 @@ def _attack(config: ConfigDict) -> None:
 
 
 def _search(config: ConfigDict) -> None:
-    """Every method at the same number of weights λ₁; those with Targeted-SAM at their ρ."""
+    """Every method's candidates."""
+    runs = config.runs.to_dict()
     config.runs = ConfigDict(
         {
-            f"{name}_w{_key(weight)}": _changed(settings, neg_weight=weight)
-            for name, settings in config.runs.to_dict().items()
-            for weight in WEIGHTS[settings.get("objective", "ascent")]
+            f"{name}_{number}": _changed(runs[name], **changes)
+            for name, candidates in CANDIDATES.items()
+            for number, changes in enumerate(candidates, start=1)
         }
     )
 
@@ -76,7 +86,7 @@ def _rho(config: ConfigDict) -> None:
     """The two methods with Targeted-SAM at several radii."""
     config.runs = ConfigDict(
         {
-            f"{name}_rho{_key(rho)}": _changed(settings, rho=rho)
+            f"{name}_rho_{_key(rho)}": _changed(settings, rho=rho)
             for name, settings in config.runs.to_dict().items()
             if settings["rho"]
             for rho in RHOS
