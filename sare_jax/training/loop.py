@@ -35,7 +35,7 @@ SHOWN = {
 LOG_WIDTH = 180
 
 
-class NotFiniteError(RuntimeError):
+class NotFiniteError(UserError):
     """A loss, gradient or update was infinite or no number. Checkpoints from before it are sound."""
 
 

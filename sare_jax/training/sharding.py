@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from sare_jax.errors import UserError
+
 DATA = "data"
 
 
@@ -17,11 +19,13 @@ def data_mesh(num_devices: int = 0) -> Mesh:
       num_devices: the first so many devices; 0 takes all.
 
     Raises:
-      ValueError: there are fewer devices.
+      UserError: there are fewer devices.
     """
     devices = jax.devices()
     if num_devices > len(devices):
-        raise ValueError(f"data_parallel is {num_devices}, but there are only {len(devices)} devices")
+        raise UserError(
+            f"model.data_parallel is {num_devices}, but jax sees {len(devices)} devices; lower it (0: all)"
+        )
     devices = devices[: num_devices or None]
     # Auto, since the default of jax.make_mesh is Explicit, under which shardings become part of types.
     return jax.make_mesh((len(devices),), (DATA,), (AxisType.Auto,), devices=devices)

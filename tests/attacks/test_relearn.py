@@ -14,6 +14,7 @@ from sare_jax.errors import UserError
 from sare_jax.optim.objectives import token_mean_nll
 from sare_jax.training.step import target_log_probs
 from tests import tiny_training as tiny
+from tests.tiny_training import quick_compile  # noqa: F401
 
 LOADED = tiny.tiny_llava()
 CURATED = tiny.curated(num_neg=20)

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from sare_jax.data.batches import tokenize, unlearn_batches
+from sare_jax.errors import UserError
 from sare_jax.optim.objectives import ERASING, ascent
 from sare_jax.training.sharding import compile_step, data_mesh, replicated
 from sare_jax.training.state import (
@@ -181,6 +182,11 @@ def test_devices_do_not_change_the_step(devices, batch_size):
     assert_trees_close(gradient_of(spread), gradient_of(alone))
     assert_trees_close(metrics, alone_metrics)
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(spread.params))
+
+
+def test_too_many_devices_are_refused():
+    with pytest.raises(UserError, match=r"model\.data_parallel is 9, but jax sees 8 devices"):
+        data_mesh(9)
 
 
 def test_collectives_carry_gradients_only():

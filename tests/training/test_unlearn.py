@@ -15,6 +15,7 @@ from sare_jax.training import step as step_module
 from sare_jax.training.checkpoints import load_params, steps_in
 from sare_jax.training.unlearn import attach, unlearn
 from tests import tiny_training as tiny
+from tests.tiny_training import quick_compile  # noqa: F401
 
 LOADED = tiny.tiny_llava()
 SETTINGS = OptimConfig(
