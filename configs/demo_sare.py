@@ -45,6 +45,7 @@ def _world(config: ConfigDict) -> None:
     config.curate.window = 4
     config.curate.top_patches = 4
     config.curate.thresholds = "quantile"
+    config.curate.q1 = 0.07
     config.curate.image_batch = 64
     config.evaluate.max_new_tokens = 128
     config.evaluate.max_images = 200
@@ -59,24 +60,24 @@ def _methods(config: ConfigDict) -> None:
     config.optim.steps = STEPS
     config.optim.batch_size = 8
     config.optim.checkpoint_every = STEPS // 6
-    config.optim.learning_rate = 1e-3
+    config.optim.learning_rate = 1e-4
     config.optim.instruction = config.evaluate.prompt
-    config.attack.learning_rate = 1e-3
+    config.attack.learning_rate = 1e-4
     config.runs = ConfigDict(
         {
-            "efuf": {"label": "EFUF (Eq. 1)", "rho": 0.0, "neg_weight": 0.7},
-            "sare": {"label": "SARE", "rho": 0.05, "neg_weight": 0.7},
+            "efuf": {"label": "EFUF (Eq. 1)", "rho": 0.0, "neg_weight": 0.4},
+            "sare": {"label": "SARE", "rho": 0.05, "neg_weight": 0.4},
             "unlikelihood": {
                 "label": "unlikelihood",
                 "objective": "unlikelihood",
                 "rho": 0.0,
-                "neg_weight": 2.0,
+                "neg_weight": 0.5,
             },
             "unlikelihood_sam": {
                 "label": "unlikelihood + Targeted-SAM",
                 "objective": "unlikelihood",
                 "rho": 0.05,
-                "neg_weight": 2.0,
+                "neg_weight": 0.5,
             },
         }
     )
