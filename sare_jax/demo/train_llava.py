@@ -27,7 +27,7 @@ from sare_jax.demo.tokenizer import train_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights" / "llava"
 _VISION = {"steps": 800, "batch": 32}
-_JOINT = {"steps": 700, "batch": 32}
+_JOINT = {"steps": 500, "batch": 32}
 _PATCH_WEIGHT = 40.0  # patch losses are tiny, as most patches hold nothing
 _QUESTION_WEIGHT = 0.5
 _VISION_SHARE = 0.2  # of the learning rate, for the vision tower in the joint phase
