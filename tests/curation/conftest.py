@@ -10,8 +10,8 @@ from tests.curation.tiny_clip import CAPTIONS, make_clip_folder, write_captions
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_threads():
-    torch.set_num_threads(2)
+def _one_thread():
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
