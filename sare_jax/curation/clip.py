@@ -67,7 +67,8 @@ class Clip:
         self._tokenizer = open_clip.get_tokenizer(name)
         self.weights_hash = hash_weights(self._model)
         self._model.eval().requires_grad_(False).to(self._device)
-        self.preprocessing = dict(self._model.visual.preprocess_cfg)
+        steps = self._model.visual.preprocess_cfg
+        self.preprocessing = {k: list(v) if isinstance(v, tuple) else v for k, v in steps.items()}
         self.scale = float(self._model.logit_scale.exp())
 
     def transform(self, image: Image.Image) -> torch.Tensor:

@@ -114,7 +114,7 @@ def _source(
             "prompt": model.config.prompt,
             "precision": model.config.precision,
             "scale": model.scale,
-            "preprocessing": str(model.preprocessing),
+            "preprocessing": model.preprocessing,
         },
         "tagger": tagger,
         "mode": "windows" if windows else "whole",
