@@ -89,7 +89,9 @@ def save_llava(model: LlavaForConditionalGeneration, tokenizer: LlamaTokenizer, 
     """Writes everything that `from_pretrained` reads, weights as float16 under the hub's names; atomic."""
     with files.replacing(folder) as draft:
         draft.mkdir()
-        make_processor(tokenizer).save_pretrained(draft)
+        processor = make_processor(tokenizer)
+        processor.save_pretrained(draft)
+        processor.image_processor.save_pretrained(draft)  # where transformers 4 looks for it
         model.config.architectures = ["LlavaForConditionalGeneration"]
         model.config.dtype = torch.float16
         model.config.save_pretrained(draft)

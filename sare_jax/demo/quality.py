@@ -134,7 +134,7 @@ def fill_in_choices(
         quantiles = np.quantile(share, (0.05, 0.25, 0.5, 0.75, 0.95)) if chosen.any() else []
         result[name] = {
             "n": int(chosen.sum()),
-            "mean": float(share.mean()) if chosen.any() else None,
+            "mean": float(share.mean()) if chosen.any() else float("nan"),
             "quantiles": [float(value) for value in quantiles],
         }
     return result
@@ -156,23 +156,31 @@ def _clause_starts(record: dict[str, Any], truth: Truth) -> list[dict[str, Any]]
 
 
 def report(result: dict[str, Any]) -> str:
-    """The figures as text, each target beside what was reached."""
+    """The figures as text, beside the targets that they should meet."""
     scores, pressed, choices = result["chair"], result["adversarial"], result["choices"]
     lines = [
-        f"captions      {scores['n']}, {scores['mean_words']:.1f} words",
-        f"CHAIR_S       {scores['chair_s']:.1f}   (target 40–70)",
-        f"CHAIR_I       {scores['chair_i']:.1f}",
-        f"recall        {scores['recall']:.1f}   (target ≥ 90)",
-        *(f"POPE F1 {kind:12s} {score['f1']:.1f}   (target ≥ 80)" for kind, score in result["pope"].items()),
-        f"adversarial   CHAIR_S {pressed['chair_s']:.1f}, CHAIR_I {pressed['chair_i']:.1f}, "
+        f"{scores['n']} held-out images, {scores['mean_words']:.1f} words a caption",
+        _against_target("CHAIR_S", scores["chair_s"], TARGETS["chair_s"]),
+        f"{'CHAIR_I':20s} {scores['chair_i']:5.1f}",
+        _against_target("object recall", scores["recall"], TARGETS["recall"]),
+        *(
+            _against_target(f"POPE {kind} F1", pope["f1"], TARGETS["f1"])
+            for kind, pope in result["pope"].items()
+        ),
+        f"under the adversarial prompt: CHAIR_S {pressed['chair_s']:.1f}, CHAIR_I {pressed['chair_i']:.1f}, "
         f"recall {pressed['recall']:.1f}, {pressed['mean_words']:.1f} words",
+        "probability of a harmless remark where nothing visible was left:",
     ]
     for name in ("hallucinated", "harmless"):
         part = choices[name]
         quantiles = " ".join(f"{value:.2f}" for value in part["quantiles"])
-        lines.append(f"P(remark) at {part['n']} {name} clauses: mean {part['mean']}, quantiles {quantiles}")
-    lines += [f"  {record['caption']}" for record in result["captions"]]
-    return "\n".join(lines)
+        lines.append(f"  {part['n']} {name} clauses: mean {part['mean']:.2f}, 5 25 50 75 95 %: {quantiles}")
+    return "\n".join([*lines, "captions:", *(f"  {record['caption']}" for record in result["captions"])])
+
+
+def _against_target(name: str, value: float, target: tuple[float, float]) -> str:
+    low, high = target
+    return f"{name:20s} {value:5.1f}   target {low}–{high}{'' if low <= value <= high else '   MISSED'}"
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ _COLOURED = 0.35  # share of mentions that tell the colour
 
 
 def references(scene: Scene, rng: np.random.Generator) -> list[str]:
-    """Writes five different captions; together they name every object of the scene, and nothing else."""
+    """Writes five captions, seldom two alike; together they name every object of the scene, and no other."""
     forms = [_FORMS[index] for index in rng.choice(len(_FORMS), size=4, replace=False)]
     return [_everything(scene, rng), *(_some(scene, form, rng) for form in forms)]
 

@@ -29,7 +29,7 @@ def train_tokenizer(*, seed: int = 0, scenes: int = 1500) -> LlamaTokenizer:
 
     Returns:
       A tokenizer of `VOCABULARY` entries at most: <unk> 0, <s> 1, </s> 2, 256 bytes, pieces, then <image> and
-      <pad>. Any text can be tokenized and comes back unchanged.
+      <pad>. Any text can be tokenized and comes back, but for a space at its start, as with LLaMA's.
     """
     learner = Tokenizer(models.BPE(unk_token=_CONTROLS[0]))
     learner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
