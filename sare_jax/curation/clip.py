@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,11 +12,13 @@ import numpy as np
 import open_clip
 import torch
 from PIL import Image
+from torchvision.transforms import Compose
 
 from sare_jax.errors import UserError
 
 _LOCAL = "local-dir:"
 _HUB = "hf-hub:"
+_SMALL = 5_000_000  # parameters
 
 
 @dataclass(frozen=True)
@@ -63,22 +66,27 @@ class Clip:
         self.config = config
         self.id = clip_id(config)
         self._device = _device(config.device)
-        self._model, self._transform = _create(name, config)
+        self._model, transform = _create(name, config)
+        self._resize, self._normalise = _split(transform)
         self._tokenizer = open_clip.get_tokenizer(name)
+        self._is_small = sum(weight.numel() for weight in self._model.parameters()) < _SMALL
         self.weights_hash = hash_weights(self._model)
         self._model.eval().requires_grad_(False).to(self._device)
         steps = self._model.visual.preprocess_cfg
         self.preprocessing = {k: list(v) if isinstance(v, tuple) else v for k, v in steps.items()}
         self.scale = float(self._model.logit_scale.exp())
 
-    def transform(self, image: Image.Image) -> torch.Tensor:
-        """The model's own preprocessing: float32[3, H, W]."""
-        return self._transform(image)
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """The model's own resizing and cropping: uint8[H, W, 3]. Bytes, so that many views fit in memory."""
+        for step in self._resize:
+            image = step(image)
+        return np.asarray(image)
 
-    def encode_images(self, pixels: torch.Tensor) -> np.ndarray:
-        """Features float32[n, D], not normalised, of pixels float32[n, 3, H, W]."""
-        with torch.inference_mode(), self._autocast():
-            features = self._model.encode_image(pixels.to(self._device, non_blocking=True))
+    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
+        """Features float32[n, D], not normalised, of pixels uint8[n, H, W, 3]."""
+        with torch.inference_mode(), self._autocast(), self._threads():
+            batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float().div(255)
+            features = self._model.encode_image(self._normalise(batch))
         return features.float().cpu().numpy()
 
     def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
@@ -87,6 +95,16 @@ class Clip:
         with torch.inference_mode(), self._autocast():
             features = self._model.encode_text(self._tokenizer(texts).to(self._device))
         return features.float().cpu().numpy()
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """One thread for a small model: its operations are so short that threads mostly wait."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(1 if self._is_small else before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def _autocast(self) -> torch.autocast:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.config.precision]
@@ -144,7 +162,7 @@ def _resolve(model: str) -> str:
     return f"{_LOCAL}{folder}"
 
 
-def _create(name: str, config: ClipConfig) -> tuple[torch.nn.Module, object]:
+def _create(name: str, config: ClipConfig) -> tuple[torch.nn.Module, Compose]:
     local = name.startswith((_LOCAL, _HUB))
     if not local and name not in open_clip.list_models():
         raise UserError(
@@ -163,6 +181,20 @@ def _create(name: str, config: ClipConfig) -> tuple[torch.nn.Module, object]:
         ) from None
     finally:
         logging.root.setLevel(level)
+
+
+def _split(transform: Compose) -> tuple[list[Callable], Compose]:
+    """Parts open_clip's preprocessing at the step that makes bytes a tensor of numbers from 0 to 1.
+
+    What stands before it works on one picture and is done where pictures are decoded; what follows is done
+    on whole batches by the encoder's device.
+    """
+    steps, picture = list(transform.transforms), Image.new("RGB", (8, 8))
+    for index, step in enumerate(steps):
+        picture = step(picture)
+        if isinstance(picture, torch.Tensor):
+            return steps[:index], Compose(steps[index + 1 :])
+    raise AssertionError(f"open_clip's preprocessing makes no tensor: {transform}")
 
 
 def _quick(name: str, config: ClipConfig) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from sare_jax.curation.clip import Clip, alignment
@@ -20,11 +19,11 @@ class Views:
     """What the encoder sees of one image.
 
     Attributes:
-      pixels: float32[n, 3, H, W]: the windows row by row, or the whole image alone.
+      pixels: uint8[n, H, W, 3]: the windows row by row, or the whole image alone.
       grid: (rows, columns) of the windows; None for the whole image.
     """
 
-    pixels: torch.Tensor
+    pixels: np.ndarray
     grid: tuple[int, int] | None
 
 
@@ -40,8 +39,8 @@ def views_of(image: Image.Image, clip: Clip, windows: Windows | None) -> Views:
     """Cuts an image into windows; the whole image where there are none or it is smaller than one."""
     boxes = window_boxes(*image.size, windows) if windows else []
     if not boxes:
-        return Views(clip.transform(image)[None], None)
-    pixels = torch.stack([clip.transform(image.crop(box)) for box in boxes])
+        return Views(clip.pixels(image)[None], None)
+    pixels = np.stack([clip.pixels(image.crop(box)) for box in boxes])
     return Views(pixels, window_grid(*image.size, windows))
 
 
@@ -82,7 +81,7 @@ def encode_views(
     """
     seen: list[tuple[int, tuple[int, int] | None] | ImageError] = []
 
-    def stacks() -> Iterator[torch.Tensor]:
+    def stacks() -> Iterator[np.ndarray]:
         for entry in views:
             if isinstance(entry, ImageError):
                 seen.append(entry)
@@ -110,16 +109,16 @@ def score_objects(
     return scores[0] if image.grid is None else object_scores(scores, image.grid, windows)
 
 
-def _batches(stacks: Iterable[torch.Tensor], size: int) -> Iterator[torch.Tensor]:
+def _batches(stacks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """Cuts a stream of stacks into batches of `size`; the last may be smaller."""
-    waiting: list[torch.Tensor] = []
+    waiting: list[np.ndarray] = []
     count = 0
     for stack in stacks:
         waiting.append(stack)
         count += len(stack)
         while count >= size:
-            joined = torch.cat(waiting)
+            joined = np.concatenate(waiting)
             yield joined[:size]
             waiting, count = [joined[size:]], count - size
     if count:
-        yield torch.cat(waiting)
+        yield np.concatenate(waiting)

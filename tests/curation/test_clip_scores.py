@@ -2,6 +2,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 
 from sare_jax.curation.clip import Clip, ClipConfig, alignment, clip_id, hash_weights
 from sare_jax.errors import UserError
@@ -21,14 +22,17 @@ def test_cur_07_score_is_scale_times_cosine():
 
 
 def test_cur_07_scores_are_open_clips_own_logits(clip, clip_folder):
-    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{clip_folder}")
+    model, transform = open_clip.create_model_from_pretrained(f"local-dir:{clip_folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{clip_folder}")
-    pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    rng = np.random.default_rng(1)
+    images = [
+        Image.fromarray(rng.integers(0, 255, (*size, 3), np.uint8)) for size in ((40, 60), (32, 32), (9, 7))
+    ]
+    texts = ["A photo containing dog.", "A photo containing cat."]
     with torch.inference_mode():
-        logits, _ = model.eval().get_logits(
-            pixels, tokenizer(["A photo containing dog.", "A photo containing cat."])
-        )
-    ours = alignment(clip.encode_images(pixels), clip.encode_phrases(["dog", "cat"]), clip.scale)
+        logits, _ = model.eval().get_logits(torch.stack([transform(i) for i in images]), tokenizer(texts))
+    features = clip.encode_images(np.stack([clip.pixels(image) for image in images]))
+    ours = alignment(features, clip.encode_phrases(["dog", "cat"]), clip.scale)
     np.testing.assert_allclose(ours, logits.numpy(), atol=1e-4)
     assert clip.scale == pytest.approx(100.0, rel=1e-5)
 
