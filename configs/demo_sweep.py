@@ -1,7 +1,7 @@
 """How the demo's settings were chosen, on validation images; results and conclusions: docs/demo_sweep.md.
 
     python main.py --config configs/demo_sweep.py:attack   the attack, fixed on EFUF before SARE is run
-    python main.py --config configs/demo_sweep.py:search   six candidates for each method
+    python main.py --config configs/demo_sweep.py:search   four candidates for each method
     python main.py --config configs/demo_sweep.py:seeds    the chosen settings under three seeds
     python main.py --config configs/demo_sweep.py:rho      ρ and λ₁ around the chosen settings
 
@@ -13,14 +13,14 @@ from ml_collections import ConfigDict
 
 from configs import demo_sare
 
-ATTACK_RATES = (5e-5, 1e-4, 2e-4, 4e-4)
+ATTACK_RATES = (1e-4, 2e-4, 4e-4)
 CANDIDATES = {
-    "efuf": [{"neg_weight": weight} for weight in (0.2, 0.3, 0.4, 0.5, 0.6, 0.8)],
-    "sare": [{"neg_weight": w, "rho": rho} for w in (0.3, 0.4, 0.5) for rho in (0.05, 0.2)],
-    "unlikelihood": [{"neg_weight": weight} for weight in (0.2, 0.3, 0.5, 0.7, 1.0, 1.5)],
-    "unlikelihood_sam": [{"neg_weight": w, "rho": rho} for w in (0.3, 0.5, 0.7) for rho in (0.05, 0.2)],
+    "efuf": [{"neg_weight": weight} for weight in (0.1, 0.2, 0.3, 0.4)],
+    "sare": [{"neg_weight": weight, "rho": rho} for weight in (0.2, 0.3) for rho in (0.05, 0.2)],
+    "unlikelihood": [{"neg_weight": weight} for weight in (0.1, 0.2, 0.3, 0.4)],
+    "unlikelihood_sam": [{"neg_weight": weight, "rho": rho} for weight in (0.2, 0.3) for rho in (0.05, 0.2)],
 }
-RHOS = (0.02, 0.05, 0.1, 0.2, 0.4)
+RHOS = (0.02, 0.1, 0.4)
 SEEDS = (0, 1, 2)
 
 

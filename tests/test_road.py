@@ -39,6 +39,7 @@ def tiny(**changes) -> settings.Config:
         for name in ("folder", "lm"):
             if name in config[section] and not Path(config[section][name]).is_absolute():
                 config[section][name] = str(ROOT / config[section][name])
+    config.report.selection = str(ROOT / config.report.selection)
     config.curate.clip = config.curate.clip.replace("local-dir:", f"local-dir:{ROOT}/")
     return settings.parse(config.to_dict())
 
@@ -62,7 +63,7 @@ def test_every_artifact_is_there(road):
     for name in made:
         assert (road / name).is_file(), name
     for run in RUNS:
-        for setting in ("origin", "relearn_140", "adversarial"):
+        for setting in ("origin", "relearn_8", "adversarial"):
             row = json.loads((road / "metrics" / run / f"{setting}.json").read_text())
             assert row["chair"]["n"] == 8
             assert row["pope"]["random"]["n"] == 24

@@ -40,7 +40,7 @@ class Splits:
 
 
 def from_annotation_files(annotations: Path) -> Splits:
-    """Takes the split from files named `instances_train.json`, `instances_val.json`, `instances_test.json`."""
+    """Takes the split from the files `instances_train.json`, `…_val.json` and `…_test.json`."""
     return Splits(
         **{name: _listed(annotations / f"instances_{name}.json") for name in ("train", "val", "test")}
     )

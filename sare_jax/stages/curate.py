@@ -29,7 +29,7 @@ def _curate(context: Context) -> None:
     # Imported here: PyTorch takes seconds to load, which a run that is up to date need not wait for.
     from sare_jax.curation.audit import Truth
     from sare_jax.curation.clip import ClipConfig
-    from sare_jax.curation.select import Quantiles, Thresholds
+    from sare_jax.curation.select import PAPER, Quantiles, Thresholds
     from sare_jax.curation.stage import Work, curate
     from sare_jax.curation.windows import Windows
     from sare_jax.evaluation.words import categories_in
@@ -37,6 +37,8 @@ def _curate(context: Context) -> None:
     settings = context.config.curate
     if settings.thresholds == "fixed":
         thresholds = Thresholds(settings.t0, settings.t1, settings.t2)
+        if (PAPER.t0, PAPER.t1, PAPER.t2) == (settings.t0, settings.t1, settings.t2):
+            thresholds = PAPER  # which refuses any CLIP but its own
     else:
         thresholds = Quantiles(settings.q0, settings.q1, settings.q2)
     windows = Windows(settings.patch, settings.window, settings.top_patches)

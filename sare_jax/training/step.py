@@ -76,15 +76,18 @@ def unlearn_step(
         frozen, merge, remat_policy, {kind: _count(batch[kind]) for kind in SETS}, neg_loss, hyper.sent_weight
     )
     parts = _split(batch, micro_batches)
+    nothing, no_grads = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)
     clean_pass = functools.partial(
         jax.grad(terms.clean, argnums=(0, 1), has_aux=True), state.params, state.params
     )
-    (neg_grads, retain_grads), metrics = _sum_over_parts(clean_pass, parts)
+    (neg_grads, retain_grads), metrics = _sum_over_parts(
+        clean_pass, parts, ((no_grads, no_grads), dict.fromkeys(SETS, nothing))
+    )
 
     def neg_grad_fn(params: Params) -> Params:
         # The transform calls this once, in this very trace, so the loss may be noted on the side.
         neg_pass = functools.partial(jax.value_and_grad(terms.neg), params)
-        metrics["neg_perturbed"], grads = _sum_over_parts(neg_pass, parts)
+        metrics["neg_perturbed"], grads = _sum_over_parts(neg_pass, parts, (nothing, no_grads))
         return grads
 
     updates, opt_state = unlearn_optimizer(hyper).update(
@@ -199,15 +202,13 @@ def _split(batch: Any, micro_batches: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
-def _sum_over_parts(evaluate: Callable[[Any], Any], parts: Any) -> Any:
+def _sum_over_parts(evaluate: Callable[[Any], Any], parts: Any, zero: Any) -> Any:
     """Σ evaluate(part) over the leading axis of `parts`, holding one part's activations at a time."""
-    first = jax.tree.map(lambda x: x[0], parts)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(evaluate, first))
 
     def add(total: Any, part: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, evaluate(part)), None
 
-    return jax.lax.scan(add, zeros, parts)[0]
+    return jax.lax.scan(add, zero, parts)[0]
 
 
 def _advance(state: TrainState, updates: Params, opt_state: optax.OptState) -> TrainState:

@@ -23,6 +23,7 @@ from sare_jax.training.state import (
 )
 from sare_jax.training.step import SETS, finetune_step, unlearn_step
 from tests import tiny_training as tiny
+from tests.tiny_training import quick_compile  # noqa: F401
 
 LOADED = tiny.tiny_llava()
 HYPER = Hyper(rho=0.05, neg_weight=0.3, sent_weight=0.2, learning_rate=1e-3, weight_decay=0.05)
