@@ -138,13 +138,14 @@ def test_cl_06_the_resolved_settings_are_the_papers():
 
 
 def test_cl_07_the_kind_of_model_is_in_its_config_not_in_its_path(tmp_path):
-    from sare_jax.models.load import content_hash
+    from sare_jax.stages.context import Context
 
     source = ROOT / "sare_jax" / "demo" / "weights" / "llava"
     hashes = []
     for name in ("x", "x-lora-mplug"):
         shutil.copytree(source, tmp_path / name)
-        hashes.append(content_hash(tmp_path / name))
+        config = read(f"--config.model.folder={tmp_path / name}")
+        hashes.append(Context(config, tmp_path / "run").model_hash)
     assert hashes[0] == hashes[1]
 
 
