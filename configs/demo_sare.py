@@ -61,7 +61,7 @@ def _methods(config: ConfigDict) -> None:
     config.optim.checkpoint_every = 10
     config.optim.learning_rate = 2e-4
     config.optim.instruction = config.evaluate.prompt
-    config.attack.learning_rate = 1e-4
+    config.attack.learning_rate = 5e-5
     config.runs = ConfigDict(
         {
             "efuf": {"label": "EFUF (Eq. 1)", "rho": 0.0, "neg_weight": 0.2},

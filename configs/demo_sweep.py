@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs import demo_sare
 
-ATTACK_RATES = (1e-4, 2e-4, 4e-4)
+ATTACK_RATES = (2.5e-5, 5e-5, 1e-4, 2e-4)
 CANDIDATES = {
     "efuf": [{"neg_weight": weight} for weight in (0.1, 0.2, 0.3, 0.4)],
     "sare": [{"neg_weight": weight, "rho": rho} for weight in (0.2, 0.3) for rho in (0.05, 0.2)],
