@@ -70,20 +70,19 @@ def _methods(config: ConfigDict) -> None:
                 "label": "unlikelihood",
                 "objective": "unlikelihood",
                 "rho": 0.0,
-                "neg_weight": 0.1,
+                "neg_weight": 0.15,
             },
             "unlikelihood_sam": {
                 "label": "unlikelihood + Targeted-SAM",
                 "objective": "unlikelihood",
-                "rho": 0.2,
-                "neg_weight": 0.2,
+                "rho": 0.05,
+                "neg_weight": 0.15,
             },
         }
     )
     config.export.check_captions = 50
     config.report.landscape_images = 60
-    config.report.landscape_points = 7
-    config.report.matched = True
+        config.report.matched = True
     config.report.selection = "docs/demo_selection.json"
     config.report.subject = (
         "A LLaVA of 1.3 million weights that describes a drawn world whose truth is known; it hallucinates "

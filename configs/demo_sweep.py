@@ -17,8 +17,8 @@ ATTACK_RATES = (2.5e-5, 5e-5, 1e-4, 2e-4)
 CANDIDATES = {
     "efuf": [{"neg_weight": weight} for weight in (0.1, 0.2, 0.3, 0.4)],
     "sare": [{"neg_weight": weight, "rho": rho} for weight in (0.2, 0.3) for rho in (0.05, 0.2)],
-    "unlikelihood": [{"neg_weight": weight} for weight in (0.1, 0.2, 0.3, 0.4)],
-    "unlikelihood_sam": [{"neg_weight": weight, "rho": rho} for weight in (0.2, 0.3) for rho in (0.05, 0.2)],
+    "unlikelihood": [{"neg_weight": weight} for weight in (0.1, 0.15, 0.2, 0.3)],
+    "unlikelihood_sam": [{"neg_weight": w, "rho": rho} for w in (0.1, 0.15) for rho in (0.05, 0.2)],
 }
 RHOS = (0.02, 0.1, 0.4)
 SEEDS = (0, 1, 2)
