@@ -20,6 +20,8 @@ from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, steps_in
 
 KEYS = {"chair_s": "equal CHAIR_S", "mean_words": "equal length"}
+ALIKE = {"chair_s": 0.0, "mean_words": 0.5}
+"""Differences up to this are no differences: then the later checkpoints are compared."""
 
 
 class Pair(NamedTuple):
@@ -44,7 +46,7 @@ def tasks(context: Context) -> Iterator[Task]:
         | {
             "curated": context.digest(context.curated, "curate"),
             "attack": dataclasses.asdict(attack),
-            "images": [settings.landscape_images, len(context.eval_images)],
+            "images": len(context.eval_images),
             "prompt": context.config.evaluate.prompt,
             "annotations": evaluate.annotations_hash(context),
         },
@@ -54,22 +56,27 @@ def tasks(context: Context) -> Iterator[Task]:
     )
 
 
-def closest(baseline: dict[int, float], ours: dict[int, float]) -> Pair:
-    """The most alike pair in which one of the two is final.
+def closest(baseline: dict[int, float], ours: dict[int, float], alike: float = 0.0) -> Pair:
+    """The most alike pair in which one of the two is final; of equally alike ones the latest.
 
     Args:
       baseline: step → value on validation images.
       ours: the same of our run.
+      alike: differences up to this count as none.
     """
     last_baseline, last_ours = max(baseline), max(ours)
     pairs = [(step, last_ours) for step in baseline] + [(last_baseline, step) for step in ours]
-    step, other = min(pairs, key=lambda pair: abs(baseline[pair[0]] - ours[pair[1]]))
-    return Pair(step, other, abs(baseline[step] - ours[other]))
+
+    def gap(pair: tuple[int, int]) -> float:
+        return abs(baseline[pair[0]] - ours[pair[1]])
+
+    best = min(pairs, key=lambda pair: (max(gap(pair), alike), -sum(pair)))
+    return Pair(*best, gap(best))
 
 
 def _match(context: Context, baseline: str, ours: str) -> None:
     settings = context.config.report
-    images = context.splits.val[: settings.landscape_images or 100]
+    images = context.splits.val[: len(context.eval_images)]
     checkpoints = [(run, step) for run in (baseline, ours) for step in steps_in(context.checkpoints(run))]
     seen: dict[str, dict[int, dict]] = {baseline: {}, ours: {}}
     for run, step in track(checkpoints, "checkpoints on validation images", total=len(checkpoints)):
@@ -77,7 +84,8 @@ def _match(context: Context, baseline: str, ours: str) -> None:
         seen[run][step] = chair.score(said, context.truth)
     result = {"attack": settings.matched_attack, "n_validation": len(images), "pairs": []}
     for key, label in KEYS.items():
-        pair = closest(*({s: m[key] for s, m in seen[run].items()} for run in (baseline, ours)))
+        values = [{step: found[key] for step, found in seen[run].items()} for run in (baseline, ours)]
+        pair = closest(*values, alike=ALIKE[key])
         rows = {
             setting: [
                 _measure(context, baseline, pair.baseline, setting),
