@@ -11,6 +11,7 @@ from configs import demo_sare
 from sare_jax import config as settings
 from sare_jax import files, stages
 from sare_jax.errors import UserError
+from sare_jax.evaluation.compare import compare
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ("efuf", "sare", "unlikelihood", "unlikelihood_sam")
@@ -72,6 +73,19 @@ def test_every_artifact_is_there(road):
     page = (road / "report.html").read_text()
     assert "not measured" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_ck_06_rows_carry_step_config_and_weights_and_compare_looks_at_them(road):
+    rows = [json.loads((road / "metrics" / run / "origin.json").read_text()) for run in ("efuf", "sare")]
+    for row in rows:
+        assert row["provenance"]["step"] == 4
+        assert len(row["provenance"]["params"]) == len(row["provenance"]["config"]) == 64
+    assert rows[0]["provenance"]["params"] != rows[1]["provenance"]["params"]
+    assert compare(*rows)["warnings"] == []
+    rows[1]["provenance"]["config"] = "other"
+    assert compare(*rows)["warnings"] == [
+        f"provenance: config differs: {rows[0]['provenance']['config']} and other"
+    ]
 
 
 def test_arrays_need_no_pickle(road):

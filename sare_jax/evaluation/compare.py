@@ -45,6 +45,7 @@ def compare(before: dict, after: dict, *, draws: int = bootstrap.DRAWS, seed: in
         raise UserError(f"no metric in common: {sorted(first) or 'none'} and {sorted(second) or 'none'}")
     scopes = {"": (before, after)} if "settings" in before else {n: (first[n], second[n]) for n in shared}
     warnings = [line for scope, pair in scopes.items() for line in _settings_differ(scope, *pair)]
+    warnings += _provenance_differs(before.get("provenance", {}), after.get("provenance", {}))
     metrics: dict[str, Any] = {}
     for name in shared:
         _refuse_other_measure(name, first[name], second[name])
@@ -87,6 +88,15 @@ def _settings_differ(name: str, first: dict, second: dict) -> list[str]:
         f"{where}{key} differs: {before.get(key, 'not stated')!r} and {after.get(key, 'not stated')!r}"
         for key in keys
         if before.get(key) != after.get(key)
+    ]
+
+
+def _provenance_differs(first: dict, second: dict) -> list[str]:
+    """Lines on rows that stem from other settings, another base model or another split."""
+    return [
+        f"provenance: {key} differs: {first[key]} and {second[key]}"
+        for key in ("config", "model", "split")
+        if key in first and key in second and first[key] != second[key]
     ]
 
 

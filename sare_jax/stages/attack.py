@@ -9,7 +9,7 @@ from sare_jax.data.curated import read_curated
 from sare_jax.pipeline import Task
 from sare_jax.stages import evaluate
 from sare_jax.stages.context import Context
-from sare_jax.training.checkpoints import load_params, save_params
+from sare_jax.training.checkpoints import load_params, save_params, steps_in
 
 
 def tasks(context: Context) -> Iterator[Task]:
@@ -78,5 +78,6 @@ def _relearn(context: Context, run: str, name: str, settings: AttackConfig) -> N
 
 def _relearned(context: Context, run: str, name: str) -> Iterator[Task]:
     folder = relearned_folder(context, run, name)
-    weights = {"params": context.digest(folder, "attack")}
+    attacked = steps_in(context.checkpoints(run))[-1]
+    weights = {"params": context.digest(folder, "attack"), "step": attacked, "attack": name}
     yield from evaluate.measured(context, run, name, weights, lambda: load_params(folder, context.loaded))

@@ -11,7 +11,7 @@ from sare_jax.evaluation import pope
 from sare_jax.evaluation.evaluate import measure
 from sare_jax.pipeline import Task
 from sare_jax.stages.context import Context
-from sare_jax.training.checkpoints import load_params
+from sare_jax.training.checkpoints import load_params, steps_in
 
 POPE_ANSWER_TOKENS = 8
 Params = Any
@@ -28,7 +28,8 @@ def tasks(context: Context) -> Iterator[Task]:
 def tuned(context: Context, name: str) -> tuple[dict, Callable[[], Params]]:
     """The weights of a run: what they depend on, and how to get them."""
     folder = context.checkpoints(name)
-    return {"params": context.digest(folder, "unlearn")}, lambda: load_params(folder, context.loaded)
+    weights = {"params": context.digest(folder, "unlearn"), "step": steps_in(folder)[-1]}
+    return weights, lambda: load_params(folder, context.loaded)
 
 
 def questions(context: Context) -> Task:
