@@ -157,7 +157,7 @@ def _resolve(model: str) -> str:
     if lacking:
         raise UserError(
             f"{folder}: no open_clip model there (looked for {' and '.join(lacking)}); "
-            "get one with: huggingface-cli download laion/CLIP-ViT-B-32-laion2B-s34B-b79K --local-dir FOLDER"
+            "get one with: hf download laion/CLIP-ViT-B-32-laion2B-s34B-b79K --local-dir FOLDER"
         )
     return f"{_LOCAL}{folder}"
 

@@ -15,7 +15,7 @@ from sare_jax.progress import track
 
 CONTEXT, STRIDE = 1024, 512  # EFUF's windows; a model with fewer positions has shorter ones
 BATCH_TOKENS = 8192
-_WAY_OUT = "get one with: huggingface-cli download openai-community/gpt2 --local-dir gpt2"
+_WAY_OUT = "get one with: hf download openai-community/gpt2 --local-dir gpt2"
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,7 +73,7 @@ def test_bf16_is_close(clip_folder, clip):
 
 
 def test_missing_folder_names_what_was_looked_for(tmp_path):
-    with pytest.raises(UserError, match=r"open_clip_config\.json and \*\.safetensors.*huggingface-cli"):
+    with pytest.raises(UserError, match=r"open_clip_config\.json and \*\.safetensors.*hf download"):
         Clip(ClipConfig(f"local-dir:{tmp_path / 'none'}"))
 
 
