@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 from sare_jax.attacks.relearn import relearn
 from sare_jax.config import BASE_RUN, AttackConfig, split_names
@@ -10,6 +11,7 @@ from sare_jax.pipeline import Task
 from sare_jax.stages import evaluate
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, save_params, steps_in
+from sare_jax.training.state import Params
 
 
 def tasks(context: Context) -> Iterator[Task]:
@@ -20,10 +22,10 @@ def tasks(context: Context) -> Iterator[Task]:
                 yield from _prompted(context, run, name, settings)
             else:
                 yield _relearning(context, run, name, settings)
-                yield from _relearned(context, run, name)
+                yield from _measured(context, run, name)
 
 
-def relearned_folder(context: Context, run: str, attack: str):
+def relearned_folder(context: Context, run: str, attack: str) -> Path:
     """Where the weights of a run after a relearning lie."""
     return context.checkpoints(f"{run}+{attack}")
 
@@ -54,14 +56,16 @@ def _relearning(context: Context, run: str, name: str, settings: AttackConfig) -
             "instruction": context.config.runs[run].instruction,
         },
         outputs=(folder,),
-        run=lambda: _relearn(context, run, name, settings),
+        run=lambda: _attack(context, run, name),
     )
 
 
-def _relearn(context: Context, run: str, name: str, settings: AttackConfig) -> None:
-    params = relearn(
+def relearned(context: Context, run: str, name: str, params: Params) -> Params:
+    """What the relearning attack `name` makes of some weights of `run`."""
+    settings = context.config.attacks[name]
+    return relearn(
         context.loaded,
-        load_params(context.checkpoints(run), context.loaded),
+        params,
         read_curated(context.curated),
         context.prompter,
         context.features,
@@ -73,10 +77,14 @@ def _relearn(context: Context, run: str, name: str, settings: AttackConfig) -> N
         seed=settings.seed,
         name=f"{run} {name}",
     )
+
+
+def _attack(context: Context, run: str, name: str) -> None:
+    params = relearned(context, run, name, load_params(context.checkpoints(run), context.loaded))
     save_params(relearned_folder(context, run, name), params, context.loaded)
 
 
-def _relearned(context: Context, run: str, name: str) -> Iterator[Task]:
+def _measured(context: Context, run: str, name: str) -> Iterator[Task]:
     folder = relearned_folder(context, run, name)
     attacked = steps_in(context.checkpoints(run))[-1]
     weights = {"params": context.digest(folder, "attack"), "step": attacked, "attack": name}

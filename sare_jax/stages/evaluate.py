@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from sare_jax import files
 from sare_jax.config import BASE_RUN, ORIGIN
@@ -12,9 +11,9 @@ from sare_jax.evaluation.evaluate import measure
 from sare_jax.pipeline import Task
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, steps_in
+from sare_jax.training.state import Params
 
 POPE_ANSWER_TOKENS = 8
-Params = Any
 
 
 def tasks(context: Context) -> Iterator[Task]:

@@ -9,6 +9,7 @@ from sare_jax.pipeline import Task
 from sare_jax.progress import track
 from sare_jax.stages import evaluate
 from sare_jax.stages.context import Context
+from sare_jax.training.state import Params
 
 
 def tasks(context: Context) -> Iterator[Task]:
@@ -37,7 +38,7 @@ def tasks(context: Context) -> Iterator[Task]:
         )
 
 
-def _export(context: Context, params, folder: Path) -> None:
+def _export(context: Context, params: Params, folder: Path) -> None:
     from sare_jax.models.export import export_llava
 
     export_llava(context.model_folder, params, folder)

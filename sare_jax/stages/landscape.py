@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -85,5 +86,5 @@ def _scan_all(context: Context, runs: list[str]) -> None:
     files.remove(_scratch(context))
 
 
-def _scratch(context: Context):
+def _scratch(context: Context) -> Path:
     return context.workdir / ".landscape.partial"

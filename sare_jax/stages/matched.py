@@ -5,17 +5,17 @@ is compared that are alike on validation images before the attack: one final, th
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from sare_jax import files
-from sare_jax.attacks.relearn import relearn
-from sare_jax.data.curated import read_curated
+from sare_jax.data.splits import Image
 from sare_jax.evaluation import chair
 from sare_jax.evaluation.compare import compare
 from sare_jax.pipeline import Task
 from sare_jax.progress import track
-from sare_jax.stages import evaluate
+from sare_jax.stages import attack, evaluate
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, steps_in
 
@@ -38,14 +38,14 @@ def tasks(context: Context) -> Iterator[Task]:
     runs = (settings.baseline, settings.ours)
     if not settings.matched or any(run not in context.config.runs for run in runs):
         return
-    attack = context.config.attacks[settings.matched_attack]
+    attacking = context.config.attacks[settings.matched_attack]
     yield Task(
         name="report/matched",
         inputs=context.model_inputs()
         | {run: context.digest(context.checkpoints(run), "unlearn") for run in runs}
         | {
             "curated": context.digest(context.curated, "curate"),
-            "attack": dataclasses.asdict(attack),
+            "attack": dataclasses.asdict(attacking),
             "images": len(context.eval_images),
             "prompt": context.config.evaluate.prompt,
             "annotations": evaluate.annotations_hash(context),
@@ -112,10 +112,10 @@ def _measure(context: Context, run: str, step: int, setting: str) -> dict:
     return {"chair": chair.score(said, context.truth, draws=context.config.evaluate.bootstrap)}
 
 
-def _describe(context: Context, run: str, step: int, setting: str, images) -> list[dict]:
+def _describe(context: Context, run: str, step: int, setting: str, images: Sequence[Image]) -> list[dict]:
     params = load_params(context.checkpoints(run), context.loaded, step=step)
     if setting in context.config.attacks:
-        params = _relearned(context, run, params, setting)
+        params = attack.relearned(context, run, setting, params)
     return evaluate.describe(
         context,
         params,
@@ -126,23 +126,5 @@ def _describe(context: Context, run: str, step: int, setting: str, images) -> li
     )
 
 
-def _relearned(context: Context, run: str, params, attack: str):
-    settings = context.config.attacks[attack]
-    return relearn(
-        context.loaded,
-        params,
-        read_curated(context.curated),
-        context.prompter,
-        context.features,
-        instruction=context.config.runs[run].instruction,
-        num_samples=settings.num_samples,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        name=f"{run} {attack}",
-    )
-
-
-def _scratch(context: Context):
+def _scratch(context: Context) -> Path:
     return context.workdir / ".matched.partial"

@@ -1,7 +1,7 @@
 """Data in place, and the split written down."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sare_jax import files
 from sare_jax.data import splits
@@ -44,7 +44,7 @@ def _split(context: Context) -> splits.Splits:
     return splits.reserve(present, validation=data.reserve_validation, test=data.reserve_test, seed=0)
 
 
-def _maker(name: str):
+def _maker(name: str) -> Callable[..., None]:
     module, _, function = name.partition(":")
     try:
         return getattr(importlib.import_module(module), function)
