@@ -134,7 +134,7 @@ def test_special_tokens_in_captions_are_text(lm_folder):
 
 def test_missing_models_and_broken_weights_are_named(tmp_path, lm_folder):
     with pytest.raises(
-        UserError, match=r"no config\.json, no tokenizer\.json, no \*\.safetensors.*huggingface"
+        UserError, match=r"no config\.json, no tokenizer\.json, no \*\.safetensors.*hf download"
     ):
         perplexity.score(["a dog"], tmp_path)
     with pytest.raises(UserError, match=str(tmp_path / "absent")):
