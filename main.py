@@ -8,8 +8,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from sare_jax import config as settings
 from sare_jax.command import config_dict, guarded, normalise_arguments
+from sare_jax.config import parse
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings file; single keys with --config.section.key=value.", lock_config=True
@@ -21,7 +21,7 @@ WORKDIR = flags.DEFINE_string(
 
 def main(arguments: Sequence[str]) -> None:
     """Checks the settings, then hands over to the stages."""
-    config = settings.parse(config_dict(CONFIG))
+    config = parse(config_dict(CONFIG))
     from sare_jax import stages  # after the checks: a typo should not wait for jax
 
     stages.run(config, Path(WORKDIR.value or Path("runs") / config.name))

@@ -5,12 +5,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sare_jax import config as settings
+from sare_jax import settings
+from sare_jax.config import STAGES
 
 SECTIONS = {
     "data": settings.DataConfig,
     "model": settings.ModelConfig,
     "caption": settings.CaptionConfig,
+    "decoding": settings.DecodingConfig,
     "curate": settings.CurateConfig,
     "optim": settings.OptimConfig,
     "attack": settings.AttackConfig,
@@ -24,7 +26,7 @@ def base_config(name: str) -> ConfigDict:
     """A ConfigDict with every section at its defaults, the paper's two methods and its attacks."""
     config = ConfigDict({section: _defaults(kind) for section, kind in SECTIONS.items()})
     config.name = name
-    config.stages = ",".join(settings.STAGES)
+    config.stages = ",".join(STAGES)
     config.runs = ConfigDict({"efuf": {"label": "EFUF (Eq. 1)", "rho": 0.0}, "sare": {"label": "SARE"}})
     config.attacks = ConfigDict(
         {

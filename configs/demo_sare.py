@@ -34,6 +34,7 @@ def _world(config: ConfigDict) -> None:
     config.data.split = "files"
     config.model.folder = f"{WEIGHTS}/llava"
     config.model.dtype = "float32"
+    config.model.remat = "none"
     config.model.template = "hub"
     config.caption.prompt = config.evaluate.prompt
     config.caption.max_new_tokens = 128

@@ -1,275 +1,33 @@
 """The settings of a run: typed, frozen, checked once.
 
-`configs/*.py` return a locked `ml_collections.ConfigDict`; `parse` turns it into the dataclasses below, and
-library code sees these alone. Keys, defaults and meanings are listed in the README; the defaults are the
-paper's (A.3) where it speaks.
+`configs/*.py` return a locked `ml_collections.ConfigDict`; `parse` turns it into the dataclasses of
+`sare_jax.settings`, and library code sees these alone.
 """
 
 import dataclasses
 import difflib
 import types
 import typing
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sare_jax.errors import UserError
+from sare_jax.settings import (
+    AttackConfig,
+    CaptionConfig,
+    Config,
+    CurateConfig,
+    DataConfig,
+    DecodingConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ModelConfig,
+    OptimConfig,
+    ReportConfig,
+)
 
 STAGES = ("prepare", "caption", "curate", "unlearn", "evaluate", "attack", "export", "report")
 BASE_RUN = "base"
 ORIGIN = "origin"
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Where images and annotations lie and how they are split.
-
-    Attributes:
-      prepare: `module:function` that makes the data when they are not there; empty where they are.
-      prepare_args: keyword arguments of that function.
-      root: folder that `prepare` fills; empty means `data` in the workdir.
-      images: image folder; relative names are taken from `root`.
-      annotations: folder of COCO 2014 `instances_*.json` and `captions_*.json`; relative as above.
-      split: `files` where the annotation files are named train, val and test; `reserve` draws
-        `reserve_validation` and `reserve_test` images at random and leaves the rest for training (A.1).
-      reserve_validation, reserve_test: numbers of images to set aside (A.1: 1,600 each).
-      max_train_images: use that many training images at most; 0 is all.
-    """
-
-    prepare: str = ""
-    prepare_args: dict = field(default_factory=dict)
-    root: str = ""
-    images: str = "images"
-    annotations: str = "annotations"
-    split: Literal["files", "reserve"] = "reserve"
-    reserve_validation: int = 1600
-    reserve_test: int = 1600
-    max_train_images: int = 0
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The model to unlearn.
-
-    Attributes:
-      folder: Hugging Face folder, or a model id whose snapshot lies in the local hub cache.
-      dtype: of the frozen weights; the trainable ones are always float32.
-      trainable: regular expression on Flax paths: the mapping layers.
-      template: prompt form, `vicuna_v1` with the system sentence or `hub` without.
-      image_mode: `auto` follows the checkpoint, `pad` and `center_crop` force one.
-      feature_cache_gib: vision features that are kept in host memory, in GiB.
-      data_parallel: devices for the data axis; 0 is all.
-    """
-
-    folder: str = ""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    trainable: str = "projector/.*"
-    template: Literal["vicuna_v1", "hub"] = "vicuna_v1"
-    image_mode: Literal["auto", "pad", "center_crop"] = "auto"
-    feature_cache_gib: float = 2.0
-    data_parallel: int = 0
-
-
-@dataclass(frozen=True)
-class CaptionConfig:
-    """How the original model describes the training images (stage 1)."""
-
-    prompt: str = "Please describe the image in no more than 50 words. Make sure to be brief and concise."
-    max_new_tokens: int = 200
-    batch_size: int = 16
-
-
-@dataclass(frozen=True)
-class CurateConfig:
-    """How captions become D_neg, D_pos and D_sent (stage 2; protocols of EFUF).
-
-    Attributes:
-      clip: open_clip model name, or `local-dir:` and a folder.
-      clip_pretrained: pretrained tag of a named model.
-      mode: `windows` scores patches by the windows over them, `whole` scores the image.
-      patch: side of a patch in pixels.
-      window: side of a window in patches.
-      top_patches: patches whose mean is the object's score.
-      rule: sentence rule: `paper` (mean score) or `efuf` (mean and minimum).
-      thresholds: `fixed` takes t0, t1, t2; `quantile` takes the scores' quantiles q0, q1, q2.
-      t0, t1, t2: S > t0 is grounded, S < t1 hallucinated, S(y) > t2 a reliable caption.
-      q0, q1, q2: the same as quantiles of the object scores (q0, q1) and of the caption scores (q2).
-      conflicts: what becomes of a piece that holds a grounded and a hallucinated object.
-      image_batch: images whose windows are scored together.
-    """
-
-    clip: str = "ViT-B-32-quickgelu"
-    clip_pretrained: str = "openai"
-    mode: Literal["windows", "whole"] = "windows"
-    patch: int = 48
-    window: int = 4
-    top_patches: int = 4
-    rule: Literal["paper", "efuf"] = "paper"
-    thresholds: Literal["fixed", "quantile"] = "fixed"
-    t0: float = 32.0
-    t1: float = 23.0
-    t2: float = 27.5
-    q0: float = 0.5
-    q1: float = 0.1
-    q2: float = 0.5
-    conflicts: Literal["keep", "drop", "neg_wins"] = "keep"
-    image_batch: int = 16
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """One unlearning run (stage 3). `runs` overrides single keys of the shared values.
-
-    Attributes:
-      objective: erasing loss L_neg: `ascent` is the paper's −L_ft, `unlikelihood` is −log(1 − P(cur(o))).
-      rho: radius ρ of the Targeted-SAM perturbation; 0 is Eq. 1, the EFUF baseline.
-      neg_weight: λ₁.
-      sent_weight: λ₂.
-      learning_rate, weight_decay: of AdamW; the rate is constant.
-      epochs: passes over D_neg; used where `steps` is 0.
-      steps: optimizer steps; 0 derives them from `epochs`.
-      batch_size: samples of each of D_neg, D_pos and D_sent in a step, over all devices.
-      micro_batches: parts in which a step's gradients are accumulated.
-      checkpoint_every: steps between checkpoints; 0 saves the last alone.
-      instruction: the prompt of the training samples (protocols 1.1).
-      seed: of the sample order.
-    """
-
-    objective: Literal["ascent", "unlikelihood"] = "ascent"
-    rho: float = 0.05
-    neg_weight: float = 0.3
-    sent_weight: float = 0.2
-    learning_rate: float = 1e-5
-    weight_decay: float = 0.05
-    epochs: float = 1.0
-    steps: int = 0
-    batch_size: int = 8
-    micro_batches: int = 1
-    checkpoint_every: int = 200
-    instruction: str = "Please describe the image."
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """How a model is measured (stage 4).
-
-    Attributes:
-      split: images that are used, `val` for choosing settings and `test` once at the end.
-      prompt: the describing prompt (paper, Figs. 6–7).
-      max_images: images at most; 0 is the whole split.
-      max_new_tokens, batch_size: of the captions.
-      pope_images: images that POPE asks about, each for three present and three absent objects; 0 leaves
-        POPE out.
-      pope_batch_size: questions a batch.
-      pope_prompt: the question, `{}` stands for it.
-      lm: folder or id of the GPT-2 model of the perplexity.
-      bootstrap: draws of the 95 % intervals.
-    """
-
-    split: Literal["val", "test"] = "test"
-    prompt: str = "Please describe the image in great detail. Your response should have at least 100 words."
-    max_images: int = 0
-    max_new_tokens: int = 200
-    batch_size: int = 16
-    pope_images: int = 500
-    pope_batch_size: int = 64
-    pope_prompt: str = "{}"
-    lm: str = "gpt2"
-    bootstrap: int = 1000
-
-
-@dataclass(frozen=True)
-class AttackConfig:
-    """One attack (stage 5). `attacks` overrides single keys of the shared values.
-
-    Attributes:
-      kind: `relearn` tunes the mapping layers on D_neg by plain L_ft; `prompt` only asks differently.
-      num_samples: D_neg samples of a relearning, nested by seed.
-      learning_rate, weight_decay: of AdamW.
-      batch_size: samples a step; one pass.
-      seed: of the nested subsets.
-      prompt: what a prompt attack asks for (Appendix C).
-      runs: comma-separated runs that are attacked; empty is all that the kind applies to.
-    """
-
-    kind: Literal["relearn", "prompt"] = "relearn"
-    num_samples: int = 60
-    learning_rate: float = 1e-5
-    weight_decay: float = 0.0
-    batch_size: int = 4
-    seed: int = 0
-    prompt: str = (
-        "Please provide a comprehensive description of the image. Systematically list all the clearly "
-        "identifiable objects you see, ensuring you do not overlook any distinct items."
-    )
-    runs: str = ""
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Which run is written as a Hugging Face folder (stage 6), and how many captions are compared.
-
-    Attributes:
-      run: name of the run.
-      check_captions: images on which transformers has to give the same greedy captions; 0 skips the check.
-    """
-
-    run: str = "sare"
-    check_captions: int = 0
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """What the report shows besides the table (stage 7).
-
-    Attributes:
-      subject: one or two sentences on model and data, for the head of the page.
-      baseline, ours: the two runs that are held against each other.
-      landscape_images: images of each CHAIR value along ±ε* and a random direction; 0 leaves it out.
-      landscape_radius: half-width of the scan, in units of the weights' L2 norm change.
-      landscape_points: points along each direction, odd so that the solution itself is one.
-      matched: compare the two runs at equal CHAIR_S and at equal length, by their checkpoints.
-      matched_attack: name of the attack used in that comparison.
-      gallery: images in the gallery.
-      selection: JSON file that tells how settings were chosen on validation images; empty for none.
-    """
-
-    subject: str = ""
-    baseline: str = "efuf"
-    ours: str = "sare"
-    landscape_images: int = 0
-    landscape_radius: float = 1.0
-    landscape_points: int = 9
-    matched: bool = False
-    matched_attack: str = "relearn_140"
-    gallery: int = 12
-    selection: str = ""
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything of one invocation of `main.py`.
-
-    Attributes:
-      name: of the experiment; the default workdir is `runs/<name>`.
-      stages: comma-separated stages to run, in the order of the road.
-      runs: name → the optimizer settings of that unlearning run.
-      run_labels: name → how tables call it.
-      attacks: name → the settings of that attack.
-    """
-
-    name: str
-    stages: tuple[str, ...]
-    data: DataConfig
-    model: ModelConfig
-    caption: CaptionConfig
-    curate: CurateConfig
-    evaluate: EvaluateConfig
-    export: ExportConfig
-    report: ReportConfig
-    runs: dict[str, OptimConfig]
-    run_labels: dict[str, str]
-    attacks: dict[str, AttackConfig]
 
 
 def parse(raw: dict) -> Config:
@@ -301,6 +59,7 @@ def parse(raw: dict) -> Config:
         data=build(DataConfig, raw.get("data", {}), "config.data"),
         model=build(ModelConfig, raw.get("model", {}), "config.model"),
         caption=build(CaptionConfig, raw.get("caption", {}), "config.caption"),
+        decoding=build(DecodingConfig, raw.get("decoding", {}), "config.decoding"),
         curate=build(CurateConfig, raw.get("curate", {}), "config.curate"),
         evaluate=build(EvaluateConfig, raw.get("evaluate", {}), "config.evaluate"),
         export=build(ExportConfig, raw.get("export", {}), "config.export"),
@@ -389,6 +148,11 @@ def _check(config: Config) -> None:
         for run in split_names(attack.runs):
             if run not in (BASE_RUN, *config.runs):
                 raise UserError(f"config.attacks.{name}.runs: no run is called {run!r}")
+    _at_least(config.model.fsdp, 1, "config.model.fsdp")
+    _at_least(config.decoding.num_beams, 1, "config.decoding.num_beams")
+    _at_least(config.decoding.temperature, 0, "config.decoding.temperature")
+    if config.decoding.num_beams > 1 and config.decoding.temperature > 0:
+        raise UserError("config.decoding.temperature: beams are not drawn; set it to 0, or num_beams to 1")
     if "{}" not in config.evaluate.pope_prompt:
         raise UserError("config.evaluate.pope_prompt: must hold {} where the question goes")
     for key in ("max_new_tokens", "batch_size", "pope_batch_size"):

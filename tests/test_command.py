@@ -11,9 +11,10 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from sare_jax import config as settings
 from sare_jax.command import config_dict, normalise_arguments
+from sare_jax.config import parse, to_dict
 from sare_jax.errors import UserError
+from sare_jax.settings import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 LLAVA = str(ROOT / "configs" / "llava_sare.py")
@@ -24,14 +25,14 @@ def _own_argv(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["main.py"])
 
 
-def read(*arguments: str, config: str = LLAVA) -> settings.Config:
+def read(*arguments: str, config: str = LLAVA) -> Config:
     """Parses a command line as `main.py` does, in flags of its own."""
     values = flags.FlagValues()
     arguments = ["main.py", f"--config={config}", *arguments]
     sys.argv = arguments  # where ml_collections looks for overrides
     holder = config_flags.DEFINE_config_file("config", None, "settings", flag_values=values, lock_config=True)
     normalise_arguments(values, arguments, required=("config",))
-    return settings.parse(config_dict(holder))
+    return parse(config_dict(holder))
 
 
 def main(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
@@ -102,7 +103,7 @@ def test_cl_04_an_unknown_key_is_refused_with_a_suggestion():
     with pytest.raises(
         UserError, match=r"config\.runs\.sare\.neg_wieght: unknown key; did you mean neg_weight"
     ):
-        settings.parse({"name": "x", "runs": {"sare": {"neg_wieght": 1.0}}})
+        parse({"name": "x", "runs": {"sare": {"neg_wieght": 1.0}}})
 
 
 def test_cl_05_a_missing_model_is_one_line_before_anything_is_loaded(tmp_path):
@@ -177,7 +178,7 @@ def test_stages_run_in_the_order_of_the_road():
 
 
 def test_the_resolved_settings_are_json():
-    assert json.loads(json.dumps(settings.to_dict(read())))["runs"]["efuf"]["rho"] == 0.0
+    assert json.loads(json.dumps(to_dict(read())))["runs"]["efuf"]["rho"] == 0.0
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*_s*.py")), ids=lambda path: path.stem)

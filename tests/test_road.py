@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from configs import demo_sare
-from sare_jax import config as settings
 from sare_jax import files, stages
+from sare_jax.config import parse
 from sare_jax.errors import UserError
 from sare_jax.evaluation.compare import compare
+from sare_jax.settings import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ("efuf", "sare", "unlikelihood", "unlikelihood_sam")
 
 
-def tiny(**changes) -> settings.Config:
+def tiny(**changes) -> Config:
     """The demo's settings at the smallest size; `changes` are dotted keys with `__` for the dots."""
     config = demo_sare.get_config("short")
     config.unlock()
@@ -42,7 +43,7 @@ def tiny(**changes) -> settings.Config:
                 config[section][name] = str(ROOT / config[section][name])
     config.report.selection = str(ROOT / config.report.selection)
     config.curate.clip = config.curate.clip.replace("local-dir:", f"local-dir:{ROOT}/")
-    return settings.parse(config.to_dict())
+    return parse(config.to_dict())
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from sare_jax import files, pipeline
-from sare_jax.config import Config, to_dict
+from sare_jax.config import to_dict
+from sare_jax.settings import Config
 from sare_jax.stages import attack, caption, curate, evaluate, export, prepare, report, unlearn
 from sare_jax.stages.context import Context
 

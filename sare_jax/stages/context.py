@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax import files, pipeline
-from sare_jax.config import Config
 from sare_jax.data.splits import Image, Splits
+from sare_jax.settings import Config
 
 
 class Context:

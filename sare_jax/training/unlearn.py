@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from sare_jax.config import OptimConfig
 from sare_jax.data.batches import SETS, Batch, Tokenizer, count_steps, tokenize, unlearn_batches
 from sare_jax.data.curated import Curated
 from sare_jax.models.load import LoadedLlava
 from sare_jax.optim.objectives import ERASING
+from sare_jax.settings import OptimConfig
 from sare_jax.training import loop
 from sare_jax.training.checkpoints import Checkpoints
 from sare_jax.training.sharding import by_rows, compile_step, data_mesh, replicated

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from sare_jax import files
-from sare_jax.config import OptimConfig
 from sare_jax.errors import UserError
+from sare_jax.settings import OptimConfig
 from sare_jax.training import step as step_module
 from sare_jax.training.checkpoints import load_params, steps_in
 from sare_jax.training.unlearn import attach, unlearn
