@@ -14,22 +14,15 @@ from flax import nnx
 
 from sare_jax.errors import UserError
 from sare_jax.models import partition
-from sare_jax.models.config import LlavaConfig, read_config
+from sare_jax.models.config import LlavaConfig
+from sare_jax.models.hub import WEIGHT_FILES, require_files  # noqa: F401
 from sare_jax.models.llava import Llava
-from sare_jax.models.llava_names import Row, hub_name, is_unused, rows
-from sare_jax.models.safetensors_io import INDEX, SINGLE, Tensor, read_tensors
+from sare_jax.models.llava_names import Row, is_unused, rows
+from sare_jax.models.safetensors_io import Tensor
+from sare_jax.models.source import Source, open_source
+from sare_jax.models.streaming import read_parameter
 
 Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
-
-WEIGHT_FILES = {"config.json": ("config.json",), f"{SINGLE} or {INDEX}": (SINGLE, INDEX)}
-MODEL_FILES = {
-    **WEIGHT_FILES,
-    "tokenizer.json": ("tokenizer.json", "tokenizer.model"),
-    "preprocessor_config.json or processor_config.json": (
-        "preprocessor_config.json",
-        "processor_config.json",
-    ),
-}
 
 _SAMPLE_BLOCK = 4096
 _SAMPLES = 16
@@ -44,7 +37,7 @@ class LoadedLlava:
       params: the trainable parameters, nested dictionaries of float32 arrays.
       frozen: all others, in the dtype asked for.
       config: shapes and constants.
-      folder: where it came from.
+      source: where it came from.
       content_hash: names the weights and shapes (see `content_hash`).
     """
 
@@ -52,8 +45,13 @@ class LoadedLlava:
     params: partition.Tree
     frozen: partition.Tree
     config: LlavaConfig
-    folder: Path
+    source: Source
     content_hash: str
+
+    @property
+    def folder(self) -> Path:
+        """Main folder of the base model."""
+        return self.source.folder
 
     def merge(self, params: partition.Tree, frozen: partition.Tree) -> Llava:
         """The model with these weights; also inside `jax.jit`, with the weights as arguments."""
@@ -77,20 +75,20 @@ def abstract(config: LlavaConfig) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtyp
 
 
 def load_llava(
-    folder: Path,
+    source: Source | Path,
     *,
     dtype: Any,
     trainable: str = r"projector/.*",
     max_trainable: float = 0.5,
     placement: Placement | None = None,
 ) -> LoadedLlava:
-    """Loads a LLaVA folder of the hub.
+    """Loads a LLaVA.
 
     Each parameter is read by slices, transposed and cast on the way to its device, so that beyond the arrays
     themselves only one slice at a time is held.
 
     Args:
-      folder: with config.json and model.safetensors, or shards and their index.
+      source: from `open_source`; a folder is opened as one.
       dtype: of the frozen parameters; the trainable ones are float32.
       trainable: regular expression on whole '/'-joined parameter paths.
       max_trainable: the largest share of all parameters that may be trainable.
@@ -100,14 +98,12 @@ def load_llava(
       UserError: files are missing or broken; a tensor is missing, unexpected or mis-shaped (all are listed);
         or `trainable` selects nothing or too much.
     """
-    folder = Path(folder)
-    require_files(folder, WEIGHT_FILES)
-    config = read_config(folder)
+    source = source if isinstance(source, Source) else open_source(Path(source))
+    config, tensors = source.config, source.tensors
     graphdef, shapes = abstract(config)
     chosen = partition.trainable_paths(shapes, trainable, at_most=max_trainable)
-    tensors = by_hub_name(read_tensors(folder))
     table = rows(config)
-    check_names(folder, config, table, shapes, tensors)
+    check_names(source.folder, config, table, shapes, tensors)
 
     flat = {}
     for row in table:
@@ -115,13 +111,13 @@ def load_llava(
         kind = np.dtype(np.float32 if row.path in chosen else jnp.dtype(dtype))
         sources = [tensors[name] for name in row.names()]
         sharding = placement(row.path, shape) if placement else _default_sharding()
-        flat[row.path] = _read(row, sources, shape, kind, sharding)
+        flat[row.path] = read_parameter(row, sources, shape, kind, sharding)
     return LoadedLlava(
         graphdef=graphdef,
         params=partition.unflatten({path: leaf for path, leaf in flat.items() if path in chosen}),
         frozen=partition.unflatten({path: leaf for path, leaf in flat.items() if path not in chosen}),
         config=config,
-        folder=folder,
+        source=source,
         content_hash=content_hash(config, tensors),
     )
 
@@ -129,41 +125,6 @@ def load_llava(
 def parameter_table(loaded: LoadedLlava) -> str:
     """Trainable and frozen counts and bytes, and what is trainable, to be printed at start-up."""
     return partition.table(loaded.params, loaded.frozen)
-
-
-def require_files(folder: Path, needed: Mapping[str, tuple[str, ...]] = MODEL_FILES) -> None:
-    """Checks that a model folder has what loading, text and images need.
-
-    Args:
-      folder: the model's folder, which need not exist.
-      needed: what an error calls it -> file names, one of which has to be there.
-
-    Raises:
-      UserError: names every file looked for, which are missing, and how to get them.
-    """
-    missing = [
-        label for label, names in needed.items() if not any((Path(folder) / name).is_file() for name in names)
-    ]
-    if missing:
-        raise UserError(
-            f"{folder}: no whole model there; looked for {', '.join(needed)}; did not find "
-            f"{', '.join(missing)}. Get a model with: "
-            f"hf download llava-hf/llava-1.5-7b-hf --local-dir {folder}"
-        )
-
-
-def by_hub_name(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under the names of the hub, whichever form the file uses.
-
-    Raises:
-      UserError: the file holds one tensor under both forms.
-    """
-    named: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        other = named.setdefault(hub_name(name), tensor)
-        if other is not tensor:
-            raise UserError(f"{tensor.file}: {name} and {other.name} are the same tensor; remove one of them")
-    return named
 
 
 def check_names(
@@ -224,28 +185,6 @@ def _sampled(tensor: Tensor) -> list[bytes]:
             stream.seek(tensor.start + int(place))
             blocks.append(stream.read(_SAMPLE_BLOCK))
     return blocks
-
-
-def _read(
-    row: Row, sources: list[Tensor], shape: tuple[int, ...], dtype: np.dtype, sharding: jax.sharding.Sharding
-) -> jax.Array:
-    """One parameter, from the slices that its devices ask for."""
-    inverse = np.argsort(row.axes)
-
-    def one(source: Tensor, index: tuple[slice, ...]) -> np.ndarray:
-        return source.map()[tuple(index[axis] for axis in inverse)].transpose(row.axes)
-
-    def fill(index: tuple[slice, ...]) -> np.ndarray:
-        if not row.layers:
-            return np.ascontiguousarray(one(sources[0], index).astype(dtype))
-        layers = sources[index[0]]
-        extent = [len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True)]
-        out = np.empty(extent, dtype)
-        for place, source in enumerate(layers):
-            out[place] = one(source, index[1:])
-        return out
-
-    return jax.make_array_from_callback(shape, sharding, fill)
 
 
 def _default_sharding() -> jax.sharding.Sharding:

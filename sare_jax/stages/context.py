@@ -70,20 +70,25 @@ class Context:
         return resolve_folder(self.config.model.folder)
 
     @cached_property
-    def model_hash(self) -> str:
-        """Content hash of the base model."""
-        from sare_jax.models.load import by_hub_name, content_hash, read_config, read_tensors
+    def source(self):
+        """The base model on disk: its form, its config, and where its tensors lie."""
+        from sare_jax.models.source import open_source
 
-        return content_hash(read_config(self.model_folder), by_hub_name(read_tensors(self.model_folder)))
+        return open_source(self.model_folder, self.config.model.vision_tower)
+
+    @cached_property
+    def model_hash(self) -> str:
+        """Content hash of the base model, its vision tower included."""
+        from sare_jax.models.load import content_hash
+
+        return content_hash(self.source.config, self.source.tensors)
 
     @cached_property
     def loaded(self):
         """The base model, in device memory."""
         from sare_jax.models.load import load_llava, parameter_table
 
-        loaded = load_llava(
-            self.model_folder, dtype=self.config.model.dtype, trainable=self.config.model.trainable
-        )
+        loaded = load_llava(self.source, dtype=self.config.model.dtype, trainable=self.config.model.trainable)
         print(parameter_table(loaded), flush=True)
         return loaded
 

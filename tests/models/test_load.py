@@ -9,10 +9,12 @@ from safetensors.numpy import load_file, save_file
 
 from sare_jax.errors import UserError
 from sare_jax.models.config import LlavaConfig
+from sare_jax.models.hub import require_files
 from sare_jax.models.llava_names import rows
-from sare_jax.models.load import abstract, by_hub_name, load_llava, parameter_table, require_files
+from sare_jax.models.load import abstract, load_llava, parameter_table
 from sare_jax.models.partition import flatten
 from sare_jax.models.safetensors_io import read_tensors
+from sare_jax.models.source import by_hub_name
 from tests.models.test_config import HUB
 from tests.tiny_llava import torch_llava, write_llava
 
