@@ -79,6 +79,14 @@ def categories_in(text: str, table: WordTable | None = None) -> list[Mention]:
     as nothing ("train track"). Where the text speaks of a toilet, its seat is no chair (CHAIR reference,
     protocols 1.9 and 4).
 
+    As in the reference, and other than a reader would have it:
+      vocabulary: the list alone knows what names an object. It has no "surfer" and no "batter", and it reads
+        a notebook as a laptop.
+      each word: every word of the list counts, beside another of the same meaning ("pickup truck" is two
+        mentions) and in a compound that the list does not know ("train station" names a train).
+      no reading: a mention is a claim, though it be denied, likened, painted, a colour ("an orange shirt") or
+        a part ("the seat of the bicycle").
+
     Args:
       text: any text.
       table: the vocabulary; the 80 categories of COCO where none is given.
@@ -186,8 +194,9 @@ def _phrases(category_of: dict[str, str]) -> dict[str, str | None]:
         phrases.update({f"{qualifier} {word}": word for word in words})
     for phrase in ("baby animal", "adult animal", "baby cub", "adult cub", "home plate", "train track"):
         phrases[phrase] = None
-    if "toilet" in category_of:
-        phrases["toilet seat"] = "toilet"
+    for phrase, word in (("toilet seat", "toilet"), ("hair dryer", "hair drier")):
+        if word in category_of:
+            phrases[phrase] = word
     return phrases
 
 
