@@ -1,6 +1,6 @@
 """CHAIR against captions that were labelled by reading them, before the scorer was run on them.
 
-Each line of labelled_captions.jsonl holds what a reader takes for claims that something of the 80 categories is
+Each line of labelled_captions.jsonl holds what a reader takes for claims that one of the 80 categories is
 in the picture, in order, and why. Where the scorer differs, the line names the rule behind it (`differs`; the
 rules stand in the docstring of `words.categories_in`) and what the scorer finds. Captions of a real model are
 named by image id and hash; their text is not part of the project.
