@@ -7,11 +7,14 @@ The public face: questions are built or read in `pope_questions`, answers read i
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
+from sare_jax.errors import UserError
 from sare_jax.evaluation import console
 from sare_jax.evaluation.coco import read_truth
+from sare_jax.evaluation.pairing import key_of
 from sare_jax.evaluation.pope_questions import KINDS, build, read_questions, requests
-from sare_jax.evaluation.pope_score import METRICS, POLICIES, score, summarise
+from sare_jax.evaluation.pope_score import LIST_METRICS, METRICS, POLICIES, score, summarise
 from sare_jax.evaluation.records import read_records
 from sare_jax.files import json_line, write_jsonl
 
@@ -33,9 +36,14 @@ def main(argv: list[str] | None = None) -> None:
     builder.add_argument("--questions-per-image", type=int, default=6)
     builder.add_argument("--seed", type=int, default=0)
     builder.add_argument("--out", help="file to write; standard output where none is given")
-    scorer = commands.add_parser("score", help="score answers")
-    scorer.add_argument("--questions", required=True, help="question list, JSON lines or array")
-    scorer.add_argument("--answers", required=True, help="records with question_id and answer (or text)")
+    scorer = commands.add_parser("score", help="score answers to one list or to several")
+    scorer.add_argument("--questions", required=True, nargs="+", help="question lists, JSON lines or arrays")
+    scorer.add_argument(
+        "--answers",
+        required=True,
+        nargs="+",
+        help="for each list, records with question_id and answer (or text)",
+    )
     scorer.add_argument("--unknown", choices=POLICIES, default="as_wrong", help="of the robust parser")
     scorer.add_argument("--exclude", help="file of question ids to leave out, one a line")
     console.add_common(scorer)
@@ -61,24 +69,48 @@ def _main_build(options: argparse.Namespace) -> None:
 
 
 def _main_score(options: argparse.Namespace) -> None:
+    if len(options.questions) != len(options.answers):
+        raise UserError(
+            f"--questions: {len(options.questions)} lists, --answers: {len(options.answers)} files; "
+            "give one file of answers for each list, in the same order"
+        )
     exclude = console.read_ids(options.exclude) if options.exclude else []
-    questions, identity = read_questions(options.questions, exclude)
-    answers, dropped = read_records(options.answers, text_key="answer")
+    results = {}
+    for listed, answered in zip(options.questions, options.answers, strict=True):
+        if Path(listed).stem in results:
+            raise UserError(f"--questions: {listed}: two lists are called {Path(listed).stem}; rename one")
+        results[Path(listed).stem] = _score_list(listed, answered, exclude, options)
+    if len(results) == 1:
+        (together,) = results.values()
+    else:
+        together = summarise(results, draws=options.draws, seed=options.seed) | results
+    if options.json:
+        console.print_json(together)
+        return
+    for result in results.values():
+        identity = result["questions"]
+        print(f"questions: {identity['file']} sha256 {identity['sha256'][:12]} n {identity['n']}")
+        if identity["excluded"]:
+            print(f"excluded by id: {', '.join(identity['excluded'])}")
+        console.print_table("POPE, official parser", result, list(METRICS))
+        console.print_table("POPE, robust parser", {**result["robust"], "dropped": {}}, list(METRICS))
+    if len(results) > 1:
+        console.print_table("POPE, all lists", {**together, "dropped": {}}, list(LIST_METRICS))
+
+
+def _score_list(
+    listed: str, answered: str, exclude: list[str], options: argparse.Namespace
+) -> dict[str, Any]:
+    questions, identity = read_questions(listed, exclude)
+    answers, dropped = read_records(answered, text_key="answer")
     excluded = set(identity["excluded"])
-    answers = [a for a in answers if str(a.get("question_id", a.get("id"))) not in excluded]
+    answers = [a for a in answers if key_of(a) not in excluded]
     result = score(
         questions, answers, unknown=options.unknown, dropped=dropped, draws=options.draws, seed=options.seed
     )
     result["questions"] |= identity
-    result["settings"] |= {"answers": console.file_identity(options.answers)}
-    if options.json:
-        console.print_json(result)
-        return
-    print(f"questions: {identity['file']} sha256 {identity['sha256'][:12]} n {identity['n']}")
-    if excluded:
-        print(f"excluded by id: {', '.join(identity['excluded'])}")
-    console.print_table("POPE, official parser", result, list(METRICS))
-    console.print_table("POPE, robust parser", {**result["robust"], "dropped": {}}, list(METRICS))
+    result["settings"] |= {"answers": console.file_identity(answered)}
+    return result
 
 
 if __name__ == "__main__":

@@ -152,9 +152,12 @@ def read_questions(path: Path | str, exclude: Iterable[Any] = ()) -> tuple[list[
       list's identity: file, sha256, n, excluded.
 
     Raises:
-      UserError: a key is missing, a label is neither yes nor no, an id occurs twice or an excluded one never.
+      UserError: a key is missing, a label is neither yes nor no, an id occurs twice or an excluded one never,
+        or the last line is half-written.
     """
-    records, _ = read_records(path)
+    records, broken = read_records(path)
+    if broken:
+        raise UserError(f"{path}: its last line is half-written; get the list again")
     questions: dict[str, dict] = {}
     for number, record in enumerate(records, start=1):
         question = _normal(record, f"{path}: record {number}")

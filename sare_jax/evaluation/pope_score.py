@@ -6,6 +6,7 @@ import numpy as np
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
+from sare_jax.evaluation.pairing import key_of, texts_of
 from sare_jax.evaluation.pope_parse import Verdict, parse_official, parse_robust
 from sare_jax.evaluation.pope_questions import object_of
 from sare_jax.evaluation.records import Dropped, settings_of
@@ -120,43 +121,18 @@ def _image(question: dict) -> Any:
 
 def _pair(questions: list[dict], answers: list[dict], dropped: Dropped) -> list[tuple[dict, str]]:
     """Each question with its answer's text; questions without an answer are dropped and counted."""
-    keys = [str(question.get("question_id", question.get("id", ""))) for question in questions]
-    found: dict[str, Any] = {}
-    repeated = []
-    for key, answer in _keyed(keys, answers):
-        if key in found:
-            repeated.append(key)
-        found[key] = answer.get("answer", answer.get("text"))
-    if repeated:
-        raise UserError(f"more than one answer to question(s) {', '.join(repeated[:20])}; keep one each")
-    if strangers := list(found.keys() - set(keys)):
-        raise UserError(
-            f"answers to {len(strangers)} question(s) not in the list: {', '.join(sorted(strangers)[:20])}"
-        )
+    found = texts_of(questions, answers, dropped, ("answer", "text"))
+    unusable = set(dropped.get("answer is no text", ()))
     pairs = []
-    for key, question in zip(keys, questions, strict=True):
-        if key not in found:
-            dropped.add("no answer", key)
-        elif not isinstance(found[key], str):
-            dropped.add("answer is no text", key)
-        else:
+    for question in questions:
+        key = str(key_of(question))
+        if key in found:
             pairs.append((question, found[key]))
+        elif key not in unusable:
+            dropped.add("no answer", key)
     if not pairs:
         raise UserError(f"nothing left to score: {len(questions)} questions, none with an answer")
     return pairs
-
-
-def _keyed(keys: list[str], answers: list[dict]) -> list[tuple[str, dict]]:
-    ids = [answer.get("question_id", answer.get("id")) for answer in answers]
-    if all(key is None for key in ids):
-        if len(answers) != len(keys):
-            raise UserError(
-                f"{len(answers)} answers without question_id for {len(keys)} questions; add the ids"
-            )
-        return list(zip(keys, answers, strict=True))
-    if None in ids:
-        raise UserError(f"answer {ids.index(None) + 1} has no question_id, though others have one")
-    return [(str(key), answer) for key, answer in zip(ids, answers, strict=True)]
 
 
 def _tally(

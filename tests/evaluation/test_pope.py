@@ -240,6 +240,11 @@ def test_answers_by_id_or_in_order():
     assert pope.score(questions, answered(["yes", "no"])[::-1])["accuracy"] == 100
     with pytest.raises(UserError, match="1 answers without question_id for 2"):
         pope.score(questions, [{"answer": "yes"}])
+    named = [{"question": "is there a dog in the image?", "answer": text} for text in ("yes", "no")]
+    assert pope.score(questions, named)["accuracy"] == 100
+    named[1]["question"] = "Is there a cat in the image?"
+    with pytest.raises(UserError, match="answer 2 is to 'Is there a cat"):
+        pope.score(questions, named)
 
 
 def test_missing_repeated_and_stray_answers_are_named():
@@ -248,8 +253,10 @@ def test_missing_repeated_and_stray_answers_are_named():
     assert (result["n"], result["skipped"]) == (1, 2)
     assert result["dropped"]["no answer"]["which"] == ["3"]
     assert result["dropped"]["answer is no text"]["which"] == ["2"]
-    with pytest.raises(UserError, match=r"more than one answer.* 1"):
-        pope.score(questions, answered(["yes"]) * 2)
+    twice = pope.score(questions, answered(["yes", "no", "no"]) * 2)
+    assert (twice["n"], twice["dropped"]["repeated"]["which"]) == (3, ["1", "2", "3"])
+    with pytest.raises(UserError, match=r"more than one answer.* 1;"):
+        pope.score(questions, [*answered(["yes"]), *answered(["no"])])
     with pytest.raises(UserError, match="not in the list: 9"):
         pope.score(questions, [{"question_id": 9, "answer": "yes"}])
     with pytest.raises(UserError, match="nothing left to score"):

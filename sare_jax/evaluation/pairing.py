@@ -1,0 +1,83 @@
+"""Questions and the answers to them, joined by question id or, where there are none, by their order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sare_jax.errors import UserError
+from sare_jax.evaluation.records import Dropped
+
+IDS = ("question_id", "id", "questionId")
+
+
+def key_of(record: dict) -> str | None:
+    """A question's id as text ("7" and 7 are one); None where the record has none."""
+    return next((str(record[name]) for name in IDS if record.get(name) is not None), None)
+
+
+def texts_of(
+    questions: Sequence[dict], answers: Sequence[dict], dropped: Dropped, keys: Sequence[str]
+) -> dict[str, str]:
+    """What was answered to each question, by question id.
+
+    The same answer to one question twice counts once; two different ones are an error, since any choice
+    between them would be silent.
+
+    Args:
+      questions: each with an id.
+      answers: records with the question's id and the answer's text; records without ids are taken in the
+        order of the questions, must be as many, and may not name another question.
+      dropped: gets what cannot be used, by reason: `answer is no text`, `repeated`.
+      keys: names that the text may have, the first one present counts.
+
+    Returns:
+      Texts by question id; unanswered questions are absent.
+
+    Raises:
+      UserError: two answers to a question, answers to none, or ids that are missing; names them.
+    """
+    found: dict[str, Any] = {}
+    clashing = []
+    for key, answer in _keyed(questions, answers):
+        text = next((answer[name] for name in keys if name in answer), None)
+        if not isinstance(text, str):
+            dropped.add("answer is no text", key)
+        elif key not in found:
+            found[key] = text
+        elif found[key] == text:
+            dropped.add("repeated", key)
+        else:
+            clashing.append(key)
+    if clashing:
+        raise UserError(f"more than one answer to question(s) {_some(clashing)}; keep one each")
+    return found
+
+
+def _keyed(questions: Sequence[dict], answers: Sequence[dict]) -> list[tuple[str, dict]]:
+    asked = [str(key_of(question)) for question in questions]
+    ids = [key_of(answer) for answer in answers]
+    if all(key is None for key in ids):
+        if len(answers) != len(asked):
+            raise UserError(
+                f"{len(answers)} answers without question_id for {len(asked)} questions; add the ids"
+            )
+        for place, (question, answer) in enumerate(zip(questions, answers, strict=True), start=1):
+            named = answer.get("question")
+            if named is not None and _plain(named) != _plain(question.get("question", question.get("text"))):
+                raise UserError(
+                    f"answer {place} is to {str(named)[:60]!r}, another question than number {place}"
+                )
+        return list(zip(asked, answers, strict=True))
+    if None in ids:
+        raise UserError(f"answer {ids.index(None) + 1} has no question_id, though others have one")
+    known = set(asked)
+    if strangers := sorted({key for key in ids if key not in known}):
+        raise UserError(f"answers to {len(strangers)} question(s) not in the list: {_some(strangers)}")
+    return list(zip(ids, answers, strict=True))
+
+
+def _plain(text: Any) -> str:
+    return str(text).strip().casefold()
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:20]) + (", …" if len(keys) > 20 else "")
