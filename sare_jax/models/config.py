@@ -140,16 +140,14 @@ class LlavaConfig:
         """
         if raw.get("model_type") != "llava":
             raise UserError(f"{source}: model_type is {raw.get('model_type')!r}, need 'llava'")
-        vision = _vision(raw.get("vision_config") or {}, source)
-        text = _text(raw.get("text_config") or {}, bool(raw.get("tie_word_embeddings", False)), source)
-        _require(raw, "projector_hidden_act", "gelu", source)
-        _require(raw, "multimodal_projector_bias", True, source)
-        layer = raw.get("vision_feature_layer", -2)
-        if not isinstance(layer, int) or not -vision.num_layers - 1 <= layer <= vision.num_layers:
-            raise UserError(
-                f"{source}: vision_feature_layer is {layer!r}, need one number within the "
-                f"{vision.num_layers} layers of the vision tower"
-            )
+        if "mm_vision_tower" in raw and "vision_config" not in raw:
+            raise UserError(f"{source}: is of LLaVA's original form, which has the tower's shape elsewhere")
+        vision = vision_config(raw.get("vision_config") or {}, f"{source}: vision_config")
+        tied = bool(raw.get("tie_word_embeddings", False))
+        text = text_config(raw.get("text_config") or {}, tied, f"{source}: text_config")
+        require(raw, "projector_hidden_act", "gelu", source)
+        require(raw, "multimodal_projector_bias", True, source)
+        layer = feature_layer(raw, "vision_feature_layer", vision, source)
         strategy = raw.get("vision_feature_select_strategy", "default")
         if strategy not in ("default", "full"):
             raise UserError(
@@ -177,10 +175,10 @@ def image_slots(image_size: int, patch_size: int, additional: int, strategy: str
     return (image_size // patch_size) ** 2 + additional - (strategy == "default")
 
 
-def _vision(given: dict[str, Any], source: str) -> VisionConfig:
+def vision_config(given: dict[str, Any], where: str) -> VisionConfig:
+    """Reads the keys of a CLIPVisionConfig; `where` is what errors call them."""
     values = {**_VISION_DEFAULTS, **given}
-    where = f"{source}: vision_config"
-    _require(values, "model_type", "clip_vision_model", where)
+    require(values, "model_type", "clip_vision_model", where)
     if values["hidden_act"] not in VISION_ACTIVATIONS:
         raise UserError(f"{where}.hidden_act is {values['hidden_act']!r}, need one of {VISION_ACTIVATIONS}")
     for key in ("image_size", "patch_size"):
@@ -200,16 +198,16 @@ def _vision(given: dict[str, Any], source: str) -> VisionConfig:
     )
 
 
-def _text(given: dict[str, Any], tied: bool, source: str) -> TextConfig:
+def text_config(given: dict[str, Any], tied: bool, where: str) -> TextConfig:
+    """Reads the keys of a LlamaConfig; `where` is what errors call them, `tied` as a level above says."""
     values = {**_TEXT_DEFAULTS, **given}
-    where = f"{source}: text_config"
     for key, value in {
         "model_type": "llama",
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,
     }.items():
-        _require(values, key, value, where)
+        require(values, key, value, where)
     heads = values["num_attention_heads"]
     _divides(heads, values["hidden_size"], f"{where}.hidden_size")
     kv_heads = values.get("num_key_value_heads") or heads
@@ -237,7 +235,19 @@ def _rope_theta(values: dict[str, Any], where: str) -> float:
     return float(rope.get("rope_theta", values.get("rope_theta", 10000.0)))
 
 
-def _require(values: dict[str, Any], key: str, needed: Any, where: str) -> None:
+def feature_layer(raw: dict[str, Any], key: str, vision: VisionConfig, where: str) -> int:
+    """Which of the tower's hidden states is read, -2 where `key` is missing."""
+    layer = raw.get(key, -2)
+    if not isinstance(layer, int) or not -vision.num_layers - 1 <= layer <= vision.num_layers:
+        raise UserError(
+            f"{where}: {key} is {layer!r}, need one number within the {vision.num_layers} layers of the "
+            "vision tower"
+        )
+    return layer
+
+
+def require(values: dict[str, Any], key: str, needed: Any, where: str) -> None:
+    """Refuses a setting other than the one that is computed; a missing one counts as that."""
     if values.get(key, needed) != needed:
         raise UserError(f"{where}: {key} is {values[key]!r}, only {needed!r} is computed here")
 

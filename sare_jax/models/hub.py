@@ -1,5 +1,6 @@
 """From what a user calls a model to the folder of its files."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,18 +8,41 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from sare_jax.errors import UserError
-from sare_jax.models.safetensors_io import INDEX, SINGLE
+from sare_jax.files import read_json
+from sare_jax.models.original import is_original
+from sare_jax.models.weight_files import SAFETENSORS, TORCH, WEIGHTS, Layout, shards
 
-PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja", "*.txt")
-WEIGHT_FILES = {"config.json": ("config.json",), f"{SINGLE} or {INDEX}": (SINGLE, INDEX)}
-MODEL_FILES = {
-    **WEIGHT_FILES,
-    "tokenizer.json": ("tokenizer.json", "tokenizer.model"),
+Needed = Mapping[str, tuple[str, ...]]  # what an error calls it -> file names, one of which has to be there
+
+LLAVA, ORIGINAL_LLAVA, SHAREGPT4V = (
+    "llava-hf/llava-1.5-7b-hf",
+    "liuhaotian/llava-v1.5-7b",
+    "Lin-Chen/ShareGPT4V-7B",
+)
+_TOWERS = {
+    ORIGINAL_LLAVA: "openai/clip-vit-large-patch14-336",
+    SHAREGPT4V: "Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12",
+}
+CONFIG_FILE: Needed = {"config.json": ("config.json",)}
+WEIGHT_FILES: Needed = {
+    **CONFIG_FILE,
+    f"{SAFETENSORS.single} or {TORCH.single} (or their .index.json and its shards)": WEIGHTS,
+}
+PROCESSOR_FILE: Needed = {
     "preprocessor_config.json or processor_config.json": (
         "preprocessor_config.json",
         "processor_config.json",
     ),
 }
+_ORIGINAL_FILES: Needed = {
+    **WEIGHT_FILES,
+    "tokenizer.json or tokenizer.model": ("tokenizer.json", "tokenizer.model"),
+}
+MODEL_FILES: Needed = {**_ORIGINAL_FILES, **PROCESSOR_FILE}
+
+# Weights come second: torch's files are fetched only where a model has no safetensors.
+_SMALL = ("*.json", "tokenizer.model", "*.jinja", "*.txt")
+_SAFETENSORS, _TORCH = ("model*.safetensors",), ("pytorch_model*.bin", "mm_projector.bin")
 
 
 def resolve_folder(name: str) -> Path:
@@ -33,45 +57,122 @@ def resolve_folder(name: str) -> Path:
     """
     folder = Path(name).expanduser()
     if folder.is_dir() or not _is_model_id(name):
-        require_files(folder)
+        require_files(folder, model_files(folder), how_to_get(name))
         return folder
-    for offline in (True, False):
-        try:
-            folder = Path(snapshot_download(name, local_files_only=offline, allow_patterns=PATTERNS))
-            require_files(folder)
+    return _from_hub(name, None, how_to_get(name))
+
+
+def resolve_tower(name: str, beside: Path, needed: Needed) -> Path:
+    """The folder of a vision tower that is published apart from its model.
+
+    Args:
+      name: a folder (absolute, relative to the present one, or to the model's), or a model id.
+      beside: the model's folder.
+      needed: the files that have to be there.
+
+    Raises:
+      UserError: there is none; names the files that were looked for and how to get them.
+    """
+    for folder in (Path(name).expanduser(), beside / name):
+        if folder.is_dir():
+            require_files(folder, needed, _get_tower(name))
             return folder
-        except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
-            continue
-        except UserError:
-            if not offline:
-                raise
-    raise UserError(
-        f"{name}: neither a folder, nor in the local hub cache, nor to be downloaded from here. Looked for "
-        "config.json, model.safetensors or model.safetensors.index.json with its shards, tokenizer.json, and "
-        f"preprocessor_config.json or processor_config.json. On a machine with a network run: "
-        f"hf download {name} --local-dir FOLDER; then set --config.model.folder=FOLDER"
-    )
+    if not _is_model_id(name):
+        raise UserError(f"vision tower {name}: no such folder, nor {beside / name}; {_get_tower(name)}")
+    return _from_hub(name, needed, _get_tower(name))
 
 
-def require_files(folder: Path, needed: Mapping[str, tuple[str, ...]] = MODEL_FILES) -> None:
-    """Checks that a model folder has what loading, text and images need.
+def require_files(folder: Path, needed: Needed = MODEL_FILES, way_out: str = "") -> None:
+    """Checks that a folder has the files that loading, text and images need, and all shards.
 
     Args:
       folder: the model's folder, which need not exist.
       needed: what an error calls it -> file names, one of which has to be there.
+      way_out: how to get the files; without it, from the folder's name.
 
     Raises:
       UserError: names every file looked for, which are missing, and how to get them.
     """
+    folder = Path(folder)
     missing = [
-        label for label, names in needed.items() if not any((Path(folder) / name).is_file() for name in names)
+        label for label, names in needed.items() if not any((folder / name).is_file() for name in names)
     ]
     if missing:
         raise UserError(
             f"{folder}: no whole model there; looked for {', '.join(needed)}; did not find "
-            f"{', '.join(missing)}. Get a model with: "
-            f"hf download llava-hf/llava-1.5-7b-hf --local-dir {folder}"
+            f"{', '.join(missing)}. {way_out or how_to_get(str(folder))}"
         )
+    if WEIGHTS in needed.values():
+        shards(folder, weight_layout(folder))
+
+
+def model_files(folder: Path) -> Needed:
+    """The files that a model's main folder has to have, as its config.json says which form it is."""
+    config = folder / "config.json"
+    return _ORIGINAL_FILES if config.is_file() and is_original(read_json(config)) else MODEL_FILES
+
+
+def weight_layout(folder: Path) -> Layout:
+    """The format of a folder's weights; safetensors where there are several."""
+    found = any((folder / name).is_file() for name in (SAFETENSORS.single, SAFETENSORS.index))
+    return SAFETENSORS if found else TORCH
+
+
+def how_to_get(name: str) -> str:
+    """The commands that fetch the model that `name`, a folder or an id, seems to mean."""
+    if re.search(r"share-?(gpt)?-?4v", name, re.IGNORECASE):
+        model = SHAREGPT4V
+    elif re.search(r"liuhaotian|llava-v1\.5", name):
+        model = ORIGINAL_LLAVA
+    else:
+        model = name if _is_model_id(name) and not Path(name).is_dir() else LLAVA
+    if model not in _TOWERS:
+        return f"Get it with: hf download {model} --local-dir MODEL; then set --config.model.folder=MODEL"
+    return (
+        f"Get model and vision tower with: hf download {model} --local-dir MODEL && hf download "
+        f"{_TOWERS[model]} --local-dir TOWER; then set --config.model.folder=MODEL "
+        "--config.model.vision_tower=TOWER"
+    )
+
+
+def _get_tower(name: str) -> str:
+    model = name if _is_model_id(name) else "ID"
+    return (
+        f"Get the vision tower with: hf download {model} --local-dir TOWER; then set "
+        "--config.model.vision_tower=TOWER"
+    )
+
+
+def _from_hub(name: str, needed: Needed | None, way_out: str) -> Path:
+    """The snapshot of a model id: from the cache if it is whole there, else from the hub."""
+    partial = None
+    for fetch in (_cached, _downloaded):
+        try:
+            folder = fetch(name)
+            require_files(folder, needed or model_files(folder), way_out)
+            return folder
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+            continue
+        except UserError as error:
+            partial = error
+    if partial:
+        raise partial
+    looked_for = ", ".join(needed or MODEL_FILES)
+    raise UserError(
+        f"{name}: neither a folder, nor in the local hub cache, nor to be downloaded from here. Looked for "
+        f"{looked_for}. {way_out}"
+    )
+
+
+def _cached(name: str) -> Path:
+    return Path(snapshot_download(name, local_files_only=True, allow_patterns=_SMALL))
+
+
+def _downloaded(name: str) -> Path:
+    folder = Path(snapshot_download(name, allow_patterns=_SMALL + _SAFETENSORS))
+    if weight_layout(folder) is TORCH:
+        folder = Path(snapshot_download(name, allow_patterns=_SMALL + _TORCH))
+    return folder
 
 
 def _is_model_id(name: str) -> bool:

@@ -9,9 +9,11 @@ and its files may carry either form; `hub_name` maps both to the hub's.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sare_jax.models.config import LlavaConfig
+from sare_jax.models.weight_files import Tensor
 
 Axes = tuple[int, ...]
 
@@ -43,7 +45,7 @@ class Row:
 
 
 _VECTOR, _AS_IS, _SWAP = (0,), (0, 1), (1, 0)
-_TOWER = "vision_tower.vision_model"
+TOWER = "vision_tower.vision_model"
 _VISION = [
     ("patch_kernel", "embeddings.patch_embedding.weight", (2, 3, 1, 0)),
     ("class_token", "embeddings.class_embedding", _VECTOR),
@@ -73,17 +75,24 @@ _TEXT_LINEARS = {
 
 # Buffers that older files carry. They hold no weights: both follow from the config.
 _BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|embeddings\.position_ids)$")
+# Parts of the model on the hub, and in the memory of transformers 5.
+_PARTS = {
+    f"{TOWER}.": "model.vision_tower.",
+    "multi_modal_projector.": "model.multi_modal_projector.",
+    "language_model.model.": "model.language_model.",
+    "language_model.lm_head.": "lm_head.",
+}
 _IN_MEMORY = (
     (re.compile(r"^model\.language_model\."), "language_model.model."),
     (re.compile(r"^lm_head\."), "language_model.lm_head."),
     (re.compile(r"^model\.(vision_tower|multi_modal_projector)\."), r"\1."),
-    (re.compile(r"^vision_tower\.(?!vision_model\.)"), f"{_TOWER}."),
+    (re.compile(r"^vision_tower\.(?!vision_model\.)"), f"{TOWER}."),
 )
 
 
 def rows(config: LlavaConfig) -> list[Row]:
     """The table for a model of this shape, every parameter once."""
-    table = [Row(f"vision_tower/{path}", f"{_TOWER}.{name}", axes) for path, name, axes in _VISION]
+    table = [Row(f"vision_tower/{path}", f"{TOWER}.{name}", axes) for path, name, axes in _VISION]
     table += _vision_layers(config.num_vision_layers_run)
     for part in ("linear_1", "linear_2"):
         table += _biased(f"projector/{part}", f"multi_modal_projector.{part}", 0)
@@ -102,19 +111,40 @@ def hub_name(name: str) -> str:
     return name
 
 
+def written_name(name: str, tensors: Mapping[str, Tensor]) -> str:
+    """How files call a tensor that they lack, going by the others of the same part of the model.
+
+    Args:
+      name: the hub's name.
+      tensors: hub name -> what the files have.
+    """
+    prefix = next(prefix for prefix in _PARTS if name.startswith(prefix))
+    for other, tensor in tensors.items():
+        rest = other.removeprefix(prefix)
+        if rest != other and tensor.name.endswith(rest):
+            return tensor.name.removesuffix(rest) + name.removeprefix(prefix)
+    in_memory = any(tensor.name.startswith("model.") for tensor in tensors.values())
+    return _PARTS[prefix] + name.removeprefix(prefix) if in_memory else name
+
+
+def is_buffer(name: str) -> bool:
+    """Whether a hub name is one of the buffers that hold no weights."""
+    return bool(_BUFFERS.match(name))
+
+
 def is_unused(name: str, config: LlavaConfig) -> bool:
     """Whether a hub name is known and of no use here.
 
     These are buffers, and the part of the vision tower behind the hidden state that is read.
     """
-    if _BUFFERS.match(name) or name.startswith(f"{_TOWER}.post_layernorm."):
+    if is_buffer(name) or name.startswith(f"{TOWER}.post_layernorm."):
         return True
-    layer = re.match(rf"{re.escape(_TOWER)}\.encoder\.layers\.(\d+)\.", name)
+    layer = re.match(rf"{re.escape(TOWER)}\.encoder\.layers\.(\d+)\.", name)
     return bool(layer) and config.num_vision_layers_run <= int(layer[1]) < config.vision.num_layers
 
 
 def _vision_layers(layers: int) -> list[Row]:
-    prefix, path = f"{_TOWER}.encoder.layers.{{}}", "vision_tower/layers"
+    prefix, path = f"{TOWER}.encoder.layers.{{}}", "vision_tower/layers"
     table = []
     for own, theirs in _VISION_NORMS.items():
         table.append(Row(f"{path}/{own}/scale", f"{prefix}.{theirs}.weight", _VECTOR, layers))

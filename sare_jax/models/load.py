@@ -1,4 +1,4 @@
-"""A LLaVA from a Hugging Face folder: weights stream from the files to their devices."""
+"""A LLaVA from its published files: weights stream from the files to their devices."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ from sare_jax.models import partition
 from sare_jax.models.config import LlavaConfig
 from sare_jax.models.hub import WEIGHT_FILES, require_files  # noqa: F401
 from sare_jax.models.llava import Llava
-from sare_jax.models.llava_names import Row, is_unused, rows
-from sare_jax.models.safetensors_io import Tensor
+from sare_jax.models.llava_names import Row, is_buffer, is_unused, rows
 from sare_jax.models.source import Source, open_source
 from sare_jax.models.streaming import read_parameter
+from sare_jax.models.weight_files import Tensor
 
 Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
 
@@ -103,7 +103,7 @@ def load_llava(
     graphdef, shapes = abstract(config)
     chosen = partition.trainable_paths(shapes, trainable, at_most=max_trainable)
     table = rows(config)
-    check_names(source.folder, config, table, shapes, tensors)
+    check_names(source, table, shapes)
 
     flat = {}
     for row in table:
@@ -127,45 +127,53 @@ def parameter_table(loaded: LoadedLlava) -> str:
     return partition.table(loaded.params, loaded.frozen)
 
 
-def check_names(
-    folder: Path,
-    config: LlavaConfig,
-    table: list[Row],
-    shapes: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-) -> None:
-    """Checks the tensors of a folder against the name table.
+def check_names(source: Source, table: list[Row], shapes: Mapping[str, Any]) -> None:
+    """Checks the tensors of a base model against the name table.
+
+    Args:
+      source: from `open_source`.
+      table: from `llava_names.rows`.
+      shapes: path here -> anything with a `shape`.
 
     Raises:
-      UserError: lists everything that is missing, unexpected or mis-shaped, under the names of the files.
+      UserError: lists everything that is missing, unexpected, mis-shaped or no floating-point tensor, under
+        the names of the files.
     """
+    tensors, config = source.tensors, source.config
     needed = {name: row.hub_shape(shapes[row.path].shape) for row in table for name in row.names()}
-    missing = [name for name in needed if name not in tensors]
-    unexpected = [
-        tensor.name for name, tensor in tensors.items() if name not in needed and not is_unused(name, config)
-    ]
-    misshaped = [
-        f"{tensors[name].name} is {list(tensors[name].shape)}, need {list(shape)}"
-        for name, shape in needed.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
-    problems = (("missing", missing), ("unexpected", unexpected), ("mis-shaped", misshaped))
-    found = [f"{kind}: {', '.join(names)}" for kind, names in problems if names]
+    there = {name: tensors[name] for name in needed if name in tensors}
+    unexpected = [name for name in tensors if name not in needed and not is_unused(name, config)]
+    misshaped = {name: tensor for name, tensor in there.items() if tensor.shape != needed[name]}
+    integers = {
+        name: tensor for name, tensor in there.items() if not jnp.issubdtype(tensor.dtype, jnp.floating)
+    }
+    problems = {
+        "missing": [source.written_name(name) for name in needed if name not in tensors],
+        "unexpected": [tensors[name].name for name in unexpected],
+        "mis-shaped": [
+            f"{tensor.name} is {list(tensor.shape)}, need {list(needed[name])}"
+            for name, tensor in misshaped.items()
+        ],
+        "no weights": [f"{tensor.name} is {tensor.dtype}" for tensor in integers.values()],
+    }
+    found = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
     if found:
-        raise UserError(f"{folder}: the weights do not fit config.json; {'; '.join(found)}")
+        where = f"{source.folder} with vision tower {source.tower}" if source.tower else source.folder
+        raise UserError(f"{where}: the weights do not fit config.json; {'; '.join(found)}")
 
 
 def content_hash(config: LlavaConfig, tensors: Mapping[str, Tensor]) -> str:
-    """Names a base model by its content, in hex.
+    """Names a base model by its content, in hex, the vision tower's included wherever it lies.
 
-    SHA-256 over the config as read, and of every tensor, in the order of the hub's names: name, dtype,
-    shape, and its bytes. Of a tensor above 64 KiB the bytes are sixteen blocks of 4 KiB, evenly spaced from
-    its first to its last. So it takes a moment for 13 GB too, and does not depend on shards or on the form of
-    the names. It tells apart models and any training of any tensor, since training moves nearly all elements
-    of a tensor; a change made by hand to a few elements of a large one can go unseen.
+    SHA-256 over the config as read, and of every tensor but buffers, in the order of the hub's names: name,
+    dtype, shape, and its bytes. Of a tensor above 64 KiB the bytes are sixteen blocks of 4 KiB, evenly spaced
+    from its first to its last. So it takes a moment for 13 GB too, and does not depend on shards, on the file
+    format, or on the form of the names. It tells apart models and any training of any tensor, since training
+    moves nearly all elements of a tensor; a change made by hand to a few elements of a large one can go
+    unseen.
     """
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    for name in sorted(tensors):
+    for name in sorted(name for name in tensors if not is_buffer(name)):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
         for block in _sampled(tensor):
@@ -173,18 +181,12 @@ def content_hash(config: LlavaConfig, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _sampled(tensor: Tensor) -> list[bytes]:
-    if not tensor.num_bytes:
-        return []
-    with tensor.file.open("rb") as stream:
-        if tensor.num_bytes <= _SAMPLES * _SAMPLE_BLOCK:
-            stream.seek(tensor.start)
-            return [stream.read(tensor.num_bytes)]
-        blocks = []
-        for place in np.linspace(0, tensor.num_bytes - _SAMPLE_BLOCK, _SAMPLES).astype(np.int64):
-            stream.seek(tensor.start + int(place))
-            blocks.append(stream.read(_SAMPLE_BLOCK))
-    return blocks
+def _sampled(tensor: Tensor) -> list[np.ndarray]:
+    raw = np.ascontiguousarray(tensor.map()).reshape(-1).view(np.uint8)
+    if raw.size <= _SAMPLES * _SAMPLE_BLOCK:
+        return [raw]
+    places = np.linspace(0, raw.size - _SAMPLE_BLOCK, _SAMPLES).astype(np.int64)
+    return [raw[place : place + _SAMPLE_BLOCK] for place in places]
 
 
 def _default_sharding() -> jax.sharding.Sharding:

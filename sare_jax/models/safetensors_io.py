@@ -16,10 +16,9 @@ import ml_dtypes
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.files import read_json
+from sare_jax.models.weight_files import SAFETENSORS, gather, shards  # noqa: F401
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+SINGLE, INDEX = SAFETENSORS.single, SAFETENSORS.index
 _DTYPES = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
@@ -94,45 +93,9 @@ def read_header(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {tensor.name: tensor for tensor in tensors}, metadata
 
 
-def shards(folder: Path) -> list[Path]:
-    """The weight files of a model folder: one, or those that its index names.
-
-    Raises:
-      UserError: no weights, or a shard that the index names is missing.
-    """
-    folder = Path(folder)
-    if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
-    weight_map = _weight_map(folder)
-    files = sorted(set(weight_map.values()))
-    missing = [name for name in files if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"{folder}: {INDEX} names files that are not there: {', '.join(missing)}")
-    return [folder / name for name in files]
-
-
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a model folder by name, single or sharded.
-
-    Raises:
-      UserError: no or broken weight files, or an index that does not match its shards; names them.
-    """
-    found: dict[str, Tensor] = {}
-    files = shards(folder)
-    for file in files:
-        tensors, _ = read_header(file)
-        twice = sorted(found.keys() & tensors.keys())
-        if twice:
-            raise UserError(f"{file}: {twice[0]} is also in {found[twice[0]].file.name}; remove one of them")
-        found |= tensors
-    if files[0].name != SINGLE:
-        placed = {name: tensor.file.name for name, tensor in found.items()}
-        wrong = sorted(name for name, _ in placed.items() ^ _weight_map(Path(folder)).items())
-        if wrong:
-            raise UserError(
-                f"{folder}: {INDEX} and the shards disagree about {', '.join(dict.fromkeys(wrong))}"
-            )
-    return found
+    """All tensors of a model folder by name, single or sharded; errors as in `weight_files.gather`."""
+    return gather(folder, SAFETENSORS, lambda file: read_header(file)[0])
 
 
 def write_file(
@@ -174,13 +137,6 @@ def _tensor(file: Path, name: str, entry: dict, base: int) -> Tensor:
     if stop - start != tensor.num_bytes:
         raise UserError(f"{file}: {name} has {stop - start} bytes for shape {list(shape)}; download it again")
     return tensor
-
-
-def _weight_map(folder: Path) -> dict[str, str]:
-    weight_map = read_json(folder / INDEX).get("weight_map")
-    if not weight_map:
-        raise UserError(f"{folder / INDEX}: has no weight_map")
-    return weight_map
 
 
 def _write_blocks(stream: BinaryIO, array: np.ndarray) -> None:

@@ -1,0 +1,106 @@
+"""The weight files of a model folder: one file, or shards and the index that says what lies in which."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from sare_jax.errors import UserError
+from sare_jax.files import read_json
+
+
+class Tensor(Protocol):
+    """Where a tensor lies on disk, whichever the format.
+
+    Attributes:
+      file: the file.
+      name: its name there.
+      dtype: element type.
+      shape: its shape.
+    """
+
+    file: Path
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of its data."""
+        ...
+
+    def map(self) -> np.ndarray:
+        """The tensor as a read-only view of the mapped file; pages are read when they are touched."""
+        ...
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the weight files of a format are called.
+
+    Attributes:
+      single: the one file.
+      index: where there are several, the JSON file whose `weight_map` is name -> file.
+    """
+
+    single: str
+    index: str
+
+
+SAFETENSORS = Layout("model.safetensors", "model.safetensors.index.json")
+TORCH = Layout("pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = (SAFETENSORS.single, SAFETENSORS.index, TORCH.single, TORCH.index)
+
+
+def shards(folder: Path, layout: Layout = SAFETENSORS) -> list[Path]:
+    """The weight files of a model folder: one, or those that its index names.
+
+    Raises:
+      UserError: no weights, or a shard that the index names is missing.
+    """
+    folder = Path(folder)
+    if (folder / layout.single).is_file():
+        return [folder / layout.single]
+    files = sorted(set(_weight_map(folder / layout.index).values()))
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder}: {layout.index} names files that are not there: {', '.join(missing)}")
+    return [folder / name for name in files]
+
+
+def gather(folder: Path, layout: Layout, read: Callable[[Path], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """All tensors of a model folder by name, single or sharded.
+
+    Args:
+      folder: the model's folder.
+      layout: the files' names.
+      read: gives the tensors of one file.
+
+    Raises:
+      UserError: no or broken weight files, or an index that does not match its shards; names them.
+    """
+    found: dict[str, Tensor] = {}
+    files = shards(folder, layout)
+    for file in files:
+        tensors = read(file)
+        twice = sorted(found.keys() & tensors.keys())
+        if twice:
+            raise UserError(f"{file}: {twice[0]} is also in {found[twice[0]].file.name}; remove one of them")
+        found |= tensors
+    if files[0].name != layout.single:
+        placed = {name: tensor.file.name for name, tensor in found.items()}
+        wrong = sorted(name for name, _ in placed.items() ^ _weight_map(Path(folder) / layout.index).items())
+        if wrong:
+            names = ", ".join(dict.fromkeys(wrong))
+            raise UserError(f"{folder}: {layout.index} and the shards disagree about {names}")
+    return found
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    content = read_json(index)
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{index}: has no weight_map")
+    return weight_map
