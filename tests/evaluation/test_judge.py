@@ -1,0 +1,338 @@
+import asyncio
+import email.utils
+import json
+import time
+
+import pytest
+
+from sare_jax.errors import UserError
+from sare_jax.evaluation.judge import GIVE_UP, Judge
+from sare_jax.evaluation.judge_client import Endpoint, is_local, read_key
+from sare_jax.evaluation.judge_parse import NoScoreError, read_score
+from tests.evaluation.judge_server import JudgeServer, breaks_off, document, drips, says, sends, sleeps
+
+KEY = "sk-not-a-real-key-1234"
+
+
+def make_judge(server, folder, *, parallel=1, **options) -> Judge:
+    options = {"timeout": 5.0, "first_wait": 0.01, "waits": 2} | options
+    return Judge(Endpoint(server.base_url, "judge-1", KEY, **options), folder, read_score, parallel)
+
+
+def reason_of(text: str, scale: int = 100) -> str:
+    with pytest.raises(NoScoreError) as caught:
+        read_score(text, scale)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '```json {"score": 90}```',
+        "Here: {'score': 90}",
+        '```json\n{"score": "90", "reason": "names {both} dogs, 3 cats"}\n```',
+        'The result: {"result": {"Score": 90.0}}',
+        '{"detail": {"dogs": 3}, "coverage": 90}',
+    ],
+)
+def test_ju_01_json_in_a_fence_or_in_prose(text):
+    assert read_score(text) == 90
+
+
+@pytest.mark.parametrize(
+    "text", ['maybe 20</think>{"score":90}', "<think>20 or 30?</think>\n\nAnswer: The coverage is 90"]
+)
+def test_ju_03_only_what_follows_the_reasoning(text):
+    assert read_score(text) == 90
+
+
+@pytest.mark.parametrize(
+    "text", ["<think>20", "<think>a</think> wait <think>Score: 20", "<Thinking>Answer: The coverage is 20"]
+)
+def test_ju_03_reasoning_that_does_not_end_is_a_failure(text):
+    assert reason_of(text) == "unfinished reasoning"
+
+
+def test_ju_06_not_the_first_number():
+    assert read_score("The image has 3 dogs. Score: 85") == 85
+    assert reason_of("8/10") == "another scale"
+    assert read_score("8/10", scale=10) == 80
+    assert reason_of("9000") == "out of range"
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("85", 85),
+        ("85.", 85),
+        ("85%", 85),
+        ("85/100", 85),
+        ("Answer: The coverage is 85", 85),
+        ("**Answer:** The coverage is **85**.", 85),
+        ("Answer: The coverage is <85>", 85),
+        ("The coverage is 85 out of 100.", 85),
+        ("Score: 85. It misses 3 of the 20 objects.", 85),
+        ("The coverage of dogs is 3. Answer: The coverage is 70", 70),
+        ("Answer: The coverage is 1", 1),
+        ("Answer: The coverage is 100", 100),
+    ],
+)
+def test_answers_that_can_be_read(text, score):
+    assert read_score(text) == score
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty reply"),
+        (" \n", "empty reply"),
+        ("I'm sorry, I can't help with that.", "refused"),
+        ("I cannot rate these 2", "refused"),
+        ("It covers most of it.", "no number"),
+        ("It names 3 objects", "no labelled number"),
+        ("between 80 and 90", "several numbers"),
+        ("Score: 80-90", "several numbers"),
+        ("Score: 80 or 90", "several numbers"),
+        ("Coverage: 80. Score: 85", "several numbers"),
+        ('{"score": 80} {"score": 90}', "several numbers"),
+        ("Score: 1e9", "several numbers"),
+        ("0", "out of range"),
+        ("Answer: The coverage is 101", "out of range"),
+        ("Score: -5", "out of range"),
+        ("9,000", "out of range"),
+        ('{"score": NaN}', "out of range"),
+        ('{"score": true}', "no number"),
+        ('{"score": null}', "no number"),
+        ("Answer: The coverage is 3 of the 5", "another scale"),
+        ('{"score": 9', "cut off"),
+    ],
+)
+def test_answers_that_cannot_be_read_fail_with_a_reason(text, reason):
+    assert reason_of(text) == reason
+
+
+def test_a_percentage_is_of_a_hundred():
+    assert reason_of("80%", scale=10) == "another scale"
+    assert reason_of("80", scale=10) == "out of range"
+
+
+def test_ju_04_only_a_record_that_lacks_its_score_is_asked_again(tmp_path):
+    prompts = ["one", "two", "three"]
+    with JudgeServer() as server:
+        judge = make_judge(server, tmp_path)
+        judge.ask_all(prompts)
+        assert len(server.asked) == 3
+        place = judge._place("two")
+        entry = json.loads(place.read_text())
+        whole = dict(entry)
+        del entry["score"]
+        place.write_text(json.dumps(entry))
+        verdicts = judge.ask_all(prompts)
+        assert len(server.asked) == 4
+        assert server.asked[-1]["messages"][0]["content"] == "two"
+    assert [verdict.score for verdict in verdicts] == [50, 50, 50]
+    assert json.loads(place.read_text()) == whole
+    place.write_text('{"url": "http')  # half-written
+    assert judge.kept("two") is None
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (says('{"score": 9'), "cut off"),
+        (says("Answer: The coverage is 8", finish_reason="length"), "cut off"),
+        (says("I'm sorry, I can't."), "refused"),
+    ],
+)
+def test_ju_05_three_tries_then_failed_and_the_run_goes_on(tmp_path, act, reason):
+    with JudgeServer(act, act, act) as server:
+        first, second = make_judge(server, tmp_path).ask_all(["one", "two"])
+        assert len(server.asked) == 4
+    assert (first.score, first.reason) == (None, reason)
+    assert (first.prompt_tokens, first.completion_tokens) == (300, 21)
+    assert second.score == 50
+
+
+@pytest.mark.parametrize("hang", [sleeps(2.0, says("Score: 1")), drips], ids=["silent", "dripping"])
+def test_ju_05_a_hanging_server(tmp_path, hang):
+    with JudgeServer(hang, hang, hang) as server:
+        judge = make_judge(server, tmp_path, timeout=0.15)
+        started = time.monotonic()
+        first, second = judge.ask_all(["one", "two"])
+        assert time.monotonic() - started < 1.5
+        assert len(server.asked) == 4
+    assert (first.score, first.reason, second.score) == (None, "no reply in time", 50)
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (sends(500, "oops"), "HTTP 500"),
+        (sends(503, ""), "HTTP 503"),
+        (sends(200, "<html><title>Gateway</title></html>"), "reply is no JSON"),
+        (sends(200, json.dumps(document("Score: 5"))[:-9]), "reply is no JSON"),
+        (breaks_off, "connection failed (RemoteProtocolError)"),
+        (sends(200, '{"choices": []}'), "reply without an answer"),
+        (sends(200, '{"error": {"message": "overloaded"}}'), "reply without an answer"),
+        (sends(200, "[]"), "reply without an answer"),
+        (sends(200, "zip", {"Content-Encoding": "gzip"}), "connection failed (DecodingError)"),
+    ],
+)
+def test_what_may_pass_is_asked_again_then_counted(tmp_path, act, reason):
+    with JudgeServer(act) as server:
+        assert make_judge(server, tmp_path / "a").ask_all(["one"])[0].score == 50
+        assert len(server.asked) == 2
+    with JudgeServer(otherwise=act) as server:
+        verdict = make_judge(server, tmp_path / "b").ask_all(["one"])[0]
+        assert len(server.asked) == 3
+    assert (verdict.score, verdict.reason) == (None, reason)
+    assert not list((tmp_path / "b").rglob("*.json"))  # failures are not kept: the next run asks again
+
+
+def test_waits_grow(tmp_path):
+    with JudgeServer(*[sends(500, "")] * 4) as server:
+        make_judge(server, tmp_path, first_wait=0.1, waits=4).ask_all(["one"])
+        gaps = [later - sooner for sooner, later in zip(server.times, server.times[1:], strict=False)]
+    for turn, gap in enumerate(gaps):
+        assert 0.05 * 2**turn <= gap <= 0.1 * 2**turn + 0.2
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_holds_for_every_question(tmp_path, form):
+    def busy(handler):
+        after = "1" if form == "seconds" else email.utils.formatdate(time.time() + 2, usegmt=True)
+        sends(429, '{"error": "slow down"}', {"Retry-After": after})(handler)
+
+    with JudgeServer(busy) as server:
+        judge = make_judge(server, tmp_path)
+        assert [verdict.score for verdict in judge.ask_all(["one", "two"])] == [50, 50]
+        assert server.times[1] - server.times[0] >= 0.9
+        assert len(server.asked) == 3
+
+
+def test_a_wait_too_long_ends_the_run(tmp_path):
+    with JudgeServer(sends(429, "", {"Retry-After": "3600"})) as server:
+        judge = make_judge(server, tmp_path, parallel=4)
+        with pytest.raises(UserError, match=r"asks to wait 3600 s; the same command goes on from here"):
+            judge.ask_all(["one", "two"])
+
+
+@pytest.mark.parametrize(
+    ("status", "way_out"),
+    [
+        (401, "the key is wrong"),
+        (402, "account is empty"),
+        (403, "may not"),
+        (404, "check --base-url"),
+        (307, "HTTP 307"),
+    ],
+)
+def test_what_would_meet_every_question_ends_the_run_at_once(tmp_path, status, way_out):
+    body = json.dumps({"error": {"message": f"Incorrect key {KEY}\nprovided"}})
+    with JudgeServer(otherwise=sends(status, body)) as server:
+        judge = make_judge(server, tmp_path)
+        with pytest.raises(UserError) as caught:
+            judge.ask_all(["one", "two", "three"])
+        assert len(server.asked) == 1
+    message = str(caught.value)
+    assert way_out in message
+    assert "Incorrect key … provided" in message
+    assert KEY not in message
+    assert "\n" not in message
+
+
+def test_a_question_that_the_server_refuses_is_not_repeated(tmp_path):
+    refusal = sends(400, '{"error": {"message": "content risk"}}')
+    with JudgeServer(refusal, says("x", finish_reason="content_filter")) as server:
+        verdicts = make_judge(server, tmp_path).ask_all(["one", "two", "three"])
+        assert len(server.asked) == 3
+    reasons = [verdict.reason for verdict in verdicts]
+    assert reasons == ["HTTP 400 (content risk)", "refused", None]
+
+
+def test_many_failures_in_a_row_end_the_run(tmp_path):
+    with JudgeServer(otherwise=sends(400, "")) as server:
+        with pytest.raises(UserError, match=f"{GIVE_UP} questions in a row failed, the last with: HTTP 400"):
+            make_judge(server, tmp_path).ask_all([str(number) for number in range(100)])
+        assert len(server.asked) == GIVE_UP
+
+
+def test_an_address_where_nobody_answers(tmp_path):
+    with JudgeServer() as server:
+        pass
+    judge = make_judge(server, tmp_path, waits=20)
+    with pytest.raises(UserError, match=r"cannot be reached; check --base-url"):
+        judge.ask_all(["one"])
+
+
+def test_slow_answers_come_side_by_side(tmp_path):
+    with JudgeServer(otherwise=sleeps(0.2, says("Answer: The coverage is 50"))) as server:
+        judge = make_judge(server, tmp_path, parallel=8)
+        started = time.monotonic()
+        verdicts = judge.ask_all([str(number) for number in range(16)])
+        assert time.monotonic() - started < 1.6  # one after the other: 3.2
+    assert all(verdict.score == 50 for verdict in verdicts)
+
+
+def test_a_second_run_asks_nothing_and_another_model_asks_anew(tmp_path):
+    with JudgeServer() as server:
+        first = make_judge(server, tmp_path).ask_all(["one", "two", "one"])
+        assert len(server.asked) == 2  # equal questions once
+        again = make_judge(server, tmp_path).ask_all(["one", "two", "one"])
+        assert len(server.asked) == 2
+        assert [v.kept for v in first + again] == [False] * 3 + [True] * 3
+        assert [(v.score, v.reply, v.prompt_tokens) for v in first] == [
+            (v.score, v.reply, v.prompt_tokens) for v in again
+        ]
+        make_judge(server, tmp_path, body={"seed": 7}).ask_all(["one"])
+        assert len(server.asked) == 3
+
+
+def test_the_request(tmp_path):
+    with JudgeServer() as server:
+        make_judge(server, tmp_path, body={"temperature": None, "seed": 7}).ask_all(["how much?"])
+        asked = server.asked[0]
+        assert server.keys == [f"Bearer {KEY}"]
+    assert asked == {
+        "path": "/v1/chat/completions",
+        "model": "judge-1",
+        "messages": [{"role": "user", "content": "how much?"}],
+        "max_tokens": 1024,
+        "stream": False,
+        "seed": 7,
+    }
+    kept = "".join(path.read_text() for path in tmp_path.rglob("*.json"))
+    assert "how much?" in kept
+    assert KEY not in kept
+    assert KEY not in repr(make_judge(server, tmp_path))
+
+
+def test_inside_a_running_loop_as_in_a_notebook(tmp_path):
+    async def cell(judge):
+        return judge.ask_all(["one"])
+
+    with JudgeServer() as server:
+        assert asyncio.run(cell(make_judge(server, tmp_path)))[0].score == 50
+
+
+def test_keys_come_from_the_environment(monkeypatch):
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    with pytest.raises(UserError, match=r"JUDGE_KEY is not set"):
+        read_key("JUDGE_KEY", "https://api.example.com")
+    assert read_key("JUDGE_KEY", "http://127.0.0.1:1") == ""
+    assert read_key("", "https://api.example.com") == ""
+    monkeypatch.setenv("JUDGE_KEY", f" {KEY}\n")
+    assert read_key("JUDGE_KEY", "https://api.example.com") == KEY
+    with pytest.warns(UserWarning, match="travels unencrypted") as warned:
+        read_key("JUDGE_KEY", "http://judge.example.com")
+    assert KEY not in str(warned[0].message)
+    monkeypatch.setenv("JUDGE_KEY", "two words")
+    with pytest.raises(UserError, match=r"JUDGE_KEY holds") as caught:
+        read_key("JUDGE_KEY", "https://api.example.com")
+    assert "two" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["", "api.example.com", "ftp://x", "https://", "http://[::1"])
+def test_what_is_no_address(address):
+    with pytest.raises(UserError, match="is no address"):
+        is_local(address)
