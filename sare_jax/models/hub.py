@@ -9,7 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
-from sare_jax.models.original import is_original
+from sare_jax.models.original import SHAREGPT4V_TOWER, is_original, names_sharegpt4v
 from sare_jax.models.weight_files import SAFETENSORS, TORCH, WEIGHTS, Layout, shards
 
 Needed = Mapping[str, tuple[str, ...]]  # what an error calls it -> file names, one of which has to be there
@@ -21,7 +21,7 @@ LLAVA, ORIGINAL_LLAVA, SHAREGPT4V = (
 )
 _TOWERS = {
     ORIGINAL_LLAVA: "openai/clip-vit-large-patch14-336",
-    SHAREGPT4V: "Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12",
+    SHAREGPT4V: SHAREGPT4V_TOWER,
 }
 CONFIG_FILE: Needed = {"config.json": ("config.json",)}
 WEIGHT_FILES: Needed = {
@@ -120,7 +120,7 @@ def weight_layout(folder: Path) -> Layout:
 
 def how_to_get(name: str) -> str:
     """The commands that fetch the model that `name`, a folder or an id, seems to mean."""
-    if re.search(r"share-?(gpt)?-?4v", name, re.IGNORECASE):
+    if names_sharegpt4v(name):
         model = SHAREGPT4V
     elif re.search(r"liuhaotian|llava-v1\.5", name):
         model = ORIGINAL_LLAVA

@@ -14,6 +14,7 @@ from sare_jax.models.llava_names import TOWER
 
 INSIDE = "model.vision_tower.vision_tower."
 PROJECTOR = "model.mm_projector."
+SHAREGPT4V_TOWER = "Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12"
 # Name here -> name on the hub, by their beginnings.
 _PREFIXES = {
     f"{PROJECTOR}0.": "multi_modal_projector.linear_1.",
@@ -31,7 +32,7 @@ _OPENAI = re.compile(r"openai[-_/]+clip|(^|/)clip-vit-large-patch14(-336)?/?$", 
 
 
 def is_original(raw: dict[str, Any]) -> bool:
-    """Whether a parsed config.json is of this form: flat, with the tower and projector keys of LLaVA's code."""
+    """Whether a parsed config.json is of this form: flat, with the keys of LLaVA's own code."""
     return "vision_config" not in raw and ("mm_vision_tower" in raw or "mm_projector_type" in raw)
 
 
@@ -53,10 +54,9 @@ def original_config(
       UserError: a setting that this implementation does not compute; names the key.
     """
     require(raw, "mm_use_im_start_end", False, source)
-    if raw.get("mm_projector_type") != "mlp2x_gelu":
-        raise UserError(
-            f"{source}: mm_projector_type is {raw.get('mm_projector_type')!r}, only 'mlp2x_gelu' is computed here"
-        )
+    projector = raw.get("mm_projector_type", "linear")
+    if projector != "mlp2x_gelu":
+        raise UserError(f"{source}: mm_projector_type is {projector!r}, only 'mlp2x_gelu' is computed here")
     features = raw.get("mm_vision_select_feature", "patch")
     if features not in ("patch", "cls_patch"):
         raise UserError(f"{source}: mm_vision_select_feature is {features!r}, need 'patch' or 'cls_patch'")
@@ -116,9 +116,14 @@ def written_name(name: str, tower: Path | None) -> str:
 
 
 def is_sharegpt4v(folder: Path, raw: dict[str, Any]) -> bool:
-    """Whether a checkpoint is a ShareGPT4V, also where its config was renamed so that LLaVA's code loads it."""
+    """Whether a checkpoint is a ShareGPT4V, also where its config was renamed to load in LLaVA's code."""
     keys = ("model_type", "architectures", "_name_or_path", "mm_vision_tower")
-    return any(_SHAREGPT4V.search(str(part)) for part in (folder.name, *(raw.get(key) for key in keys)))
+    return any(names_sharegpt4v(str(part)) for part in (folder.name, *(raw.get(key) for key in keys)))
+
+
+def names_sharegpt4v(text: str) -> bool:
+    """Whether a name or path means a ShareGPT4V."""
+    return bool(_SHAREGPT4V.search(text))
 
 
 def refuse_openai_tower(model: Path, name: str, folder: Path, tower: dict[str, Any]) -> None:
@@ -130,9 +135,9 @@ def refuse_openai_tower(model: Path, name: str, folder: Path, tower: dict[str, A
     for said in (name, str(folder), str(tower.get("_name_or_path", ""))):
         if _OPENAI.search(said):
             raise UserError(
-                f"{model}: a ShareGPT4V needs its own tuned vision tower, and {folder} is OpenAI's ({said}). Get "
-                "it with: hf download Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12 --local-dir TOWER; then "
-                "set --config.model.vision_tower=TOWER"
+                f"{model}: a ShareGPT4V needs its own tuned vision tower, and {folder} is OpenAI's ({said}). "
+                f"Get it with: hf download {SHAREGPT4V_TOWER} --local-dir TOWER; then set "
+                "--config.model.vision_tower=TOWER"
             )
 
 
