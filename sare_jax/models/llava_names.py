@@ -46,6 +46,7 @@ class Row:
 
 _VECTOR, _AS_IS, _SWAP = (0,), (0, 1), (1, 0)
 TOWER = "vision_tower.vision_model"
+EMBEDDING, HEAD = "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"
 _VISION = [
     ("patch_kernel", "embeddings.patch_embedding.weight", (2, 3, 1, 0)),
     ("class_token", "embeddings.class_embedding", _VECTOR),
@@ -96,11 +97,11 @@ def rows(config: LlavaConfig) -> list[Row]:
     table += _vision_layers(config.num_vision_layers_run)
     for part in ("linear_1", "linear_2"):
         table += _biased(f"projector/{part}", f"multi_modal_projector.{part}", 0)
-    table.append(Row("embed/table", "language_model.model.embed_tokens.weight", _AS_IS))
+    table.append(Row("embed/table", EMBEDDING, _AS_IS))
     table += _text_layers(config.text.num_layers)
     table.append(Row("language_model/norm/scale", "language_model.model.norm.weight", _VECTOR))
     if not config.text.tied:
-        table.append(Row("head/kernel", "language_model.lm_head.weight", _SWAP))
+        table.append(Row("head/kernel", HEAD, _SWAP))
     return table
 
 

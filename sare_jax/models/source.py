@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
 from sare_jax.models import original, safetensors_io, torch_pickle
@@ -17,7 +19,7 @@ from sare_jax.models.hub import (
     resolve_tower,
     weight_layout,
 )
-from sare_jax.models.llava_names import hub_name, written_name
+from sare_jax.models.llava_names import EMBEDDING, HEAD, hub_name, written_name
 from sare_jax.models.weight_files import SAFETENSORS, Tensor
 
 _PROJECTOR_FILE = "mm_projector.bin"
@@ -83,11 +85,12 @@ def open_source(folder: Path, vision_tower: str = "") -> Source:
         return _open_original(folder, raw, vision_tower)
     if vision_tower:
         raise UserError(
-            f"{folder}: holds its own vision tower, so --config.model.vision_tower={vision_tower} is not used; "
-            "leave it empty"
+            f"{folder}: holds its own vision tower, so {vision_tower} would not be used; leave "
+            "--config.model.vision_tower empty"
         )
     config = LlavaConfig.from_hf(raw, str(path))
-    return Source(folder, "hub", config, _by_hub_name(read_weights(folder), hub_name))
+    tensors = _without_tied_head(folder, config, _by_hub_name(read_weights(folder), hub_name))
+    return Source(folder, "hub", config, tensors)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -120,6 +123,7 @@ def _open_original(folder: Path, raw: dict[str, Any], vision_tower: str) -> Sour
     config, image_mode = original.original_config(
         raw, str(folder / "config.json"), tower_raw, str(tower / "config.json")
     )
+    tensors = _without_tied_head(folder, config, tensors)
     return Source(folder, "original", config, tensors, tower, image_mode)
 
 
@@ -136,6 +140,19 @@ def _with_projector(folder: Path, weights: dict[str, Tensor]) -> dict[str, Tenso
         differ = ", ".join(sorted(there ^ set(apart)))
         raise UserError(f"{file}: has other tensors than the projector beside it: {differ}; remove the file")
     return weights
+
+
+def _without_tied_head(folder: Path, config: LlavaConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a tied model without its head, which some files store a second time."""
+    head = tensors.get(HEAD)
+    if not config.text.tied or head is None or EMBEDDING not in tensors:
+        return tensors
+    table = tensors[EMBEDDING]
+    if head.shape != table.shape or not np.array_equal(head.map(), table.map()):
+        raise UserError(
+            f"{folder}: config.json says tie_word_embeddings, but {head.name} differs from {table.name}"
+        )
+    return {name: tensor for name, tensor in tensors.items() if name != HEAD}
 
 
 def _by_hub_name(tensors: Mapping[str, Tensor], translate: Callable[[str], str]) -> dict[str, Tensor]:

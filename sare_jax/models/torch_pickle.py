@@ -68,9 +68,10 @@ def read_file(file: Path) -> dict[str, PickledTensor]:
         state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
+        asked_for = found[1] if found else "more than tensors"
         raise UserError(
-            f"{file}: refused, since it asks for {found[1] if found else 'more than tensors'}, and reading that "
-            "could run code; take the model's safetensors, or the publisher's own file"
+            f"{file}: refused, since it asks for {asked_for}, which could run code; take "
+            "the model's safetensors, or the publisher's own file"
         ) from None
     except Exception as error:  # a damaged file raises whatever its broken part leads to
         raise UserError(f"{file}: truncated or damaged ({type(error).__name__}); download it again") from None
