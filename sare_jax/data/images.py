@@ -1,4 +1,13 @@
-"""Image files -> RGB pictures -> normalised arrays, equal to Hugging Face's CLIP and LLaVA processors."""
+"""Image files -> RGB pictures -> normalised arrays, equal to Hugging Face's CLIP and LLaVA processors.
+
+The reference, value by value, is the Pillow form of those processors (`CLIPImageProcessorPil` and
+`LlavaImageProcessorPil` in transformers 5, the only one in 4): the published models were trained and measured
+with Pillow's bicubic filter. The torchvision form, which transformers 5 takes where torchvision is installed,
+rounds a few pixels in a thousand to the next of the 256 levels.
+
+Before that, and on purpose unlike those processors, pictures are turned upright by their EXIF tag and 16-bit
+gray is scaled rather than clipped (`load_image`).
+"""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,15 +16,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
+from sare_jax.models.source import Source
 from sare_jax.progress import track
 
 Mode = Literal["auto", "pad", "center_crop"]
 
 _THREADS = 4  # decoding releases the interpreter lock
+# How to turn a picture upright, by the value of its orientation tag (EXIF 2.3, 4.6.4 A).
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -34,8 +54,11 @@ class ImageError(UserError):
 def load_image(path: Path) -> Image.Image:
     """Reads a picture as RGB, turned upright by its EXIF tag; the one place where that tag is applied.
 
-    Gray, palette, one-bit and CMYK pictures are converted, transparency is dropped, 16-bit gray is scaled to
-    8 bits.
+    Gray, palette, one-bit and CMYK pictures are converted, and transparent ones laid on white, as Hugging
+    Face's processors do it (since transformers 5; 4 and the original LLaVA drop the transparency). Two things
+    differ from a plain `Image.open`, on which those processors work: the orientation tag is applied, as every
+    viewer does, and 16-bit gray is scaled by 1/257, where Pillow's conversion would make everything from 256
+    on white. A broken tag is ignored. Of several frames the first is read.
 
     Raises:
       ImageError: the file is missing, no image, truncated, or of a kind that has no colours to show.
@@ -45,7 +68,7 @@ def load_image(path: Path) -> Image.Image:
             image.load()
             if image.mode == "F":
                 raise ImageError(path, "floating-point pixels, whose range is not known")
-            return to_rgb(ImageOps.exif_transpose(image))
+            return to_rgb(_upright(image))
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None
     except UnidentifiedImageError:
@@ -59,16 +82,29 @@ def load_image(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode but "F" in mode RGB."""
-    if image.mode == "RGB":
-        return image
+    """A picture of any mode but "F" in mode RGB; what shines through is white."""
     if image.mode in _SIXTEEN_BIT:
         # Pillow would clip at 255: full scale is 65535 = 257 * 255.
         gray = np.clip((np.asarray(image).astype(np.int64) + 128) // 257, 0, 255)
         image = Image.fromarray(gray.astype(np.uint8))
-    elif image.mode == "P" and "transparency" in image.info:
+    if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Not ImageOps.exif_transpose: it writes the tags anew, and raises whatever there is on a broken one.
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow's reader raises all kinds too; the pixels are whole, and lie as they lie
+        return image
+    if orientation not in _TURNS:
+        return image
+    turned = image.transpose(_TURNS[orientation])
+    # The tag goes with its deed, so that nobody turns the picture again.
+    turned.info = {key: value for key, value in image.info.items() if key == "transparency"}
+    return turned
 
 
 def usable_images(images_dir: Path, names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
@@ -132,28 +168,33 @@ class ImageProcessor:
     std: tuple[float, ...]
 
     @classmethod
-    def from_folder(cls, folder: Path, mode: Mode = "auto") -> "ImageProcessor":
-        """Reads the processor of a model folder.
+    def from_source(cls, source: Source, mode: Mode = "auto") -> "ImageProcessor":
+        """Reads preprocessor_config.json, or processor_config.json as transformers 5 writes it.
 
         Args:
-          folder: with preprocessor_config.json, or processor_config.json as transformers 5 writes it.
-          mode: "auto" takes the checkpoint's own.
+          source: the base model. The original LLaVA and ShareGPT4V have the file beside their vision tower.
+          mode: "auto" takes the checkpoint's own: `image_aspect_ratio` of an original config.json, else
+            `do_pad` of the processor's file.
 
         Raises:
           UserError: no such file, a step that is switched off, or a size that is not the vision tower's.
         """
-        raw, path = _read_settings(Path(folder))
+        raw, path = _read_settings(source.processor_folder)
         for step in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
             if not raw.get(step, True):
                 raise UserError(f"{path}: {step} is false; only the whole CLIP preprocessing is done here")
         if mode == "auto":
-            mode = (
-                "pad" if raw.get("do_pad", False) or _aspect_ratio(Path(folder)) == "pad" else "center_crop"
-            )
+            mode = source.image_mode
+        if mode == "auto":
+            mode = "pad" if raw.get("do_pad", False) else "center_crop"
         elif mode not in ("pad", "center_crop"):
             raise UserError(f"image mode is {mode!r}, need 'auto', 'pad' or 'center_crop'")
-        crop = _height_width(raw.get("crop_size", 224))
-        _check_side(Path(folder), crop, path)
+        crop, side = _height_width(raw.get("crop_size", 224)), source.config.vision.image_size
+        if crop != (side, side):
+            raise UserError(
+                f"{path}: crop_size is {crop[0]}x{crop[1]}, but the vision tower's image_size is {side} "
+                f"(vision_config.image_size, {source.tower or source.folder})"
+            )
         return cls(
             mode=mode,
             resize_to=_resize_to(raw.get("size", 224)),
@@ -227,21 +268,6 @@ def _with_means(raw: dict[str, Any], path: Path) -> dict[str, Any]:
         if not isinstance(raw.get(key), list) or len(raw[key]) != 3:
             raise UserError(f"{path}: {key} is {raw.get(key)!r}, need three numbers")
     return raw
-
-
-def _aspect_ratio(folder: Path) -> str | None:
-    """`image_aspect_ratio` of an original LLaVA config."""
-    path = folder / "config.json"
-    return read_json(path).get("image_aspect_ratio") if path.is_file() else None
-
-
-def _check_side(folder: Path, crop: tuple[int, int], path: Path) -> None:
-    config = folder / "config.json"
-    side = read_json(config).get("vision_config", {}).get("image_size") if config.is_file() else None
-    if side is not None and crop != (side, side):
-        raise UserError(
-            f"{path}: crop_size is {crop[0]}x{crop[1]}, but vision_config.image_size in {config} is {side}"
-        )
 
 
 def _resize_to(size: int | dict[str, int]) -> int | tuple[int, int]:

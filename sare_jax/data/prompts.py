@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from tokenizers import AddedToken, Tokenizer
 
+from sare_jax.data.sentencepiece_bpe import read_sentencepiece
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
-from sare_jax.models.config import LlavaConfig, image_slots, read_config
+from sare_jax.models.config import LlavaConfig, image_slots
+from sare_jax.models.source import Source
 
 Span = tuple[int, int]
 
@@ -39,8 +41,9 @@ class Prompter:
       template: the three texts around image and instruction.
       image_mark_id: the tokenizer's own number for the image mark.
       image_token_id: the model's image token.
-      image_token: its spelling in the tokenizer, or "" where it has none.
+      image_token: how an instruction would name the image, which is an error; "" where nothing does.
       num_image_tokens: P, places an image takes.
+      num_tokens: entries of the tokenizer; the model may have more rows, which are never to be generated.
       bos_id: starts every prompt, once.
       eos_id: ends an answer.
       pad_id: fills rows on the right.
@@ -52,37 +55,53 @@ class Prompter:
     image_token_id: int
     image_token: str
     num_image_tokens: int
+    num_tokens: int
     bos_id: int
     eos_id: int
     pad_id: int
 
     @classmethod
-    def from_folder(cls, folder: Path, template: str = "vicuna_v1") -> "Prompter":
-        """Reads tokenizer.json, tokenizer_config.json and config.json of a model folder.
+    def from_source(cls, source: Source, template: str = "vicuna_v1") -> "Prompter":
+        """Reads the tokenizer of a base model: tokenizer.json, or else sentencepiece's tokenizer.model.
 
-        The tokenizer is run as the file says. (transformers 5 rebuilds tokenizers of class LlamaTokenizer
+        A tokenizer.json is run as the file says. (transformers 5 rebuilds tokenizers of class LlamaTokenizer
         and drops the space piece behind special tokens, which published LLaVAs were trained with; of class
         PreTrainedTokenizerFast it runs them as the file says too.)
 
+        With tokenizer.model the text before the image and the text behind it are tokenised each on its own,
+        as LLaVA's `tokenizer_image_token` does, so that each starts with `▁`: the line break behind the image
+        is `▁`, `<0x0A>`. The `legacy` flag of tokenizer_config.json makes no difference to that, as it is
+        about text behind a special token inside one string. The llava-hf tokenizer.json gives the same ids.
+        Such a model pads with its unknown piece and has no token for the image.
+
         Args:
-          folder: the model's folder.
+          source: the base model.
           template: "vicuna_v1" (the original and EFUF: with the system sentence) or "hub" (llava-hf).
 
         Raises:
           UserError: a file is missing, an unknown template, or files that contradict each other about the
             number of image tokens or the vocabulary.
         """
-        folder = Path(folder)
         if template not in TEMPLATES:
             raise UserError(f"prompt template is {template!r}, need one of {', '.join(TEMPLATES)}")
-        config = read_config(folder)
-        _check_slots(folder, config)
-        tokenizer, image_token = _read_tokenizer(folder, config)
-        mark = tokenizer.token_to_id(_IMAGE_MARK)
-        bos, eos, pad = _special_ids(folder, tokenizer)
-        places = config.num_image_tokens
+        config = source.config
+        _check_slots(source.folder, config)
+        words = _read_vocabulary(source.folder, config)
+        tokenizer = words.tokenizer
+        tokenizer.add_tokens([words.image_mark])
+        # Special tokens met in a text are text; the mark is not special.
+        tokenizer.encode_special_tokens = True
         return cls(
-            tokenizer, TEMPLATES[template], mark, config.image_token_id, image_token, places, bos, eos, pad
+            tokenizer=tokenizer,
+            template=TEMPLATES[template],
+            image_mark_id=tokenizer.token_to_id(_IMAGE_MARK),
+            image_token_id=config.image_token_id,
+            image_token=words.image_token,
+            num_image_tokens=config.num_image_tokens,
+            num_tokens=words.size,
+            bos_id=words.bos_id,
+            eos_id=words.eos_id,
+            pad_id=words.pad_id,
         )
 
     def prompt(self, instruction: str) -> list[int]:
@@ -180,46 +199,86 @@ def _ends(offsets: Sequence[Span]) -> list[int]:
     return list(accumulate((end for _, end in offsets), max))
 
 
-def _read_tokenizer(folder: Path, config: LlavaConfig) -> tuple[Tokenizer, str]:
-    """The tokenizer with the image mark added, and the spelling of the model's image token."""
+class _Vocabulary(NamedTuple):
+    """A tokenizer before the image mark is added, and what its files say of it."""
+
+    tokenizer: Tokenizer
+    size: int
+    image_token: str
+    image_mark: AddedToken
+    bos_id: int
+    eos_id: int
+    pad_id: int
+
+
+def _read_vocabulary(folder: Path, config: LlavaConfig) -> _Vocabulary:
     path = folder / "tokenizer.json"
-    raw = read_json(path)
-    # The file's post-processor adds BOS, which is done here, and may trim spaces from offsets.
-    raw |= {"post_processor": None, "truncation": None, "padding": None}
-    tokenizer = Tokenizer.from_str(json.dumps(raw))
-    size = max(tokenizer.get_vocab().values()) + 1
-    if size > config.text.vocab_size:
+    if path.is_file():
+        words = _from_json(path, config)
+    elif (path := folder / "tokenizer.model").is_file():
+        words = _from_sentencepiece(path)
+        if config.image_token_id < words.size:
+            raise UserError(
+                f"{path}: image token {config.image_token_id} is the piece "
+                f"{words.tokenizer.id_to_token(config.image_token_id)!r}; put a tokenizer.json beside it"
+            )
+    else:
+        raise UserError(f"{folder}: no tokenizer; looked for tokenizer.json and tokenizer.model")
+    if words.size > config.text.vocab_size:
         raise UserError(
-            f"{path}: has {size} tokens, but the model has rows for {config.text.vocab_size} "
+            f"{path}: has {words.size} tokens, but the model has rows for {config.text.vocab_size} "
             "(text_config.vocab_size)"
         )
-    image_token = tokenizer.id_to_token(config.image_token_id) or ""
-    flags = next((entry for entry in raw["added_tokens"] if entry["id"] == config.image_token_id), {})
-    mark = AddedToken(
-        _IMAGE_MARK,
-        lstrip=flags.get("lstrip", False),
-        rstrip=flags.get("rstrip", False),
-        normalized=False,
-        special=False,
+    return words
+
+
+def _from_json(path: Path, config: LlavaConfig) -> _Vocabulary:
+    raw = read_json(path)
+    names = _special_names(path.with_name("tokenizer_config.json"))
+    # The file's post-processor adds BOS, which is done here, and may trim spaces from offsets.
+    raw |= {"post_processor": None, "truncation": None, "padding": None}
+    flags = {}
+    for entry in raw["added_tokens"]:
+        if entry["id"] == config.image_token_id:
+            flags = entry
+        # Files exist that do not mark them; a text would then turn into them.
+        entry["special"] |= entry["id"] == config.image_token_id or entry["content"] in names.values()
+    tokenizer = Tokenizer.from_str(json.dumps(raw))
+    ids = {kind: tokenizer.token_to_id(name) if name else None for kind, name in names.items()}
+    for kind in ("bos_token", "eos_token"):
+        if ids[kind] is None:
+            raise UserError(
+                f"{path.with_name('tokenizer_config.json')}: {kind} is {names[kind]!r}, which is no token of "
+                "tokenizer.json"
+            )
+    return _Vocabulary(
+        tokenizer,
+        size=max(tokenizer.get_vocab().values()) + 1,
+        image_token=tokenizer.id_to_token(config.image_token_id) or "",
+        image_mark=_image_mark(flags.get("lstrip", False), flags.get("rstrip", False)),
+        bos_id=ids["bos_token"],
+        eos_id=ids["eos_token"],
+        pad_id=ids["eos_token"] if ids["pad_token"] is None else ids["pad_token"],
     )
-    tokenizer.add_tokens([mark])
-    tokenizer.encode_special_tokens = True  # special tokens met in a text are text; the mark is not special
-    return tokenizer, image_token
 
 
-def _special_ids(folder: Path, tokenizer: Tokenizer) -> tuple[int, int, int]:
-    path = folder / "tokenizer_config.json"
+def _from_sentencepiece(path: Path) -> _Vocabulary:
+    tokenizer, bos, eos, unknown = read_sentencepiece(path)
+    tokenizer.add_special_tokens([tokenizer.id_to_token(number) for number in (bos, eos, unknown)])
+    return _Vocabulary(
+        tokenizer, tokenizer.get_vocab_size(), "<image>", _image_mark(False, False), bos, eos, pad_id=unknown
+    )
+
+
+def _image_mark(lstrip: bool, rstrip: bool) -> AddedToken:
+    return AddedToken(_IMAGE_MARK, lstrip=lstrip, rstrip=rstrip, normalized=False, special=False)
+
+
+def _special_names(path: Path) -> dict[str, str | None]:
+    """The spelling of BOS, EOS and padding; None where the file has none."""
     settings = read_json(path)
-    bos, eos, pad = (_token_id(settings.get(f"{kind}_token"), tokenizer) for kind in ("bos", "eos", "pad"))
-    for kind, number in (("bos_token", bos), ("eos_token", eos)):
-        if number is None:
-            raise UserError(f"{path}: {kind} is {settings.get(kind)!r}, which is no token of tokenizer.json")
-    return bos, eos, eos if pad is None else pad
-
-
-def _token_id(token: str | dict[str, Any] | None, tokenizer: Tokenizer) -> int | None:
-    text = token.get("content") if isinstance(token, dict) else token
-    return tokenizer.token_to_id(text) if text else None
+    values = {kind: settings.get(kind) for kind in ("bos_token", "eos_token", "pad_token")}
+    return {kind: value["content"] if isinstance(value, dict) else value for kind, value in values.items()}
 
 
 def _check_slots(folder: Path, config: LlavaConfig) -> None:

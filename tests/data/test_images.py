@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from transformers import LlavaImageProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
@@ -14,12 +15,25 @@ from sare_jax.data.images import (
     load_image,
     pad_to_square,
     require_images,
+    to_rgb,
     usable_images,
 )
 from sare_jax.errors import UserError
+from sare_jax.models.config import LlavaConfig
+from sare_jax.models.source import Source
 
 MEAN_COLOR = (122, 116, 104)
 SIDE = 28
+
+
+def source(folder, side=SIDE):
+    """A base model of which only the processor's file and the side of its pictures are looked at."""
+    vision = {"image_size": side, "patch_size": 4}
+    return Source(folder, "hub", LlavaConfig.from_hf({"model_type": "llava", "vision_config": vision}), {})
+
+
+def read(folder, mode="auto", side=SIDE):
+    return ImageProcessor.from_source(source(folder, side), mode)
 
 
 @pytest.fixture
@@ -36,7 +50,7 @@ def processors(request, tmp_path):
         do_pad=request.param == "pad",
     )
     theirs.save_pretrained(tmp_path)
-    ours = ImageProcessor.from_folder(tmp_path)
+    ours = read(tmp_path)
     assert ours.mode == request.param
     return ours, theirs
 
@@ -56,7 +70,8 @@ def same(processors, image, path=None):
 
 
 @pytest.mark.parametrize(
-    "size", [(100, 60), (33, 77), (SIDE, SIDE), (SIDE + 1, SIDE), (1, 40), (40, 1), (11, 19), (901, 500)]
+    "size",
+    [(100, 60), (33, 77), (SIDE, SIDE), (SIDE + 1, SIDE), (1, 40), (40, 1), (1, 3000), (11, 19), (901, 500)],
 )
 def test_sizes_equal_hugging_face(processors, rng, size):
     assert same(processors, noise(rng, *size))
@@ -69,6 +84,37 @@ def test_im_02_single_pixel(processors):
     assert (values == values[0, 0]).all()
 
 
+@pytest.mark.parametrize("size", [20, 25, 33, {"height": 27, "width": 30}, {"height": 20, "width": 33}])
+@pytest.mark.parametrize("mode", ["center_crop", "pad"])
+def test_sizes_before_cropping_equal_hugging_face(rng, tmp_path, size, mode):
+    """Also where the resized picture is smaller than what is to be cut out of it."""
+    theirs = LlavaImageProcessorPil(
+        size={"shortest_edge": size} if isinstance(size, int) else size,
+        crop_size={"height": SIDE, "width": SIDE},
+        do_pad=mode == "pad",
+    )
+    theirs.save_pretrained(tmp_path)
+    assert same((read(tmp_path), theirs), noise(rng, 67, 41))
+
+
+def test_very_large_files_equal_hugging_face(processors, rng, tmp_path):
+    path = tmp_path / "large.jpg"
+    noise(rng, 60, 40).resize((6000, 4000), Image.Resampling.NEAREST).save(path)
+    assert same(processors, Image.open(path), path)
+
+
+def test_the_torchvision_form_is_within_one_level(processors, rng):
+    """Why the reference is named: what transformers 5 takes where torchvision is installed is not equal."""
+    ours, theirs = processors
+    settings = theirs.to_dict()
+    image = noise(rng, 123, 94)
+    settings = {key: settings[key] for key in ("size", "crop_size", "do_pad")}
+    other = LlavaImageProcessor(**settings)(image, return_tensors="np")["pixel_values"][0]
+    levels = np.abs(other.transpose(1, 2, 0) - ours(image)) * ours.std * 255
+    assert levels.max() < 1.01
+    assert (levels > 0.5).mean() < 0.02
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp"])
 def test_files_equal_hugging_face(processors, rng, tmp_path, suffix):
     path = tmp_path / f"picture.{suffix}"
@@ -79,7 +125,10 @@ def test_files_equal_hugging_face(processors, rng, tmp_path, suffix):
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "RGBA", "CMYK"])
 def test_im_06_modes_equal_hugging_face(processors, rng, tmp_path, mode):
     path = tmp_path / ("picture.jpg" if mode == "CMYK" else "picture.png")
-    noise(rng, 50, 40).convert(mode).save(path)
+    image = noise(rng, 50, 40).convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(noise(rng, 50, 40, channels=1))
+    image.save(path)
     assert Image.open(path).mode == mode
     assert load_image(path).mode == "RGB"
     assert same(processors, Image.open(path), path)
@@ -90,12 +139,25 @@ def test_im_06_gray_becomes_three_equal_channels(tmp_path):
     assert np.asarray(load_image(tmp_path / "gray.png")).tolist() == [[[77] * 3] * 3] * 2
 
 
-def test_im_06_transparent_palette(tmp_path):
+@pytest.mark.parametrize(
+    ("mode", "transparency"), [("P", 3), ("P", bytes(range(256))), ("L", 77), ("RGB", (250, 128, 114))]
+)
+def test_im_06_transparent_colours_equal_hugging_face(processors, rng, tmp_path, mode, transparency):
+    path = tmp_path / "picture.png"
+    image = noise(rng, 50, 40)
+    image.paste((250, 128, 114), (10, 10, 30, 30))
+    image = image.quantize(200) if mode == "P" else image.convert(mode)
+    image.save(path, transparency=transparency)
+    assert Image.open(path).mode == mode
+    assert same(processors, Image.open(path), path)
+
+
+def test_im_06_transparent_is_white(tmp_path):
     image = Image.new("P", (2, 1))
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putpixel((1, 0), 1)
     image.save(tmp_path / "p.png", transparency=b"\x00\xff")
-    assert np.asarray(load_image(tmp_path / "p.png")).tolist() == [[[255, 0, 0], [0, 0, 255]]]
+    assert np.asarray(load_image(tmp_path / "p.png")).tolist() == [[[255, 255, 255], [0, 0, 255]]]
 
 
 def test_im_07_cmyk_jpeg(tmp_path):
@@ -108,7 +170,16 @@ def test_im_08_sixteen_bits_are_scaled_not_clipped(tmp_path):
     values = np.array([[0, 257, 32768, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
     assert np.asarray(load_image(tmp_path / "deep.png"))[0, :, 0].tolist() == [0, 1, 128, 255]
-    assert Image.open(tmp_path / "deep.png").mode.startswith("I")
+    image = Image.open(tmp_path / "deep.png")
+    assert image.mode.startswith("I")
+    # What Hugging Face's processors see: on purpose not equal.
+    assert np.asarray(image.convert("RGB"))[0, :, 0].tolist() == [0, 255, 255, 255]
+
+
+def test_im_08_sixteen_bits_equal_hugging_face_once_scaled(processors, rng, tmp_path):
+    gray = np.asarray(noise(rng, 50, 40, channels=1))
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    assert same(processors, Image.fromarray(gray), tmp_path / "deep.png")
 
 
 def test_floating_point_pixels_are_refused(tmp_path):
@@ -129,8 +200,44 @@ def test_im_05_exif_orientation_is_applied_once(tmp_path, suffix):
     assert turned.size == (16, 32)
     assert np.asarray(turned)[:6].astype(int).min(axis=(0, 1))[0] > 200
     assert load_image(tmp_path / f"plain.{suffix}").size == (32, 16)
+    assert ImageOps.exif_transpose(turned).size == (16, 32)
     turned.save(tmp_path / f"again.{suffix}")
     assert load_image(tmp_path / f"again.{suffix}").size == (16, 32)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_im_05_all_orientations(processors, rng, tmp_path, orientation):
+    """Equal to Hugging Face's processor on a picture that is upright, and not on one that is not."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "picture.png"
+    noise(rng, 61, 43).save(path, exif=exif)
+    image = Image.open(path)
+    assert np.array_equal(load_image(path), ImageOps.exif_transpose(image))
+    assert same(processors, ImageOps.exif_transpose(image), path)
+    assert same(processors, image, path) == (orientation not in range(2, 9))
+    # For parity on the picture as it lies there is `to_rgb`.
+    assert np.array_equal(to_rgb(image), image)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_im_05_broken_tags_do_not_cost_the_picture(rng, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x011A] = 72.0
+    whole = exif.tobytes()
+    picture = noise(rng, 6, 4)
+    raised = 0
+    for place in range(6, len(whole)):
+        for value in (0, 2, 7, 255):
+            broken = whole[:place] + bytes([value]) + whole[place + 1 :]
+            picture.save(tmp_path / "broken.png", exif=broken)
+            assert load_image(tmp_path / "broken.png").size in ((6, 4), (4, 6))
+            try:
+                ImageOps.exif_transpose(Image.open(tmp_path / "broken.png"))
+            except Exception:
+                raised += 1
+    assert raised  # there are such tags
 
 
 def test_im_03_modes_keep_or_cut_the_sides(tmp_path):
@@ -139,9 +246,9 @@ def test_im_03_modes_keep_or_cut_the_sides(tmp_path):
     LlavaImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 40, "width": 40}).save_pretrained(
         tmp_path
     )
-    pad, crop = (ImageProcessor.from_folder(tmp_path, mode) for mode in ("pad", "center_crop"))
+    pad, crop = (read(tmp_path, mode, 40) for mode in ("pad", "center_crop"))
     image = Image.fromarray(pixels)
-    assert ImageProcessor.from_folder(tmp_path).mode == "center_crop"
+    assert read(tmp_path, side=40).mode == "center_crop"
 
     def levels(processor):
         return np.round((processor(image) * processor.std + processor.mean) / processor.scale).astype(int)
@@ -157,7 +264,7 @@ def test_im_03_original_configs_ask_for_padding(tmp_path):
         tmp_path
     )
     (tmp_path / "config.json").write_text(json.dumps({"image_aspect_ratio": "pad"}))
-    assert ImageProcessor.from_folder(tmp_path).mode == "pad"
+    assert read(tmp_path, side=40).mode == "pad"
 
 
 def test_im_04_odd_difference_loses_no_row(rng):
@@ -202,6 +309,13 @@ def test_huge_picture_is_refused_not_opened(tmp_path, monkeypatch):
     assert usable_images(tmp_path, ["bomb.png"])[1] == {"bomb.png": "too many pixels to be opened safely"}
 
 
+def test_large_picture_below_the_limit_is_read(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 40)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.warns(Image.DecompressionBombWarning):
+        assert load_image(tmp_path / "large.png").size == (40, 40)
+
+
 def test_many_files_in_the_order_asked_for(processors, rng, tmp_path):
     ours, _ = processors
     for number in range(3):
@@ -218,39 +332,38 @@ class TestSettings:
 
     def test_flat_sizes_of_old_files(self, tmp_path, rng):
         self.write(tmp_path)
-        processor = ImageProcessor.from_folder(tmp_path)
+        processor = read(tmp_path, side=40)
         assert (processor.resize_to, processor.crop) == (40, (40, 40))
         self.write(tmp_path, size={"height": 40, "width": 44})
-        assert ImageProcessor.from_folder(tmp_path)(noise(rng, 70, 20)).shape == (40, 40, 3)
+        assert read(tmp_path, side=40)(noise(rng, 70, 20)).shape == (40, 40, 3)
 
     def test_nested_in_the_processors_file(self, tmp_path):
         self.write(tmp_path)
         raw = json.loads((tmp_path / "preprocessor_config.json").read_text())
         (tmp_path / "preprocessor_config.json").unlink()
         (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": raw}))
-        assert ImageProcessor.from_folder(tmp_path).crop == (40, 40)
+        assert read(tmp_path, side=40).crop == (40, 40)
 
     def test_missing_files_are_named(self, tmp_path):
         with pytest.raises(UserError, match=r"preprocessor_config\.json"):
-            ImageProcessor.from_folder(tmp_path)
+            read(tmp_path, side=40)
 
     def test_steps_switched_off_are_refused(self, tmp_path):
         self.write(tmp_path, do_resize=False)
         with pytest.raises(UserError, match="do_resize"):
-            ImageProcessor.from_folder(tmp_path)
+            read(tmp_path, side=40)
 
     def test_missing_mean_is_named(self, tmp_path):
         self.write(tmp_path, image_mean=None)
         with pytest.raises(UserError, match="image_mean"):
-            ImageProcessor.from_folder(tmp_path)
+            read(tmp_path, side=40)
 
     def test_size_has_to_be_the_towers(self, tmp_path):
         self.write(tmp_path)
-        (tmp_path / "config.json").write_text(json.dumps({"vision_config": {"image_size": 336}}))
-        with pytest.raises(UserError, match=r"crop_size is 40x40, but vision_config\.image_size .* is 336"):
-            ImageProcessor.from_folder(tmp_path)
+        with pytest.raises(UserError, match=r"crop_size is 40x40, but .* image_size is 336"):
+            read(tmp_path, side=336)
 
     def test_unknown_mode_is_named(self, tmp_path):
         self.write(tmp_path)
         with pytest.raises(UserError, match="image mode is 'stretch'"):
-            ImageProcessor.from_folder(tmp_path, "stretch")
+            read(tmp_path, "stretch", 40)

@@ -11,8 +11,11 @@ from transformers import AutoTokenizer
 
 from sare_jax.data.prompts import Prompter, token_border
 from sare_jax.errors import UserError
+from sare_jax.models.config import read_config
+from sare_jax.models.source import Source
 from tests import tiny_llava
 from tests.tiny_llava import BOS, EOS, IMAGE_TOKEN
+from tests.tiny_sentencepiece import write_sentencepiece
 
 ASK = "Please describe the image in great detail."
 TEXT = "A photo of a dog on a bench. There is a café 🐶 〜 with “quoted” chairs, and two cats."
@@ -23,22 +26,39 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def folder(request, tmp_path_factory):
-    """A model folder without weights: config, processor, tokenizer."""
-    path = tmp_path_factory.mktemp(request.param)
+def read(folder, template="hub", form="hub"):
+    """The tokenizer of a folder that has no weights."""
+    return Prompter.from_source(Source(folder, form, read_config(folder), {}), template)
+
+
+def write_folder(path, tokenizer, image_token):
+    """Config, processor, tokenizer."""
     config = tiny_llava.torch_llava().config
-    tokenizer = KINDS[request.param]()
-    config.image_token_index = tokenizer.token_to_id(IMAGE_TOKEN)
+    config.image_token_index = image_token
     config.save_pretrained(path)
     tiny_llava.write_processor(path, config)
-    tiny_llava.write_tokenizer(path, tokenizer)
+    if tokenizer:
+        tiny_llava.write_tokenizer(path, tokenizer)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp(request.param)
+    tokenizer = KINDS[request.param]()
+    write_folder(path, tokenizer, tokenizer.token_to_id(IMAGE_TOKEN))
     return path
 
 
-@pytest.fixture(scope="module")
-def prompter(folder):
-    return Prompter.from_folder(folder, "hub")
+@pytest.fixture(scope="module", params=[*KINDS, "sentencepiece"])
+def prompter(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp(request.param)
+    if request.param == "sentencepiece":
+        write_folder(path, None, 32000)
+        write_sentencepiece(path / "tokenizer.model")
+        return read(path, form="original")
+    tokenizer = KINDS[request.param]()
+    write_folder(path, tokenizer, tokenizer.token_to_id(IMAGE_TOKEN))
+    return read(path)
 
 
 def edit(folder, tmp_path, name, change):
@@ -54,7 +74,7 @@ def edit(folder, tmp_path, name, change):
 @pytest.mark.parametrize("template", ["hub", "vicuna_v1"])
 def test_prompt_equals_hugging_face_tokenizer(folder, template):
     """Text around the image as transformers tokenises it, its image token repeated for the image places."""
-    prompter = Prompter.from_folder(folder, template)
+    prompter = read(folder, template)
     system = (
         "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
         "helpful, detailed, and polite answers to the user's questions. "
@@ -79,6 +99,20 @@ def test_tk_01_spans_decode_to_their_text_for_random_splits(prompter):
         assert prompter.decode(ids[places[0][0] :]).strip() == TEXT
 
 
+def test_tk_01_spans_between_words_decode_to_exactly_their_text(prompter):
+    """20 random splits, every part of which starts with its space."""
+    rng = random.Random(1)
+    borders = [place for place, letter in enumerate(TEXT) if letter == " "]
+    for _ in range(20):
+        cuts = [0, *sorted(rng.sample(borders, 4)), len(TEXT)]
+        spans = list(itertools.pairwise(cuts))
+        ids, places = prompter.answer(ASK, TEXT, spans, eos=False)
+        for (start, end), (first, last) in zip(spans, places, strict=True):
+            assert prompter.decode(ids[first:last]).strip() == TEXT[start:end].strip()
+            # A piece decoded alone loses its first space, so the borders are seen in what stands before.
+            assert prompter.decode(ids[places[0][0] : last]).strip() == TEXT[:end]
+
+
 def test_tk_01_unit_at_a_word_border_is_exactly_its_text(prompter):
     """pre `A photo of a`, cur ` dog on a bench.`: the tokens of cur spell cur, and those before it pre."""
     text = "A photo of a dog on a bench."
@@ -101,6 +135,20 @@ def test_tk_01_border_inside_a_character_or_token(prompter):
     )
     assert behind in (before, before + 1)  # " dog" is one token, or the space is its own
     assert prompter.decode(ids[behind : behind + 8]).strip().startswith("dog")
+
+
+def test_tk_01_target_inside_a_group_of_characters(prompter):
+    """An accent or the second half of a joined emoji, all in byte pieces, starts a target of its own."""
+    for text, part in (
+        ("A cafe\u0301 scene", "\u0301"),
+        ("A \U0001f469\u200d\U0001f373 cooks", "\U0001f373"),
+    ):
+        start = text.index(part)
+        ids, [(first, last), (_, before)] = prompter.answer(
+            ASK, text, [(start, start + len(part)), (0, start)], eos=False
+        )
+        assert before == first
+        assert prompter.decode(ids[first:last]) == part
 
 
 def test_tk_01_rule_for_straddling_tokens():
@@ -140,20 +188,67 @@ def test_tk_05_control_tokens_in_text_stay_text(prompter):
     assert prompter.decode(ids[first:last]).strip() == text
 
 
+def test_tk_05_control_tokens_that_the_file_does_not_mark_stay_text(folder, tmp_path):
+    def unmark(raw):
+        for entry in raw["added_tokens"]:
+            entry["special"] = False
+
+    prompter = read(edit(folder, tmp_path, "tokenizer.json", unmark))
+    ids, _ = prompter.answer(ASK, f"a {IMAGE_TOKEN} <s> </s> <pad>", [], eos=False)
+    assert ids.count(prompter.image_token_id) == 16
+    assert ids.count(BOS) == 1
+    assert not {EOS, prompter.pad_id} & set(ids)
+
+
 def test_tk_06_mismatch_prints_both_counts_and_the_fields(folder, tmp_path):
     path = edit(
         folder, tmp_path, "processor_config.json", lambda raw: raw.update(num_additional_image_tokens=0)
     )
     with pytest.raises(UserError) as error:
-        Prompter.from_folder(path)
-    for part in ("15 image tokens", "16 in config.json", "num_additional_image_tokens 0", "patch_size 7"):
+        read(path)
+    for part in (
+        "15 image tokens",
+        "16 in config.json",
+        "num_additional_image_tokens 0",
+        "patch_size 7",
+        "image_size 28",
+        "vision_feature_select_strategy default",
+    ):
         assert part in str(error.value)
 
 
 def test_tk_06_image_places_are_counted_from_the_config(folder, tmp_path):
     path = edit(folder, tmp_path, "config.json", lambda raw: raw["vision_config"].update(image_size=42))
-    prompter = Prompter.from_folder(path, "hub")
+    prompter = read(path)
     assert prompter.prompt(ASK).count(prompter.image_token_id) == 36
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "count"),
+    [
+        ("config.json", lambda raw: raw["vision_config"].update(patch_size=14), 4),
+        ("config.json", lambda raw: raw.update(vision_feature_select_strategy="full"), 17),
+    ],
+)
+def test_tk_11_image_places_follow_the_config(folder, tmp_path, name, change, count):
+    path = edit(folder, tmp_path, name, change)
+    (path / "processor_config.json").unlink()
+    prompter = read(path)
+    assert prompter.prompt(ASK).count(prompter.image_token_id) == prompter.num_image_tokens == count
+
+
+def test_tk_12_no_more_tokens_than_rows(folder, tmp_path):
+    rows = json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"]
+    known = len(AutoTokenizer.from_pretrained(folder))
+    assert read(folder).num_tokens == known <= rows
+
+    def exactly(raw, change=0):
+        raw["text_config"].update(vocab_size=known + change)
+
+    assert read(edit(folder, tmp_path, "config.json", exactly)).num_tokens == known
+    path = edit(folder, tmp_path, "config.json", lambda raw: exactly(raw, -1))
+    with pytest.raises(UserError, match=rf"has {known} tokens, but the model has rows for {known - 1}"):
+        read(path)
 
 
 def test_tk_09_end_token_for_sentences_not_for_clauses(prompter):
@@ -199,7 +294,7 @@ def test_instruction_with_braces_is_text(prompter):
 def test_contradicting_files_are_named(folder, tmp_path, name, change, message):
     path = edit(folder, tmp_path, name, change)
     with pytest.raises(UserError) as error:
-        Prompter.from_folder(path)
+        read(path)
     assert message in str(error.value)
 
 
@@ -207,20 +302,23 @@ def test_special_tokens_as_objects(folder, tmp_path):
     path = edit(
         folder, tmp_path, "tokenizer_config.json", lambda raw: raw.update(bos_token={"content": "<s>"})
     )
-    assert Prompter.from_folder(path).bos_id == BOS
+    assert read(path).bos_id == BOS
 
 
 def test_unknown_template_and_missing_file(folder, tmp_path):
     with pytest.raises(UserError, match="'llama3', need one of hub, vicuna_v1"):
-        Prompter.from_folder(folder, "llama3")
-    with pytest.raises(UserError, match=r"config\.json: no such file"):
-        Prompter.from_folder(tmp_path)
+        read(folder, "llama3")
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    with pytest.raises(UserError, match=r"no tokenizer; looked for tokenizer\.json"):
+        read(tmp_path)
 
 
 def test_needs_neither_torch_nor_transformers_nor_jax(folder):
     code = (
         "import sys; from pathlib import Path; from sare_jax.data.prompts import Prompter; "
-        f"Prompter.from_folder(Path({str(folder)!r})).prompt('What?'); "
+        "from sare_jax.models.config import read_config; from sare_jax.models.source import Source; "
+        f"folder = Path({str(folder)!r}); source = Source(folder, 'hub', read_config(folder), {{}}); "
+        "Prompter.from_source(source).prompt('What?'); "
         "print(sorted({'torch', 'transformers', 'jax'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

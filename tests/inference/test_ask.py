@@ -28,13 +28,13 @@ def setting(tmp_path_factory):
     for name, picture in zip(NAMES, pictures(len(NAMES)), strict=True):
         picture.save(images / name)
     loaded = load_llava(folder, dtype=jnp.float32)
-    processor = ImageProcessor.from_folder(folder)
+    processor = ImageProcessor.from_source(loaded.source)
     return {
         "loaded": loaded,
         "params": loaded.params,
         "images_dir": images,
         "processor": processor,
-        "prompter": Prompter.from_folder(folder, "hub"),
+        "prompter": Prompter.from_source(loaded.source, "hub"),
         "max_new_tokens": 16,
         "batch_size": 4,
         "name": "answers",
