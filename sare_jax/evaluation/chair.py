@@ -151,10 +151,23 @@ def listing(captions: list[dict], truth: Truth, table: WordTable | None = None) 
     for image_id, text in zip(matched.image_ids, matched.texts, strict=True):
         categories = truth.categories(image_id)
         lines.append(f"{image_id}  in the image: {', '.join(sorted(categories)) or 'nothing listed'}")
-        for item in explain(text, categories, table or truth.table):
-            verdict = "HALLUCINATED: not in the image" if item.hallucinated else "in the image"
-            lines.append(f"    {text[item.start : item.end]!r} → {item.category} ({item.word}): {verdict}")
+        judged = explain(text, categories, table or truth.table)
+        seen: set[str] = set()
+        for item in judged:
+            again = "; the same word again: counts for chair_i alone" if item.word in seen else ""
+            seen.add(item.word)
+            shown = f"{text[item.start : item.end]!r} → {item.category} ({item.word})"
+            lines.append(f"    {shown}: {_why(item, image_id, truth)}{again}")
+        if not judged:
+            lines.append("    names no object: counts as a caption only")
     return lines
+
+
+def _why(item: Judged, image_id: int, truth: Truth) -> str:
+    if item.hallucinated:
+        return "HALLUCINATED: not in the image"
+    annotated = item.category in truth.instances[image_id]
+    return f"in the image, {'annotated' if annotated else 'named by a reference caption'}"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -164,11 +177,11 @@ def main(argv: list[str] | None = None) -> None:
         "--captions", required=True, help="JSON lines of image_id and caption, or `image ### text`"
     )
     parser.add_argument("--truth", required=True, help="COCO annotations folder, or JSON {id: [category, …]}")
-    parser.add_argument("--words", help="another word table: a line a category, `category: word, word`")
+    parser.add_argument("--synonyms", help="another word table: a line a category, `category: word, word`")
     parser.add_argument("--explain", action="store_true", help="list each word and why it counts")
     console.add_common(parser)
     options = parser.parse_args(argv)
-    table = read_table(Path(options.words)) if options.words else coco_table()
+    table = read_table(Path(options.synonyms)) if options.synonyms else coco_table()
     truth = read_truth(options.truth, table)
     captions, dropped = read_records(options.captions)
     result = score(captions, truth, dropped=dropped, draws=options.draws, seed=options.seed)

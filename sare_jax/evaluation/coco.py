@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
+from sare_jax.evaluation.encodings import parse_json, read_json, read_text
+from sare_jax.evaluation.reading_cache import reduced
 from sare_jax.evaluation.words import WordTable, categories_in, coco_table
-from sare_jax.files import read_json
 
 _LAST_NUMBER = re.compile(r"(\d+)(?:\.\w+)?$")
 
@@ -166,27 +167,65 @@ def _read_folder(folder: Path, table: WordTable) -> Truth:
 
 
 def _read_instances(path: Path, table: WordTable) -> tuple[dict[int, str], dict[int, tuple[str, ...]]]:
-    content = read_json(path)
+    content = reduced(path, _instances)
+    folded = {name: _fold(name, table, path) for name in content["categories"]}
+    names = {int(image_id): file for image_id, file in content["files"].items()}
+    return names, {
+        int(image_id): tuple(dict.fromkeys(folded[name] for name in categories))
+        for image_id, categories in content["instances"].items()
+    }
+
+
+def _instances(path: Path) -> dict[str, Any]:
+    """Of an instances file: all category names, the images' files, and the names annotated in each."""
+    content = parse_json(path, _without_outlines(read_text(path)))
     try:
-        names = {int(image["id"]): str(image["file_name"]) for image in content["images"]}
-        folded = {int(c["id"]): _fold(c["name"], table, path) for c in content["categories"]}
-        found: dict[int, dict[str, None]] = {image_id: {} for image_id in names}
+        files = {int(image["id"]): str(image["file_name"]) for image in content["images"]}
+        names = {int(category["id"]): str(category["name"]) for category in content["categories"]}
+        found: dict[int, dict[str, None]] = {image_id: {} for image_id in files}
         for annotation in content["annotations"]:
-            found[int(annotation["image_id"])][folded[int(annotation["category_id"])]] = None
+            found[int(annotation["image_id"])][names[int(annotation["category_id"])]] = None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not in COCO instances format ({_reason(error)})") from None
-    return names, {image_id: tuple(categories) for image_id, categories in found.items()}
+    return {
+        "categories": list(names.values()),
+        "files": {str(image_id): file for image_id, file in files.items()},
+        "instances": {str(image_id): list(categories) for image_id, categories in found.items()},
+    }
+
+
+def _without_outlines(text: str) -> str:
+    """An instances file without the outlines, nine tenths of its text, which cost most of the time to parse.
+
+    An outline is numbers and brackets, so it ends before the next quotation mark; where a brace comes first
+    it was the last entry of its object, and stays.
+    """
+    key = '"segmentation":'
+    kept, position = [], 0
+    while (start := text.find(key, position)) >= 0:
+        end = text.find('"', start + len(key))
+        value = text[start + len(key) : end].strip() if end >= 0 else ""
+        outline = value.startswith("[") and value.endswith("],") and "}" not in value
+        kept.append(text[position : start if outline else start + len(key)])
+        position = end if outline else start + len(key)
+    kept.append(text[position:])
+    return "".join(kept)
 
 
 def _read_references(path: Path) -> dict[int, tuple[str, ...]]:
+    return {int(image_id): tuple(texts) for image_id, texts in reduced(path, _references).items()}
+
+
+def _references(path: Path) -> dict[str, list[str]]:
+    """Of a captions file: the captions by image id."""
     content = read_json(path)
-    found: dict[int, list[str]] = {}
+    found: dict[str, list[str]] = {}
     try:
         for annotation in content["annotations"]:
-            found.setdefault(int(annotation["image_id"]), []).append(annotation["caption"].strip())
+            found.setdefault(str(int(annotation["image_id"])), []).append(annotation["caption"].strip())
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not in COCO captions format ({_reason(error)})") from None
-    return {image_id: tuple(captions) for image_id, captions in found.items()}
+    return found
 
 
 def _reason(error: Exception) -> str:

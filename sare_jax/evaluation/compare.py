@@ -9,7 +9,7 @@ import numpy as np
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bleu, bootstrap, chair, console, perplexity, pope_score
-from sare_jax.files import read_json
+from sare_jax.evaluation.encodings import read_json
 
 # What each metric's numbers are made of; every result names its metric.
 _MEASURES: dict[str, tuple[tuple[str, ...], dict[str, bootstrap.Metric]]] = {

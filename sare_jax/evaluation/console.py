@@ -10,6 +10,7 @@ from typing import Any
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
+from sare_jax.evaluation.encodings import read_text
 from sare_jax.files import hash_file
 
 
@@ -44,10 +45,7 @@ def read_ids(path: str | Path) -> list[str]:
     Raises:
       UserError: no such file.
     """
-    try:
-        return Path(path).read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return read_text(path).split()
 
 
 def print_json(result: dict[str, Any]) -> None:

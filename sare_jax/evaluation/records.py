@@ -8,6 +8,7 @@ from typing import Any
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation.coco import Truth
+from sare_jax.evaluation.encodings import read_text
 
 _SEPARATOR = " ### "
 _SETTINGS = ("instruction", "prompt", "max_new_tokens", "num_beams", "model")
@@ -48,13 +49,13 @@ def read_records(path: Path | str, *, text_key: str = "caption") -> tuple[list[d
     A half-written last line, as an interrupted run leaves it, is dropped and counted.
 
     Args:
-      path: the file, in UTF-8 (or UTF-16 with its mark).
+      path: the file, in UTF-8 (or UTF-16 or UTF-32 with its mark).
       text_key: the key that the text of a ` ### ` line gets.
 
     Raises:
       UserError: no such file, no record in it, or a line that cannot be read; names file and line.
     """
-    text = _decode(Path(path))
+    text = read_text(path)
     dropped = Dropped()
     if text.lstrip().startswith("["):
         try:
@@ -64,25 +65,13 @@ def read_records(path: Path | str, *, text_key: str = "caption") -> tuple[list[d
     elif text.lstrip().startswith("{"):
         records = _json_lines(path, text, dropped)
     else:
-        records = _separated_lines(path, text, text_key)
+        records = _separated_lines(path, text, text_key, dropped)
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
             raise UserError(f"{path}: record {number} is no JSON object")
     if not records:
         raise UserError(f"{path}: no record in it")
     return records, dropped
-
-
-def _decode(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not in UTF-8 (byte {error.start}); convert it, e.g. with iconv") from None
 
 
 def _json_lines(path: Path | str, text: str, dropped: Dropped) -> list[Any]:
@@ -99,13 +88,15 @@ def _json_lines(path: Path | str, text: str, dropped: Dropped) -> list[Any]:
     return records
 
 
-def _separated_lines(path: Path | str, text: str, text_key: str) -> list[dict]:
+def _separated_lines(path: Path | str, text: str, text_key: str, dropped: Dropped) -> list[dict]:
     records = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    for number, line in lines:
         image, separator, caption = line.rstrip("\r").partition(_SEPARATOR)
         if not separator and not line.rstrip().endswith(_SEPARATOR.rstrip()):
+            if records and number == lines[-1][0] and not text.endswith("\n"):
+                dropped.add("half-written last line", f"line {number}")
+                continue
             raise UserError(f"{path}:{number}: neither JSON nor `image{_SEPARATOR}text`")
         records.append({"image": image.removesuffix(_SEPARATOR.rstrip()).strip(), text_key: caption.strip()})
     return records

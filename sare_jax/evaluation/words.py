@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sare_jax.errors import UserError
+from sare_jax.evaluation.encodings import read_text
 from sare_jax.evaluation.lemmas import noun_lemmas
 from sare_jax.files import hash_value
 
@@ -54,9 +55,13 @@ class WordTable:
     source: str
 
     @cached_property
-    def longest(self) -> int:
-        """The number of words in the longest phrase."""
-        return max((phrase.count(" ") + 1 for phrase in self.phrases), default=1)
+    def longest(self) -> dict[str, int]:
+        """For each word that begins a phrase, the number of words in its longest one."""
+        found: dict[str, int] = {}
+        for phrase in self.phrases:
+            first = phrase.partition(" ")[0]
+            found[first] = max(found.get(first, 1), phrase.count(" ") + 1)
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
@@ -114,7 +119,8 @@ def _longest_entry(
 ) -> tuple[int, str | None]:
     """How many tokens the entry at `position` takes, and the entry: None where there is no object."""
     words = []
-    for token in tokens[position : position + table.longest]:
+    first = tokens[position].group().lower().partition("-")[0]
+    for token in tokens[position : position + table.longest.get(first, 1)]:
         if words and not _GAP.fullmatch(text, tokens[position + len(words) - 1].end(), token.start()):
             break
         words.append(token.group().lower())
@@ -150,10 +156,7 @@ def read_table(path: Path) -> WordTable:
     Raises:
       UserError: no such file, no category in it, or a word that stands for two categories; names them.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the word table ({error})") from None
+    lines = read_text(path).splitlines()
     category_of: dict[str, str] = {}
     categories = []
     for number, line in enumerate(lines, start=1):

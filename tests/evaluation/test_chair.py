@@ -120,15 +120,39 @@ def test_explain_marks_words_in_the_caption(tmp_path):
     assert "'wine glasses' → wine glass" in lines[2]
 
 
-def test_own_word_list(tmp_path):
+def test_the_listing_says_why_each_word_counts(tmp_path):
+    truth = read_truth(write_coco(tmp_path, {1: ["dog"], 2: ["cat"]}, {1: ["a dog on a sofa"], 2: ["a cat"]}))
+    captions = [
+        {"image_id": 1, "caption": "A dog on a couch, the dogs near a cup."},
+        {"image_id": 2, "caption": "A sunny day."},
+    ]
+    assert chair.listing(captions, truth) == [
+        "1  in the image: couch, dog",
+        "    'dog' → dog (dog): in the image, annotated",
+        "    'couch' → couch (couch): in the image, named by a reference caption",
+        "    'dogs' → dog (dog): in the image, annotated; the same word again: counts for chair_i alone",
+        "    'cup' → cup (cup): HALLUCINATED: not in the image",
+        "2  in the image: cat",
+        "    names no object: counts as a caption only",
+    ]
+
+
+def test_own_word_list(tmp_path, capsys):
     own = tmp_path / "words.txt"
     own.write_text("lamp: lantern\n")
     path = tmp_path / "truth.json"
     path.write_text('{"1": ["lamp"]}')
-    result = chair.score(
-        [{"image_id": 1, "caption": "A lantern and a dog"}], read_truth(path, read_table(own))
-    )
+    captions = tmp_path / "captions.txt"
+    captions.write_text("1 ### A lantern and a dog\n")
+    files = ["--captions", str(captions), "--truth", str(path), "--synonyms", str(own)]
+    chair.main([*files, "--json", "--explain"])
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
     assert (result["chair_i"], result["per_image"]["mentions"]) == (0, [1])
+    assert result["vocabulary"]["source"] == "words.txt"
+    assert "'lantern' → lamp" in printed.err
+    plain = chair.score([{"image_id": 1, "caption": "a lantern"}], read_truth(path, read_table(own)))
+    assert result["vocabulary"] == plain["vocabulary"]
 
 
 def test_real_captions_give_the_known_numbers(shared_data):

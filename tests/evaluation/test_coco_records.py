@@ -113,6 +113,11 @@ def test_a_half_written_last_line_is_counted(tmp_path):
     path.write_text('{"image_id": 1, "cap\n{"image_id": 2, "caption": "a dog"}\n')
     with pytest.raises(UserError, match=r"a\.jsonl:1"):
         read_records(path)
+    path.write_text("1.jpg ### a dog\n2.j")
+    assert read_records(path)[1] == {"half-written last line": ["line 2"]}
+    path.write_text("1.jpg ### a dog\n2.j\n")
+    with pytest.raises(UserError, match=r"a\.jsonl:2: neither JSON"):
+        read_records(path)
 
 
 @pytest.mark.parametrize(
