@@ -39,14 +39,18 @@ def write_original(
       weights: files of `folder`.
       tower_weights: files of `tower`.
       inside: "tower" puts the tower's tensors into the checkpoint and leaves the other folder without any.
-      dtype: of all tensors.
+      dtype: of the stored tensors; the model's own are float32 of the same values.
       config: keys of config.json that differ from LLaVA's.
     """
-    model = torch_llava(shape).to(dtype)
+    model = torch_llava(shape)
+    with torch.no_grad():
+        for parameter in model.parameters():  # not its buffers: rotary frequencies are never stored
+            parameter.copy_(parameter.to(dtype))
     tensors, vision = language_tensors(model) | projector_tensors(model), tower_tensors(model)
     tower.mkdir(parents=True)
     (tower / "config.json").write_text(json.dumps(tower_config(model)))
     (tower / "preprocessor_config.json").write_text(json.dumps(clip_processor(model)))
+    tensors, vision = cast(tensors, dtype), cast(vision, dtype)
     if inside == "tower":
         tensors |= {f"{INSIDE}{name}": tensor for name, tensor in vision.items()}
     else:
@@ -227,6 +231,12 @@ def save(file: Path, tensors: Tensors) -> None:
         torch.save(tensors, file)
     else:
         save_file(tensors, file, metadata={"format": "pt"})
+
+
+def cast(tensors: Tensors, dtype: torch.dtype) -> Tensors:
+    return {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+    }
 
 
 def detached(tensors: Tensors) -> Tensors:
