@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from absl import logging
 
-from sare_jax import files
+from sare_jax import files, hosts
 from sare_jax.errors import UserError
 
 
@@ -23,6 +24,7 @@ class Task:
       outputs: files or folders that `run` makes, each whole or absent.
       run: does the work. It may leave files in `scratch` and find them again after an interruption.
       scratch: files or folders that hold unfinished work; removed when the inputs have changed meanwhile.
+      on: which of several hosts run it: the `first` alone, or `all` where it computes on the devices of all.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Task:
     outputs: tuple[Path, ...]
     run: Callable[[], None]
     scratch: tuple[Path, ...] = ()
+    on: Literal["first", "all"] = "first"
 
 
 class Ledger:
@@ -57,26 +60,40 @@ class Ledger:
         Unfinished work is kept when the inputs are the same, so that `run` can go on, and removed when they
         differ. Finished outputs are only replaced by new ones.
         """
-        if self.is_current(task):
+        # Between the two barriers nobody writes, so that all hosts find the same.
+        hosts.barrier(f"{task.name} asked")
+        current = self.is_current(task)
+        hosts.barrier(f"{task.name} answered")
+        if current:
             logging.info("%s: up to date", task.name)
             return
+        logging.info("%s: started", task.name)
+        start = time.monotonic()
+        hosts.first_only(lambda: self._begin(task), f"{task.name} begun")
+        if task.on == "all":
+            task.run()
+            hosts.barrier(f"{task.name} run")
+        else:
+            hosts.first_only(task.run, f"{task.name} run")
+        seconds = time.monotonic() - start
+        hosts.first_only(lambda: self._end(task, seconds), f"{task.name} ended")
+        self.executed.append(task.name)
+        logging.info("%s: done in %.1f s", task.name, seconds)
+
+    def _begin(self, task: Task) -> None:
         key = files.hash_value(task.inputs)
         if self._read(task).get("key") != key:
             for path in task.scratch:
                 files.remove(path)
         self._write(task, {"status": "started", "key": key})
-        logging.info("%s: started", task.name)
-        start = time.monotonic()
-        task.run()
-        seconds = time.monotonic() - start
+
+    def _end(self, task: Task, seconds: float) -> None:
         for path in task.outputs:
             if not path.exists():
                 raise RuntimeError(f"{task.name}: finished without making {path}")
         outputs = {path.name: files.digest(path) for path in task.outputs}
-        done = {"status": "done", "key": key, "outputs": outputs, "seconds": round(seconds, 2)}
-        self._write(task, done | {"inputs": task.inputs})
-        self.executed.append(task.name)
-        logging.info("%s: done in %.1f s", task.name, seconds)
+        done = {"status": "done", "key": files.hash_value(task.inputs), "outputs": outputs}
+        self._write(task, done | {"seconds": round(seconds, 2), "inputs": task.inputs})
 
     def _path(self, task: Task) -> Path:
         return self._folder / f"{task.name}.json"

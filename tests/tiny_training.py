@@ -1,5 +1,7 @@
 """A tiny random LLaVA and curated sets in its vocabulary of letters, for tests of training and attacks."""
 
+import dataclasses
+import types
 from pathlib import Path
 
 import jax
@@ -7,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import Mesh
 
 from sare_jax.data.curated import Curated, Rows, Sentences, Units
 from sare_jax.models import partition
 from sare_jax.models.config import LlavaConfig, TextConfig, VisionConfig
 from sare_jax.models.llava import Llava
 from sare_jax.models.load import LoadedLlava
+from sare_jax.training.sharding import frozen_placement
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz,."
 PATCHES = 4
@@ -43,9 +47,22 @@ def tiny_llava(seed: int = 0, dtype=jnp.float32) -> LoadedLlava:
         partition.unflatten(params),
         partition.unflatten(frozen),
         CONFIG,
-        Path("tiny"),
+        types.SimpleNamespace(folder=Path("tiny")),
         f"hash-{seed}",
     )
+
+
+def spread(loaded: LoadedLlava, mesh: Mesh) -> LoadedLlava:
+    """The model where `load_llava` would put it, given the mesh."""
+    place = frozen_placement(mesh, "projector/.*")
+
+    def move(tree):
+        flat = partition.flatten(tree)
+        return partition.unflatten(
+            {path: jax.device_put(leaf, place(path, leaf.shape)) for path, leaf in flat.items()}
+        )
+
+    return dataclasses.replace(loaded, params=move(loaded.params), frozen=move(loaded.frozen))
 
 
 class Letters:

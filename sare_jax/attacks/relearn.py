@@ -1,16 +1,17 @@
 """The relearning attack: plain fine-tuning on a few of the units that were unlearnt."""
 
-import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from sare_jax.data.batches import Tokenizer, count_steps, finetune_batches, tokenize
 from sare_jax.data.curated import Curated
 from sare_jax.errors import UserError
 from sare_jax.models.load import LoadedLlava
 from sare_jax.training import loop
-from sare_jax.training.sharding import by_rows, compile_step, data_mesh, replicated
+from sare_jax.training.remat import Policy
+from sare_jax.training.sharding import compile_step, gathering, on_mesh, spread_rows
 from sare_jax.training.state import FinetuneHyper, Params, as_arrays, finetune_optimizer, init_state
-from sare_jax.training.step import RematPolicy, finetune_step
+from sare_jax.training.step import finetune_step
 from sare_jax.training.unlearn import Features
 
 
@@ -52,8 +53,8 @@ def relearn(
     batch_size: int = 4,
     seed: int = 0,
     name: str = "relearn",
-    num_devices: int = 1,
-    remat_policy: RematPolicy | None = None,
+    mesh: Mesh,
+    remat_policy: Policy | None = None,
 ) -> Params:
     """Tunes the mapping layers once over `num_samples` units of D_neg by AdamW on L_ft (protocols 3.3).
 
@@ -72,7 +73,7 @@ def relearn(
       batch_size: samples a step.
       seed: of the samples and their order (`sample_order`).
       name: shown with the progress.
-      num_devices: devices that share the batches; 0 for all.
+      mesh: devices that share the batches, from `make_mesh`; the model lies on them.
       remat_policy: what a layer keeps for its backward pass; None keeps all.
 
     Returns:
@@ -82,19 +83,19 @@ def relearn(
       UserError: D_neg has fewer than `num_samples` units.
       loop.NotFiniteError: training diverged.
     """
-    mesh = data_mesh(num_devices)
     units = tokenize(curated, tokenizer, instruction, kinds=("neg",)).neg
     order = sample_order(len(units), num_samples, seed)
     batches = finetune_batches(units, order, batch_size=batch_size, row_multiple=mesh.size)
     compiled = compile_step(finetune_step, mesh, merge=loaded.merge, remat_policy=remat_policy)
     hyper = FinetuneHyper(learning_rate, weight_decay)
-    state = jax.device_put(init_state(params, finetune_optimizer(hyper), seed), replicated(mesh))
-    frozen = jax.device_put(loaded.frozen, replicated(mesh))
+    optimizer = finetune_optimizer(hyper)
     arguments = as_arrays(hyper)
 
     def step(state, batch):
         batch["features"] = features(batch.pop("image").tolist())
-        return compiled(state, frozen, jax.device_put(batch, by_rows(mesh)), arguments)
+        return compiled(state, loaded.frozen, spread_rows(batch, mesh), arguments)
 
-    steps = count_steps(num_samples, batch_size, epochs=1, steps=0)
-    return loop.run(state, iter(batches), step, steps=steps, name=name).params
+    with gathering(mesh):
+        state = on_mesh(lambda params: init_state(params, optimizer, seed), mesh, params)
+        steps = count_steps(num_samples, batch_size, epochs=1, steps=0)
+        return loop.run(state, iter(batches), step, steps=steps, name=name).params

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sare_jax.models.config import VisionConfig
-from sare_jax.models.layers import BiasedLinear, LayerNorm, exact_gelu, quick_gelu
+from sare_jax.models.layers import BiasedLinear, LayerNorm, exact_gelu, gathered, quick_gelu
 
 _ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": exact_gelu}
 
@@ -65,7 +65,7 @@ class VisionTower(nnx.Module):
           float[I, 1 + P, D_v]; the class token comes first.
         """
         x = self._embed(pixels.astype(self.patch_kernel[...].dtype))
-        x, _ = jax.lax.scan(lambda x, layer: (layer(x), None), self.pre_norm(x), self.layers)
+        x, _ = jax.lax.scan(lambda x, layer: (gathered(layer)(x), None), self.pre_norm(x), self.layers)
         return x
 
     def _embed(self, pixels: jax.Array) -> jax.Array:

@@ -7,9 +7,12 @@ A parameter may be *stacked*: its leading axes (`stack`, usually `(L,)`) number 
 them with `jax.lax.scan`, which hands each call the slice of one layer.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 Stack = tuple[int, ...]
 
@@ -87,6 +90,20 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 def exact_gelu(x: jax.Array) -> jax.Array:
     """`x * Phi(x)` by the error function, not the tanh approximation."""
     return jax.nn.gelu(x, approximate=False)
+
+
+def gathered(weights: Any) -> Any:
+    """Weights, whole on each device, inside a mesh context; the same weights outside of one.
+
+    For weights that are divided over devices whose rows differ. Called on the slice of one layer inside a
+    scan, it makes the compiler gather that slice alone; left to itself, it may send activations instead.
+
+    Args:
+      weights: a module or any tree of arrays.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return weights
+    return jax.lax.with_sharding_constraint(weights, PartitionSpec())
 
 
 def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], deviation: float) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sare_jax.models.config import TextConfig
-from sare_jax.models.layers import Linear, RMSNorm
+from sare_jax.models.layers import Linear, RMSNorm, gathered
 
 
 class Cache(NamedTuple):
@@ -116,7 +116,7 @@ class Llama(nnx.Module):
         turns = self._turns(jnp.arange(x.shape[1])[None])
 
         def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, None]:
-            return layer(x, turns), None
+            return gathered(layer)(x, turns), None
 
         if remat_policy is not None:
             # The loop already keeps XLA from merging the second computation with the first.
@@ -145,7 +145,7 @@ class Llama(nnx.Module):
         # The cache is carried, not collected: a scan that stacks its outputs would copy it once more.
         def run(carry, layer):
             x, index, cache = carry
-            x, k, v = layer.prefill(x, turns)
+            x, k, v = gathered(layer).prefill(x, turns)
             return (x, index + 1, _store(cache, index, 0, k, v)), None
 
         (x, _, cache), _ = jax.lax.scan(run, (x, jnp.int32(0), cache), self.layers)
@@ -171,7 +171,7 @@ class Llama(nnx.Module):
 
         def run(carry, layer):
             x, index, cache = carry
-            x, cache = layer.decode(x, turns, index, cache)
+            x, cache = gathered(layer).decode(x, turns, index, cache)
             return (x, index + 1, cache), None
 
         (x, _, cache), _ = jax.lax.scan(run, (x[:, None], jnp.int32(0), cache), self.layers)

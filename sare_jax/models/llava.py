@@ -8,7 +8,7 @@ from flax import nnx
 
 from sare_jax.models.clip_vit import VisionTower
 from sare_jax.models.config import LlavaConfig
-from sare_jax.models.layers import BiasedLinear, Embedding, Linear, exact_gelu
+from sare_jax.models.layers import BiasedLinear, Embedding, Linear, exact_gelu, gathered
 from sare_jax.models.llama import Cache, Llama
 
 
@@ -63,19 +63,24 @@ class Llava(nnx.Module):
         """Hidden states of whole rows, final norm included; causal, so right padding needs no mask.
 
         Args:
-          tokens: int32[B, T]; a row holds `image_token_id` exactly P times, or not at all.
-          features: float[B, P, D_v] from `encode_images`, one image a row; None where no row has an image.
+          tokens: int32[B, T]; a row holds `image_token_id` P times for each of its images, wherever they are.
+          features: float[B, M * P, D_v], those of `encode_images` for up to M images of a row, one image
+            behind the other. The image tokens of a row take them in order; those that remain, in a row with
+            fewer images or none, are not used. None where no row has an image.
           remat_policy: see `Llama.__call__`.
 
         Returns:
           float[B, T, D].
+
+        Raises:
+          ValueError: the features are not those of whole images.
         """
         return self.language_model(self._merge_image(tokens, features), remat_policy)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """float[..., D] hidden states -> float32[..., V] logits."""
         head = self.embed.table[...].T if self.config.text.tied else self.head.kernel[...]
-        return jnp.matmul(hidden, head, preferred_element_type=jnp.float32)
+        return jnp.matmul(hidden, gathered(head), preferred_element_type=jnp.float32)
 
     def prefill(
         self, tokens: jax.Array, features: jax.Array | None, lengths: jax.Array, cache_len: int
@@ -114,6 +119,13 @@ class Llava(nnx.Module):
         words = self.embed(jnp.where(is_image, 0, tokens))
         if features is None:
             return words
+        vision, places = self.config.vision, self.config.num_image_tokens
+        if features.shape[1] % places:
+            raise ValueError(
+                f"{features.shape[1]} image features a row, need {places} an image (image_size "
+                f"{vision.image_size}, patch_size {vision.patch_size}, keep_class_token "
+                f"{self.config.keep_class_token})"
+            )
         projected = self.projector(features).astype(words.dtype)
         order = jnp.clip(jnp.cumsum(is_image, axis=1) - 1, 0, projected.shape[1] - 1)
         placed = jnp.take_along_axis(projected, order[..., None], axis=1)

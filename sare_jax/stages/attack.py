@@ -12,6 +12,7 @@ from sare_jax.settings import AttackConfig
 from sare_jax.stages import evaluate
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, save_params, steps_in
+from sare_jax.training.remat import remat_policy
 from sare_jax.training.state import Params
 
 
@@ -58,6 +59,7 @@ def _relearning(context: Context, run: str, name: str, settings: AttackConfig) -
         },
         outputs=(folder,),
         run=lambda: _attack(context, run, name),
+        on="all",
     )
 
 
@@ -77,6 +79,8 @@ def relearned(context: Context, run: str, name: str, params: Params) -> Params:
         batch_size=settings.batch_size,
         seed=settings.seed,
         name=f"{run} {name}",
+        mesh=context.mesh,
+        remat_policy=remat_policy(context.config.model.remat, context.mesh),
     )
 
 

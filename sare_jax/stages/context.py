@@ -84,11 +84,25 @@ class Context:
         return content_hash(self.source.config, self.source.tensors)
 
     @cached_property
-    def loaded(self):
-        """The base model, in device memory."""
-        from sare_jax.models.load import load_llava, parameter_table
+    def mesh(self):
+        """The devices, and how they share rows and weights."""
+        from sare_jax.training.sharding import make_mesh
 
-        loaded = load_llava(self.source, dtype=self.config.model.dtype, trainable=self.config.model.trainable)
+        return make_mesh(self.config.model.data_parallel, self.config.model.fsdp)
+
+    @cached_property
+    def loaded(self):
+        """The base model, in the memory of the mesh's devices."""
+        from sare_jax.models.load import load_llava, parameter_table
+        from sare_jax.training.sharding import frozen_placement
+
+        settings = self.config.model
+        loaded = load_llava(
+            self.source,
+            dtype=settings.dtype,
+            trainable=settings.trainable,
+            placement=frozen_placement(self.mesh, settings.trainable),
+        )
         print(parameter_table(loaded), flush=True)
         return loaded
 
@@ -97,14 +111,14 @@ class Context:
         """The base model's image preprocessing."""
         from sare_jax.data.images import ImageProcessor
 
-        return ImageProcessor.from_folder(self.model_folder, mode=self.config.model.image_mode)
+        return ImageProcessor.from_source(self.source, mode=self.config.model.image_mode)
 
     @cached_property
     def prompter(self):
         """The base model's tokenizer and prompt form."""
         from sare_jax.data.prompts import Prompter
 
-        return Prompter.from_folder(self.model_folder, template=self.config.model.template)
+        return Prompter.from_source(self.source, template=self.config.model.template)
 
     @cached_property
     def features(self):

@@ -54,7 +54,9 @@ def _scan_all(context: Context, runs: list[str]) -> None:
         units = tokenize(curated, context.prompter, context.config.runs[run].instruction).neg
         _, params = evaluate.tuned(context, run)
         solution = params()
-        along = landscape.directions(context.loaded, solution, units, context.features, seed=0)[direction]
+        along = landscape.directions(
+            context.loaded, solution, units, context.features, mesh=context.mesh, seed=0
+        )[direction]
         scan = {"alpha": [], "loss": [], "chair_s": [], "chair_i": []}
         for distance in distances:
             point = landscape.moved(solution, along, float(distance))
@@ -68,7 +70,9 @@ def _scan_all(context: Context, runs: list[str]) -> None:
             )
             measured = chair.score(said, context.truth)
             scan["alpha"].append(float(distance))
-            scan["loss"].append(landscape.loss_at(context.loaded, point, units, context.features))
+            scan["loss"].append(
+                landscape.loss_at(context.loaded, point, units, context.features, mesh=context.mesh)
+            )
             scan["chair_s"].append(measured["chair_s"])
             scan["chair_i"].append(measured["chair_i"])
         found.setdefault(run, {})[direction] = scan

@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from sare_jax import files
+from sare_jax import files, hosts
 from sare_jax.data.curated import read_curated
 from sare_jax.pipeline import Task
 from sare_jax.settings import OptimConfig
 from sare_jax.stages.context import Context
+from sare_jax.training.remat import remat_policy
 from sare_jax.training.unlearn import unlearn
 
 
@@ -26,6 +27,7 @@ def tasks(context: Context) -> Iterator[Task]:
             },
             outputs=(context.checkpoints(name), context.log(name)),
             scratch=(_draft(context, name),),
+            on="all",
             run=lambda name=name, settings=settings: _train(context, name, settings),
         )
 
@@ -41,8 +43,14 @@ def _train(context: Context, name: str, settings: OptimConfig) -> None:
         folder=draft / "checkpoints",
         log=draft / "log.jsonl",
         name=context.config.run_labels[name],
-        num_devices=context.config.model.data_parallel,
+        mesh=context.mesh,
+        remat_policy=remat_policy(context.config.model.remat, context.mesh),
     )
+    hosts.first_only(lambda: _publish(context, name), f"unlearn/{name} published")
+
+
+def _publish(context: Context, name: str) -> None:
+    draft = _draft(context, name)
     files.write_text(context.log(name), (draft / "log.jsonl").read_text(encoding="utf-8"))
     files.remove(context.checkpoints(name))
     (draft / "checkpoints").rename(context.checkpoints(name))

@@ -2,9 +2,11 @@
 
 A folder holds one sub-folder a saved step, with `params` (the trainable parameters), `optimizer` (its state,
 the step and the PRNG key) and `data` (the place in the stream of batches). The base model's weights are not
-in it: its name and content hash are, and another base is refused.
+in it: its name and content hash are, and another base is refused. Several hosts call everything here
+together, on a file system that all of them see.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +15,7 @@ import jax
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
-from sare_jax import files
+from sare_jax import files, hosts
 from sare_jax.errors import UserError
 from sare_jax.training.state import Params, TrainState
 
@@ -54,7 +56,7 @@ class Checkpoints:
         self.folder = Path(folder).resolve()
         self.every = every
         _claim(self.folder, base, settings or {})
-        _remove_incomplete(self.folder)
+        hosts.first_only(lambda: _remove_incomplete(self.folder), "remove incomplete checkpoints")
         policies = ocp.training.preservation_policies
         self._orbax = ocp.training.Checkpointer(
             self.folder,
@@ -155,9 +157,12 @@ def load_params(folder: Path, base: Base, *, step: int | None = None) -> Params:
 
 def save_params(folder: Path, params: Params, base: Base) -> None:
     """Writes parameters alone, as step 0 of a folder that appears when it is whole."""
-    with files.replacing(Path(folder).resolve()) as draft:
+    folder = Path(folder).resolve()
+    own = files.replacing(folder) if hosts.is_first() else contextlib.nullcontext(files.draft_of(folder))
+    with own as draft:
         _claim(draft, base, {})
         ocp.save_checkpointables(draft / "0", {"params": params})
+    hosts.barrier("parameters saved")
 
 
 def _trees(state: TrainState) -> dict[str, Any]:
@@ -174,9 +179,8 @@ def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
 def _claim(folder: Path, base: Base, settings: dict) -> None:
     """Marks a new folder as this base's and these settings'; refuses one that is not."""
     path = folder / _BASE
-    if not path.exists():
-        files.write_json(path, {"id": base.folder.name, "hash": base.content_hash, "settings": settings})
-        return
+    mark = {"id": base.folder.name, "hash": base.content_hash, "settings": settings}
+    hosts.first_only(lambda: path.exists() or files.write_json(path, mark), "claim a folder of checkpoints")
     _check_base(folder, base)
     there = files.read_json(path)["settings"]
     if there != json.loads(json.dumps(settings)):

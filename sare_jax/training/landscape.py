@@ -8,19 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 from sare_jax.data.batches import TokenSet, finetune_batches
 from sare_jax.inference.features import FeatureCache
 from sare_jax.models.load import LoadedLlava, merge
 from sare_jax.optim.objectives import token_mean_nll
+from sare_jax.training.sharding import gathering, spread_rows
 from sare_jax.training.state import Params
 from sare_jax.training.step import target_log_probs
 
-BATCH = 32
+BATCH = 32  # units at a time, at least one a device
 
 
 def directions(
-    loaded: LoadedLlava, params: Params, units: TokenSet, features: FeatureCache, *, seed: int
+    loaded: LoadedLlava, params: Params, units: TokenSet, features: FeatureCache, *, mesh: Mesh, seed: int
 ) -> dict[str, Params]:
     """Unit directions at a solution.
 
@@ -29,24 +31,25 @@ def directions(
       params: the solution θ.
       units: hallucinated units.
       features: vision features of their images.
+      mesh: devices that share the units; the model lies on them.
       seed: of the random direction.
 
     Returns:
       `eps`: ε*/ρ, the gradient of L_neg = −L_ft over all `units`, normalised; `random`: Gaussian, normalised.
     """
     total = jax.tree.map(jnp.zeros_like, params)
-    for batch in _batches(units, features):
-        _, grads = _sum_and_grad(loaded.graphdef, params, loaded.frozen, batch)
+    for batch in _batches(units, features, mesh):
+        _, grads = _sum_and_grad(loaded, params, batch, mesh)
         total = jax.tree.map(jnp.subtract, total, grads)
     noise = optax.tree.random_like(jax.random.key(seed), params)
     return {"eps": _unit(total), "random": _unit(noise)}
 
 
-def loss_at(loaded: LoadedLlava, params: Params, units: TokenSet, features: FeatureCache) -> float:
+def loss_at(
+    loaded: LoadedLlava, params: Params, units: TokenSet, features: FeatureCache, *, mesh: Mesh
+) -> float:
     """L_ft over `units`: the mean of their token-mean negative log-likelihoods."""
-    sums = [
-        _sum_and_grad(loaded.graphdef, params, loaded.frozen, batch)[0] for batch in _batches(units, features)
-    ]
+    sums = [_sum_and_grad(loaded, params, batch, mesh)[0] for batch in _batches(units, features, mesh)]
     return float(sum(sums)) / len(units)
 
 
@@ -55,13 +58,20 @@ def moved(params: Params, direction: Params, distance: float) -> Params:
     return jax.tree.map(lambda x, d: x + jnp.asarray(distance, x.dtype) * d, params, direction)
 
 
-def _batches(units: TokenSet, features: FeatureCache) -> Iterator[dict[str, np.ndarray]]:
-    for batch in finetune_batches(units, np.arange(len(units)), batch_size=BATCH, row_multiple=BATCH):
-        yield {**{k: v for k, v in batch.items() if k != "image"}, "features": features(batch["image"])}
+def _batches(units: TokenSet, features: FeatureCache, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
+    rows = -(-BATCH // mesh.size) * mesh.size
+    for batch in finetune_batches(units, np.arange(len(units)), batch_size=rows, row_multiple=rows):
+        seen = features(batch["image"])
+        yield spread_rows({**{k: v for k, v in batch.items() if k != "image"}, "features": seen}, mesh)
+
+
+def _sum_and_grad(loaded: LoadedLlava, params: Params, batch: dict, mesh: Mesh) -> tuple:
+    with gathering(mesh):
+        return _compiled(loaded.graphdef, params, loaded.frozen, batch)
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")
-def _sum_and_grad(graphdef: nnx.GraphDef, params: Params, frozen: Params, batch: dict) -> tuple:
+def _compiled(graphdef: nnx.GraphDef, params: Params, frozen: Params, batch: dict) -> tuple:
     """Summed L_ft of a batch's units, and its gradient."""
 
     def total(params: Params) -> jax.Array:

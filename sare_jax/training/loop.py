@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from sare_jax import files
+from sare_jax import files, hosts
 from sare_jax.errors import UserError
 from sare_jax.progress import bar
 from sare_jax.training.checkpoints import Checkpoints
@@ -54,7 +54,8 @@ def run(
     """Trains until `steps`, going on from the newest checkpoint where there is one.
 
     Metrics stay on the device for up to `fetch_every` steps, so that steps are not waited for one by one; a
-    checkpoint is only written after they were found finite.
+    checkpoint is only written after they were found finite. Several hosts call this together; the first
+    writes the log, and a signal to one of them stops all when metrics are next read.
 
     Args:
       state: the first state; where a checkpoint is restored, only its structure and placement matter.
@@ -79,7 +80,7 @@ def run(
     if checkpoints and checkpoints.latest is not None:
         state = checkpoints.restore(state, iterator)
     done = int(state.step)
-    log = _Log(log_path, done)
+    log = _Log(log_path if hosts.is_first() else None, done)
     with _signals() as stop, bar(steps, name, done=done, unit="step") as progress:
         # Where the bar has a fixed width it goes into a log, which has room for the metrics.
         progress.ncols = progress.ncols and LOG_WIDTH
@@ -88,19 +89,22 @@ def run(
             state, metrics = step(state, next(iterator))
             done += 1
             pending.append((done, metrics))
-            saving = checkpoints is not None and (done == steps or checkpoints.is_due(done) or stop.is_set())
-            if saving or stop.is_set() or done == steps or done % fetch_every == 0:
+            saving = checkpoints is not None and (done == steps or checkpoints.is_due(done))
+            reading = saving or done == steps or done % fetch_every == 0
+            # Hosts ask each other only where they wait for the devices anyway.
+            stopping = reading and hosts.anywhere(stop.is_set()) if hosts.several() else stop.is_set()
+            if reading or stopping:
                 values = log.write(pending)
                 progress.update(len(pending))
                 progress.set_postfix_str(_line(values))
                 pending = []
                 exceeded = _exceeded(values, limits or {})
-                if checkpoints and (saving or exceeded):
+                if checkpoints and (saving or stopping or exceeded):
                     checkpoints.save(done, state, iterator)
                 if exceeded:
                     progress.write(f"{name}: stopped at step {done}, {exceeded}")
                     break
-            if stop.is_set() and done < steps:
+            if stopping and done < steps:
                 raise KeyboardInterrupt(f"{name}: stopped after step {done}")
     if checkpoints:
         checkpoints.wait()

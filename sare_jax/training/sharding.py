@@ -1,34 +1,63 @@
-"""Data parallelism: one mesh axis over the rows of a batch, everything else replicated."""
+"""Where arrays lie: rows divided over all devices, frozen weights over some of them, the rest whole on each.
 
+The mesh has two axes, `data` and `fsdp`. Every device holds rows of its own, so the rows of a batch lie over
+both. The frozen weights are divided over `fsdp` and repeated along `data`; a layer's are gathered when it
+runs (`models.layers.gathered`). Trainable parameters, optimizer state and metrics are whole on each device.
+"""
+
+import contextlib
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from sare_jax import hosts
 from sare_jax.errors import UserError
 
-DATA = "data"
+DATA, FSDP = "data", "fsdp"
+
+Placement = Callable[[str, tuple[int, ...]], NamedSharding]
+
+_STACKED = "/layers/"  # in the path of a parameter whose leading axis numbers the layers
 
 
-def data_mesh(num_devices: int = 0) -> Mesh:
-    """A mesh of one axis, `data`.
+def make_mesh(data_parallel: int = 0, fsdp: int = 1) -> Mesh:
+    """The mesh of a run: `data_parallel` × `fsdp` devices.
 
     Args:
-      num_devices: the first so many devices; 0 takes all.
+      data_parallel: devices that hold different rows and the same weights; 0 is all that `fsdp` leaves.
+      fsdp: devices over which the frozen weights are divided.
 
     Raises:
-      UserError: there are fewer devices.
+      UserError: the devices do not suffice or cannot be divided so; names the key and their number.
     """
     devices = jax.devices()
-    if num_devices > len(devices):
+    there = f"jax sees {len(devices)} device{'s' if len(devices) > 1 else ''}"
+    if fsdp > len(devices):
+        raise UserError(f"model.fsdp is {fsdp}, but {there}; lower it (1: weights whole on each)")
+    if not data_parallel and len(devices) % fsdp:
         raise UserError(
-            f"model.data_parallel is {num_devices}, but jax sees {len(devices)} devices; lower it (0: all)"
+            f"model.fsdp is {fsdp}, but {there}, which {fsdp} does not divide; choose a divisor, or say how "
+            f"many share the rows: model.data_parallel={len(devices) // fsdp}"
         )
-    devices = devices[: num_devices or None]
+    data_parallel = data_parallel or len(devices) // fsdp
+    used = data_parallel * fsdp
+    if used > len(devices):
+        product = f" × model.fsdp {fsdp}" if fsdp > 1 else ""
+        raise UserError(f"model.data_parallel is {data_parallel}{product}, but {there}; lower it (0: all)")
+    if hosts.several() and used < len(devices):
+        raise UserError(
+            f"model.data_parallel × model.fsdp is {used}, but {there} on {jax.process_count()} hosts, and "
+            "each host has to take part; set model.data_parallel to 0"
+        )
     # Auto, since the default of jax.make_mesh is Explicit, under which shardings become part of types.
-    return jax.make_mesh((len(devices),), (DATA,), (AxisType.Auto,), devices=devices)
+    return jax.make_mesh(
+        (data_parallel, fsdp), (DATA, FSDP), (AxisType.Auto, AxisType.Auto), devices=devices[:used]
+    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -37,8 +66,63 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def by_rows(mesh: Mesh) -> NamedSharding:
-    """The leading axis divided over the devices."""
-    return NamedSharding(mesh, PartitionSpec(DATA))
+    """The leading axis divided over all devices."""
+    return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+
+
+def frozen_placement(mesh: Mesh, trainable: str) -> Placement:
+    """Where each parameter lies, (path, shape) → sharding; for `load_llava`, which reads only what is needed.
+
+    A frozen matrix is divided along its longest axis that `fsdp` divides, never along the axis that numbers
+    the layers: a loop over layers then gathers one layer at a time. Vectors (norms, biases), matrices without
+    such an axis and trainable parameters are whole on each device.
+
+    Args:
+      mesh: from `make_mesh`.
+      trainable: regular expression on whole paths, as in `load_llava`.
+    """
+    parts = mesh.shape[FSDP]
+
+    def place(path: str, shape: tuple[int, ...]) -> NamedSharding:
+        first = 1 if _STACKED in path else 0
+        divisible = [axis for axis in range(first, len(shape)) if shape[axis] % parts == 0]
+        if parts == 1 or len(shape) - first < 2 or not divisible or re.fullmatch(trainable, path):
+            return replicated(mesh)
+        longest = max(divisible, key=lambda axis: shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * longest, FSDP))
+
+    return place
+
+
+def gathering(mesh: Mesh) -> contextlib.AbstractContextManager:
+    """A context in which models, traced or called, gather weights that are divided over `fsdp`.
+
+    Without such weights it does nothing: a constraint on whole ones would only keep them in memory twice.
+    """
+    return jax.set_mesh(mesh) if mesh.shape[FSDP] > 1 else contextlib.nullcontext()
+
+
+def spread_rows(batch: Any, mesh: Mesh) -> Any:
+    """Puts a tree of host arrays on the devices, by rows; of several hosts, each puts its own.
+
+    Args:
+      batch: a tree of [B, …] arrays, the same on every host; the mesh's size divides B.
+      mesh: from `make_mesh`.
+    """
+    sharding = by_rows(mesh)
+    if not hosts.several():
+        return jax.device_put(batch, sharding)
+
+    def place(rows: Any) -> jax.Array:
+        rows = np.asarray(rows)
+        return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
+
+    return jax.tree.map(place, batch)
+
+
+def on_mesh(make: Callable[..., Any], mesh: Mesh, *args: Any) -> Any:
+    """`make(*args)`, computed on the mesh's devices, whole and fresh on each."""
+    return jax.jit(make, out_shardings=replicated(mesh))(*args)
 
 
 @functools.cache
@@ -46,11 +130,12 @@ def compile_step(step: Callable[..., Any], mesh: Mesh, **static: Any) -> Callabl
     """Jits `step(state, frozen, batch, hyper, **static) -> (state, metrics)` for a mesh, donating the state.
 
     The same arguments give the same function, so that runs which differ in numbers alone compile once. State
-    and metrics are replicated and the batch lies by rows; the frozen weights stay as they were placed.
+    and metrics are replicated and the batch lies by rows; the frozen weights stay as they were placed. To be
+    called inside `gathering(mesh)`.
 
     Args:
       step: `unlearn_step` or `finetune_step`.
-      mesh: from `data_mesh`.
+      mesh: from `make_mesh`.
       **static: the step's keyword-only arguments, hashable.
     """
     whole, rows = replicated(mesh), by_rows(mesh)

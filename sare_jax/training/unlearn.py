@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from sare_jax.data.batches import SETS, Batch, Tokenizer, count_steps, tokenize, unlearn_batches
 from sare_jax.data.curated import Curated
@@ -15,9 +15,10 @@ from sare_jax.optim.objectives import ERASING
 from sare_jax.settings import OptimConfig
 from sare_jax.training import loop
 from sare_jax.training.checkpoints import Checkpoints
-from sare_jax.training.sharding import by_rows, compile_step, data_mesh, replicated
-from sare_jax.training.state import Hyper, Params, as_arrays, init_state, unlearn_optimizer
-from sare_jax.training.step import RematPolicy, unlearn_step
+from sare_jax.training.remat import Policy
+from sare_jax.training.sharding import compile_step, gathering, on_mesh, spread_rows
+from sare_jax.training.state import Hyper, Params, TrainState, as_arrays, init_state, unlearn_optimizer
+from sare_jax.training.step import Metrics, unlearn_step
 
 # Image file names → float[n, P, D_v] vision features; usually a `FeatureCache`.
 Features = Callable[[Sequence[str]], np.ndarray]
@@ -36,18 +37,19 @@ def unlearn(
     folder: Path,
     log: Path,
     name: str,
-    num_devices: int = 0,
+    mesh: Mesh,
     keep: int = 0,
     limits: Mapping[str, tuple[float, float]] | None = None,
-    remat_policy: RematPolicy | None = None,
+    remat_policy: Policy | None = None,
 ) -> Params:
     """Trains the mapping layers on D_neg, D_pos and D_sent, going on from the checkpoints in `folder`.
 
     Runs on one model that differ in numbers alone (ρ, λ, rates) share one compiled step; the two erasing
-    objectives have one each.
+    objectives have one each. Neither the number of devices nor of hosts changes what comes out; of several
+    hosts, all call this with the same arguments, and the first writes the log.
 
     Args:
-      loaded: the base model; its parameters are copied, not changed.
+      loaded: the base model, placed on the mesh (`frozen_placement`); its parameters are copied, not changed.
       curated: the sets.
       tokenizer: the model's `Prompter`.
       features: vision features by file name.
@@ -55,7 +57,7 @@ def unlearn(
       folder: of its checkpoints.
       log: of its metrics, JSON lines, one a step: the metrics of `unlearn_step`.
       name: shown with the progress.
-      num_devices: devices that share the batches; 0 for all.
+      mesh: devices that share the batches, from `make_mesh`.
       keep: the newest so many checkpoints are kept; 0 keeps all.
       limits: see `loop.run`.
       remat_policy: what a layer keeps for its backward pass; None keeps all.
@@ -68,7 +70,6 @@ def unlearn(
       loop.NotFiniteError: training diverged.
       KeyboardInterrupt: on a signal, after a checkpoint.
     """
-    mesh = data_mesh(num_devices)
     sets = tokenize(curated, tokenizer, settings.instruction)
     steps = count_steps(len(sets.neg), settings.batch_size, epochs=settings.epochs, steps=settings.steps)
     batches = unlearn_batches(
@@ -87,19 +88,21 @@ def unlearn(
         remat_policy=remat_policy,
     )
     hyper = Hyper(**{field: getattr(settings, field) for field in Hyper._fields})
-    state = init_state(loaded.params, unlearn_optimizer(hyper), settings.seed)
-    frozen = jax.device_put(loaded.frozen, replicated(mesh))
+    optimizer = unlearn_optimizer(hyper)
     arguments = as_arrays(hyper)
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in _DURATION}
-    with Checkpoints(
-        folder, loaded, settings=kept, every=settings.checkpoint_every, keep=keep
-    ) as checkpoints:
+
+    def step(state: TrainState, batch: dict[str, Batch]) -> tuple[TrainState, Metrics]:
+        return compiled(state, loaded.frozen, spread_rows(attach(batch, features), mesh), arguments)
+
+    with (
+        gathering(mesh),
+        Checkpoints(folder, loaded, settings=kept, every=settings.checkpoint_every, keep=keep) as checkpoints,
+    ):
         state = loop.run(
-            jax.device_put(state, replicated(mesh)),
+            on_mesh(lambda params: init_state(params, optimizer, settings.seed), mesh, loaded.params),
             iter(batches),
-            lambda state, batch: compiled(
-                state, frozen, jax.device_put(attach(batch, features), by_rows(mesh)), arguments
-            ),
+            step,
             steps=steps,
             name=name,
             checkpoints=checkpoints,

@@ -12,24 +12,28 @@ from sare_jax.attacks.relearn import relearn, sample_order
 from sare_jax.data.batches import finetune_batches, tokenize
 from sare_jax.errors import UserError
 from sare_jax.optim.objectives import token_mean_nll
+from sare_jax.training.sharding import make_mesh
 from sare_jax.training.step import target_log_probs
 from tests import tiny_training as tiny
 from tests.tiny_training import quick_compile  # noqa: F401
 
 LOADED = tiny.tiny_llava()
+ONE = make_mesh(1)
+placed = functools.cache(functools.partial(tiny.spread, LOADED))  # one program a mesh
 CURATED = tiny.curated(num_neg=20)
 
 
-def attack(num_samples, params=LOADED.params, **settings):
+def attack(num_samples, params=LOADED.params, mesh=ONE, **settings):
     settings = {"learning_rate": 1e-2, "seed": 0} | settings
     return relearn(
-        LOADED,
+        placed(mesh),
         params,
         CURATED,
         tiny.Letters(),
         tiny.features,
         instruction="say it",
         num_samples=num_samples,
+        mesh=mesh,
         **settings,
     )
 
@@ -100,5 +104,5 @@ def test_weight_decay_is_applied_where_asked():
 
 @pytest.mark.parametrize("devices", [2, 8])
 def test_devices_do_not_change_it(devices):
-    alone, spread = attack(6), attack(6, num_devices=devices)
+    alone, spread = attack(6), attack(6, mesh=make_mesh(devices))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), spread, alone)

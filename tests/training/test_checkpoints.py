@@ -13,7 +13,7 @@ import pytest
 from sare_jax import files
 from sare_jax.errors import UserError
 from sare_jax.training.checkpoints import Checkpoints, load_params, save_params, steps_in
-from sare_jax.training.sharding import data_mesh, replicated
+from sare_jax.training.sharding import make_mesh, replicated
 from tests.training import small_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,10 +51,10 @@ def test_state_and_stream_come_back_as_they_were(tmp_path):
 def test_any_number_of_devices_can_restore(tmp_path, there, here):
     """Cases CK-03 and SH-03: also inside a mesh context, and without a warning."""
     state, iterator = trained()
-    state = jax.device_put(state, replicated(data_mesh(there)))
+    state = jax.device_put(state, replicated(make_mesh(there)))
     with Checkpoints(tmp_path / "run", small_run.base()) as checkpoints:
         checkpoints.save(3, state, iterator)
-    mesh = data_mesh(here)
+    mesh = make_mesh(here)
     like = jax.device_put(small_run.first_state(), replicated(mesh))
     with jax.set_mesh(mesh), Checkpoints(tmp_path / "run", small_run.base()) as checkpoints:
         restored = checkpoints.restore(like, small_run.iterator())

@@ -12,8 +12,11 @@ from sare_jax.data.curated import Curated, Rows, Sentences, Units, read_curated,
 from sare_jax.data.images import ImageProcessor
 from sare_jax.data.prompts import Prompter
 from sare_jax.inference.features import FeatureCache
+from sare_jax.models.config import read_config
 from sare_jax.models.load import load_llava
+from sare_jax.models.source import Source
 from sare_jax.settings import OptimConfig
+from sare_jax.training.sharding import make_mesh
 from sare_jax.training.unlearn import unlearn
 from tests import tiny_llava
 
@@ -57,7 +60,7 @@ def test_target_tokens_decode_to_the_target(folder, tmp_path, form, template):
     for name in ("config.json", "processor_config.json"):
         (tmp_path / name).write_bytes((folder / "model" / name).read_bytes())
     tiny_llava.write_tokenizer(tmp_path, form())
-    prompter = Prompter.from_folder(tmp_path, template=template)
+    prompter = Prompter.from_source(Source(tmp_path, "hub", read_config(tmp_path), {}), template)
     sets = tokenize(read_curated(folder / "curated"), prompter, "Please describe the image.")
     assert sets.lost == {"neg": {}, "pos": {}, "sent": {}}
     for kind, chosen in (("neg", NEG), ("pos", POS)):
@@ -76,8 +79,8 @@ def test_target_tokens_decode_to_the_target(folder, tmp_path, form, template):
 
 def test_unlearning_and_relearning_move_the_projector_of_a_loaded_model(folder, tmp_path):
     loaded = load_llava(folder / "model", dtype=jnp.float32)
-    prompter = Prompter.from_folder(folder / "model", template="hub")
-    features = FeatureCache(loaded, ImageProcessor.from_folder(folder / "model"), folder / "images")
+    prompter = Prompter.from_source(loaded.source, template="hub")
+    features = FeatureCache(loaded, ImageProcessor.from_source(loaded.source), folder / "images")
     curated = read_curated(folder / "curated")
     settings = OptimConfig(learning_rate=3e-3, neg_weight=1.0, steps=8, batch_size=3)
     params = unlearn(
@@ -89,7 +92,7 @@ def test_unlearning_and_relearning_move_the_projector_of_a_loaded_model(folder, 
         folder=tmp_path / "checkpoints",
         log=tmp_path / "log.jsonl",
         name="tiny",
-        num_devices=1,
+        mesh=make_mesh(1),
     )
     first, *_, last = files.read_jsonl(tmp_path / "log.jsonl")
     assert last["neg"] < first["neg"]
@@ -105,6 +108,7 @@ def test_unlearning_and_relearning_move_the_projector_of_a_loaded_model(folder, 
         num_samples=3,
         learning_rate=3e-3,
         batch_size=3,
+        mesh=make_mesh(1),
     )
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), attacked, params)
     # One Adam step moves every weight with a gradient by the rate.

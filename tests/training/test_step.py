@@ -12,7 +12,7 @@ import pytest
 from sare_jax.data.batches import tokenize, unlearn_batches
 from sare_jax.errors import UserError
 from sare_jax.optim.objectives import ERASING, ascent
-from sare_jax.training.sharding import compile_step, data_mesh, replicated
+from sare_jax.training.sharding import compile_step, make_mesh, replicated
 from sare_jax.training.state import (
     FinetuneHyper,
     Hyper,
@@ -176,7 +176,7 @@ def test_micro_batches_do_not_change_the_step():
 def test_devices_do_not_change_the_step(devices, batch_size):
     """Cases SH-01 and OP-04's global norm: five units on eight devices too."""
     alone, alone_metrics = jitted()(fresh_state(), LOADED.frozen, batch_of(batch_size), as_arrays(HYPER))
-    mesh = data_mesh(devices)
+    mesh = make_mesh(devices)
     step = compile_step(unlearn_step, mesh, merge=LOADED.merge, neg_loss=ascent)
     frozen = jax.device_put(LOADED.frozen, replicated(mesh))
     spread, metrics = step(fresh_state(), frozen, batch_of(batch_size, devices), as_arrays(HYPER))
@@ -187,11 +187,11 @@ def test_devices_do_not_change_the_step(devices, batch_size):
 
 def test_too_many_devices_are_refused():
     with pytest.raises(UserError, match=r"model\.data_parallel is 9, but jax sees 8 devices"):
-        data_mesh(9)
+        make_mesh(9)
 
 
 def test_collectives_carry_gradients_only():
-    mesh = data_mesh(8)
+    mesh = make_mesh(8)
     step = compile_step(unlearn_step, mesh, merge=LOADED.merge, neg_loss=ascent)
     arguments = (
         fresh_state(),
@@ -249,7 +249,7 @@ def test_settings_are_arguments_of_one_program():
         traces.append(1)
         return LOADED.merge(params, frozen)
 
-    mesh = data_mesh(1)
+    mesh = make_mesh(1)
     step = compile_step(unlearn_step, mesh, merge=merge, neg_loss=ascent)
     state = jax.device_put(fresh_state(), replicated(mesh))
     for rho in (0.0, 0.05, 0.1):

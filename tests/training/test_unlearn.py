@@ -1,6 +1,7 @@
 """The whole stage on a tiny LLaVA: resumed bit for bit, one program a objective, any devices."""
 
 import dataclasses
+import functools
 import os
 import signal
 
@@ -13,11 +14,14 @@ from sare_jax.errors import UserError
 from sare_jax.settings import OptimConfig
 from sare_jax.training import step as step_module
 from sare_jax.training.checkpoints import load_params, steps_in
+from sare_jax.training.sharding import make_mesh
 from sare_jax.training.unlearn import attach, unlearn
 from tests import tiny_training as tiny
 from tests.tiny_training import quick_compile  # noqa: F401
 
 LOADED = tiny.tiny_llava()
+ONE = make_mesh(1)
+placed = functools.cache(functools.partial(tiny.spread, LOADED))  # one program a mesh
 SETTINGS = OptimConfig(
     learning_rate=1e-2,
     neg_weight=0.5,
@@ -28,10 +32,9 @@ SETTINGS = OptimConfig(
 )
 
 
-def train(folder, settings=SETTINGS, features=tiny.features, **options):
-    options = {"num_devices": 1} | options
+def train(folder, settings=SETTINGS, features=tiny.features, mesh=ONE, **options):
     return unlearn(
-        LOADED,
+        placed(mesh),
         tiny.curated(),
         tiny.Letters(),
         features,
@@ -39,6 +42,7 @@ def train(folder, settings=SETTINGS, features=tiny.features, **options):
         folder=folder / "checkpoints",
         log=folder / "log.jsonl",
         name="tiny",
+        mesh=mesh,
         **options,
     )
 
@@ -106,7 +110,7 @@ def test_four_methods_share_two_programs(tmp_path, monkeypatch):
 def test_devices_and_micro_batches_do_not_change_the_outcome(tmp_path, devices, micro_batches):
     alone = train(tmp_path / "alone")
     settings = dataclasses.replace(SETTINGS, micro_batches=micro_batches)
-    spread = train(tmp_path / "spread", settings, num_devices=devices)
+    spread = train(tmp_path / "spread", settings, mesh=make_mesh(devices))
 
     def close(a, b):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
@@ -115,7 +119,7 @@ def test_devices_and_micro_batches_do_not_change_the_outcome(tmp_path, devices, 
 
 
 def test_a_run_that_began_on_eight_devices_ends_on_one(tmp_path):
-    train(tmp_path, dataclasses.replace(SETTINGS, steps=4), num_devices=8)
+    train(tmp_path, dataclasses.replace(SETTINGS, steps=4), mesh=make_mesh(8))
     resumed = train(tmp_path)
     assert steps_in(tmp_path / "checkpoints") == [2, 4, 6]
     whole = train(tmp_path / "whole")
