@@ -1,4 +1,11 @@
-"""LLaVA-1.5-7B with the settings of the paper's A.3."""
+"""LLaVA-1.5-7B with the settings of the paper's A.3.
+
+hf download llava-hf/llava-1.5-7b-hf --local-dir MODEL
+python main.py --config configs/llava_sare.py --config.model.folder=MODEL
+
+The original form (liuhaotian/llava-v1.5-7b) works as well, with a folder of openai/clip-vit-large-patch14-336
+as --config.model.vision_tower=TOWER.
+"""
 
 from ml_collections import ConfigDict
 
@@ -8,6 +15,8 @@ from configs.common import base_config
 def get_config() -> ConfigDict:
     config = base_config("llava_sare")
     config.model.folder = "llava-hf/llava-1.5-7b-hf"
+    config.model.template = "vicuna_v1"
+    config.model.image_mode = "center_crop"  # as llava-hf and EFUF; the original code pads
     config.data.images = "data/coco/train2014"
     config.data.annotations = "data/coco/annotations"
     config.data.split = "reserve"

@@ -45,21 +45,22 @@ _SMALL = ("*.json", "tokenizer.model", "*.jinja", "*.txt")
 _SAFETENSORS, _TORCH = ("model*.safetensors",), ("pytorch_model*.bin", "mm_projector.bin")
 
 
-def resolve_folder(name: str) -> Path:
+def resolve_folder(name: str, vision_tower: str = "") -> Path:
     """The folder that holds a model.
 
     Args:
       name: a folder, or a model id of the hub, which is looked up in the local cache first and downloaded
         where there is a network.
+      vision_tower: what the settings call its tower, by which an error knows which model is meant.
 
     Raises:
       UserError: there is neither; names the files that were looked for and how to get them.
     """
-    folder = Path(name).expanduser()
+    folder, way_out = Path(name).expanduser(), how_to_get(name, vision_tower)
     if folder.is_dir() or not _is_model_id(name):
-        require_files(folder, model_files(folder), how_to_get(name))
+        require_files(folder, model_files(folder), way_out)
         return folder
-    return _from_hub(name, None, how_to_get(name))
+    return _from_hub(name, None, way_out)
 
 
 def resolve_tower(name: str, beside: Path, needed: Needed) -> Path:
@@ -118,11 +119,11 @@ def weight_layout(folder: Path) -> Layout:
     return SAFETENSORS if found else TORCH
 
 
-def how_to_get(name: str) -> str:
-    """The commands that fetch the model that `name`, a folder or an id, seems to mean."""
-    if names_sharegpt4v(name):
+def how_to_get(name: str, vision_tower: str = "") -> str:
+    """The commands that fetch the model that `name`, a folder or an id, and its tower's seem to mean."""
+    if names_sharegpt4v(f"{name} {vision_tower}"):
         model = SHAREGPT4V
-    elif re.search(r"liuhaotian|llava-v1\.5", name):
+    elif re.search(r"liuhaotian|llava-v1\.5|openai/clip-vit", f"{name} {vision_tower}"):
         model = ORIGINAL_LLAVA
     else:
         model = name if _is_model_id(name) and not Path(name).is_dir() else LLAVA
@@ -157,10 +158,9 @@ def _from_hub(name: str, needed: Needed | None, way_out: str) -> Path:
             partial = error
     if partial:
         raise partial
-    looked_for = ", ".join(needed or MODEL_FILES)
     raise UserError(
         f"{name}: neither a folder, nor in the local hub cache, nor to be downloaded from here. Looked for "
-        f"{looked_for}. {way_out}"
+        f"{', '.join(needed or (_ORIGINAL_FILES if name in _TOWERS else MODEL_FILES))}. {way_out}"
     )
 
 

@@ -31,7 +31,7 @@ def run(config: Config, workdir: Path) -> pipeline.Ledger:
       The ledger, which knows what was done and what was up to date already.
     """
     context = Context(config, workdir)
-    context.model_folder  # noqa: B018  a missing model is said before any work is done
+    context.source  # noqa: B018  a missing model or vision tower is said before any work is done
     workdir.mkdir(parents=True, exist_ok=True)
     files.write_json(workdir / "config.json", to_dict(config))
     print(f"workdir {workdir}; settings in {workdir / 'config.json'}", flush=True)

@@ -1,0 +1,24 @@
+"""ShareGPT4V-7B with the settings of the paper's A.3. Model and vision tower are published apart.
+
+hf download Lin-Chen/ShareGPT4V-7B --local-dir MODEL
+hf download Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12 --local-dir TOWER
+python main.py --config configs/sharegpt4v_sare.py --config.model.folder=MODEL \\
+    --config.model.vision_tower=TOWER
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import base_config
+
+
+def get_config() -> ConfigDict:
+    config = base_config("sharegpt4v_sare")
+    config.model.folder = "Lin-Chen/ShareGPT4V-7B"
+    config.model.vision_tower = "Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12"
+    config.model.template = "vicuna_v1"
+    # Its config.json says pad, and so does its own code; EFUF, whose figures the paper compares with, crops.
+    config.model.image_mode = "center_crop"
+    config.data.images = "data/coco/train2014"
+    config.data.annotations = "data/coco/annotations"
+    config.data.split = "reserve"
+    return config.lock()
