@@ -1,0 +1,1 @@
+"""MHumanEval: people mark the objects of captions as correct or hallucinated (paper A.2)."""

@@ -1,0 +1,141 @@
+"""Command line: `python -m sare_jax.evaluation.human serve|score|agree|convert …`."""
+
+import argparse
+import os
+import sys
+import webbrowser
+from pathlib import Path
+
+from sare_jax.command import guarded
+from sare_jax.errors import UserError
+from sare_jax.evaluation import console
+from sare_jax.evaluation.human import agree, score
+from sare_jax.evaluation.human.annotations import read_annotations, write_annotations
+from sare_jax.evaluation.human.audit import Audit, claim, find_images, resume, sample
+from sare_jax.evaluation.human.server import AuditServer
+from sare_jax.evaluation.records import Dropped, read_records
+
+SHOWN = ["human_s", "human_i", "mean_objects", "mean_words", "empty_rate"]
+_FILE = "annotations: JSON lines, or lines `image ### text` with {correct} and [hallucinated] objects"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs one of the four commands."""
+    parser = argparse.ArgumentParser(prog="human", description="captions audited by people (MHumanEval)")
+    commands = parser.add_subparsers(required=True, metavar="serve | score | agree | convert")
+    for add in (_add_serve, _add_score, _add_agree, _add_convert):
+        add(commands)
+    options = parser.parse_args(argv)
+    options.run(options)
+
+
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("serve", help="a page on this machine to mark objects on")
+    parser.add_argument("--captions", required=True, help="JSON lines of image_id and caption")
+    parser.add_argument("--images", required=True, type=Path, help="folder of the images")
+    parser.add_argument("--out", required=True, type=Path, help="JSON lines, saved after every step")
+    parser.add_argument("--annotator", default="", help="whose marks these are")
+    parser.add_argument("--sample", type=int, default=100, help="captions to draw; 0 takes all")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--port", type=int, default=8737, help="0 takes a free one")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    if options.sample < 0:
+        raise UserError(f"--sample {options.sample}: give a number of captions, or 0 for all")
+    if options.out.suffix == ".txt":
+        raise UserError(
+            f"--out {options.out}: give a .jsonl name; `convert` writes brackets from it afterwards"
+        )
+    records, dropped = read_records(options.captions)
+    drawn = sample(records, options.sample, options.seed, dropped)
+    images = find_images(drawn, options.images)
+    lost = [str(item.image) for item, image in zip(drawn, images, strict=True) if image is None]
+    with claim(options.out):
+        audit = Audit(options.out, resume(options.out, drawn, options.annotator), images)
+        with AuditServer(audit, options.port) as server:
+            _say_left_out(dropped, sys.stdout)
+            if lost:
+                print(f"no image found for {len(lost)} captions: {', '.join(lost[:10])}")
+            print(f"{len(audit.items)} captions, {audit.done} finished; annotations go to {options.out}")
+            print(f"{server.address}   (Ctrl-C ends)", flush=True)
+            if not options.no_browser and _has_screen():
+                webbrowser.open(server.address)
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                print(f"\n{audit.done} of {len(audit.items)} finished; the same command goes on from here")
+
+
+def _has_screen() -> bool:
+    """Whether there is a screen to open a page on; a text browser would take this terminal."""
+    return sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+
+
+def _add_score(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("score", help="hallucination rates of one person's annotations")
+    parser.add_argument("--annotations", required=True, help=_FILE)
+    console.add_common(parser)
+    parser.set_defaults(run=_score)
+
+
+def _score(options: argparse.Namespace) -> None:
+    items, dropped = read_annotations(options.annotations)
+    result = score.score(items, dropped=dropped, draws=options.draws, seed=options.seed)
+    result["settings"] = {"annotations": console.file_identity(options.annotations)}
+    if options.json:
+        console.print_json(result)
+        return
+    console.print_table("HUMAN", result, SHOWN)
+    print(f"  human_s: {result['n_hallucinated']} of {result['n']} captions", end="; ")
+    print(f"human_i: {result['n_objects_hallucinated']} of {result['n_objects']} objects", end="; ")
+    print(f"{result['n_no_object']} captions without an object")
+
+
+def _add_agree(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("agree", help="how far two people agree", description=agree.RULE)
+    parser.add_argument("a", metavar="A", help=_FILE)
+    parser.add_argument("b", metavar="B", help="annotations of the same captions")
+    console.add_common(parser)
+    parser.set_defaults(run=_agree)
+
+
+def _agree(options: argparse.Namespace) -> None:
+    (first, left_out), (second, more) = read_annotations(options.a), read_annotations(options.b)
+    dropped = Dropped({f"A, {reason}": places for reason, places in left_out.items()})
+    dropped.update({f"B, {reason}": places for reason, places in more.items()})
+    result = agree.agree(first, second, dropped=dropped, draws=options.draws, seed=options.seed)
+    result["settings"] = {"a": console.file_identity(options.a), "b": console.file_identity(options.b)}
+    if options.json:
+        console.print_json(result)
+    else:
+        print("\n".join(agree.lines(result)))
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("convert", help="between JSON lines and brackets (*.txt)")
+    parser.add_argument("source", metavar="FROM", help=_FILE)
+    parser.add_argument(
+        "target", metavar="TO", type=Path, help="brackets where it ends in .txt, else JSON lines"
+    )
+    parser.set_defaults(run=_convert)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    items, dropped = read_annotations(options.source)
+    if options.target.suffix == ".txt":
+        items = score.finished(items, dropped)
+    write_annotations(options.target, items)
+    print(f"{options.target}: {len(items)} captions")
+    _say_left_out(dropped, sys.stderr)
+
+
+def _say_left_out(dropped: Dropped, stream: object) -> None:
+    for reason, places in dropped.items():
+        print(f"left out, {reason}: {len(places)} ({', '.join(places[:10])})", file=stream)
+
+
+if __name__ == "__main__":
+    console.run(guarded(main))

@@ -1,0 +1,211 @@
+"""The work of one annotator: which captions, with which images, and how far they are.
+
+Everything that a person does is on disk before the page says so.
+"""
+
+import fcntl
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from sare_jax.errors import UserError
+from sare_jax.evaluation import brackets
+from sare_jax.evaluation.brackets import Mark
+from sare_jax.evaluation.human.annotations import Annotated, image_of, read_annotations, write_annotations
+from sare_jax.evaluation.records import Dropped
+from sare_jax.files import hash_value
+
+IMAGE_TYPES = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+}
+_LAST_NUMBER = re.compile(r"(\d+)(?:\.\w+)?$")
+
+
+class StaleError(Exception):
+    """A change to a caption that has changed elsewhere, such as in a second window."""
+
+
+def sample(records: Sequence[dict], size: int, seed: int, dropped: Dropped) -> list[Annotated]:
+    """Draws the captions to audit, none of them marked yet.
+
+    The draw depends on the image ids and the seed alone: neither on the order of the file nor on which other
+    captions it holds, so that two models are audited on the same images, and a larger sample contains a
+    smaller one. A caption without text is drawn like any other, and is finished from the start.
+
+    Args:
+      records: dicts with `image_id` (or `image`) and `caption` (or `text`).
+      size: how many; 0 takes all.
+      seed: of the draw.
+      dropped: notes what cannot be used.
+
+    Raises:
+      UserError: two captions of one image, nothing to show.
+    """
+    found: dict[int | str, str] = {}
+    clashing = []
+    for number, record in enumerate(records, start=1):
+        image, text = image_of(record), record.get("caption", record.get("text"))
+        if image is None:
+            dropped.add("no image id", f"record {number}")
+        elif not isinstance(text, str):
+            dropped.add("caption is no text", image)
+        elif found.setdefault(image, text) != text:
+            clashing.append(str(image))
+    if clashing:
+        raise UserError(f"more than one caption for image(s) {', '.join(clashing[:20])}; keep one each")
+    if not found:
+        reasons = ", ".join(f"{reason}: {len(all_)}" for reason, all_ in dropped.items()) or "no captions"
+        raise UserError(f"nothing to annotate ({reasons})")
+    drawn = sorted(found, key=lambda image: (hash_value([seed, _number(image)]), str(image)))
+    chosen = drawn[: size or None]
+    return [Annotated(image, found[image], done=not found[image].strip()) for image in chosen]
+
+
+def _number(image: int | str) -> int | str:
+    """The image's number where its name ends in one, so that 42 and COCO_val2014_000000000042.jpg agree."""
+    match = _LAST_NUMBER.search(str(image))
+    return int(match.group(1)) if match else image
+
+
+def find_images(items: Sequence[Annotated], folder: Path) -> list[Path | None]:
+    """The image file of each caption: by its name, else by the number that its name ends in.
+
+    Raises:
+      UserError: no such folder, no image for any caption, or several files with the same number.
+    """
+    try:
+        files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_TYPES]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+    by_name: dict[str, list[Path]] = {}
+    by_number: dict[int | str, list[Path]] = {}
+    for path in files:
+        by_name.setdefault(path.stem, []).append(path)
+        by_number.setdefault(_number(path.name), []).append(path)
+    by_name |= {path.name: [path] for path in files}
+    found: list[Path | None] = []
+    for item in items:
+        fitting = by_name.get(Path(str(item.image)).name) or by_number.get(_number(item.image), [])
+        if len(fitting) > 1:
+            shown = ", ".join(path.name for path in fitting[:3])
+            raise UserError(f"{folder}: image {item.image} could be {shown}; name the file in the captions")
+        found.append(fitting[0] if fitting else None)
+    if not any(found):
+        raise UserError(f"{folder}: no image of these captions in it (looked for {items[0].image}, …)")
+    return found
+
+
+@dataclass
+class Audit:
+    """Captions on their way through one person's hands; safe to use from several threads.
+
+    Attributes:
+      path: where annotations are kept.
+      items: the captions, in the order shown.
+      images: their image files.
+      versions: how often each was changed since the start.
+    """
+
+    path: Path
+    items: list[Annotated]
+    images: list[Path | None]
+    versions: list[int] = field(init=False)
+    _guard: threading.Lock = field(init=False, default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self):
+        self.versions = [0] * len(self.items)
+
+    def change(self, place: int, version: int, marks: Sequence[Mark], done: bool) -> int:
+        """Replaces one caption's marks and saves everything; returns its new version.
+
+        Raises:
+          IndexError: no such caption.
+          StaleError: `version` is not the present one.
+          ValueError: marks that do not fit the caption.
+          OSError: the file cannot be written; nothing has changed then.
+        """
+        if not 0 <= place < len(self.items):
+            raise IndexError(place)
+        with self._guard:
+            if version != self.versions[place]:
+                raise StaleError
+            item = self.items[place]
+            changed = replace(item, marks=brackets.check(item.caption, marks), done=done)
+            items = [*self.items[:place], changed, *self.items[place + 1 :]]
+            write_annotations(self.path, items)
+            self.items = items
+            self.versions[place] += 1
+            return self.versions[place]
+
+    def describe(self) -> dict[str, Any]:
+        """All that the page shows."""
+        with self._guard:
+            return {
+                "annotator": self.items[0].annotator,
+                "items": [
+                    {
+                        "image": str(item.image),
+                        "has_image": image is not None,
+                        "caption": item.caption,
+                        "words": brackets.words(item.caption),
+                        "marks": item.marks,
+                        "done": item.done,
+                        "version": version,
+                    }
+                    for item, image, version in zip(self.items, self.images, self.versions, strict=True)
+                ],
+            }
+
+    @property
+    def done(self) -> int:
+        """How many captions are finished."""
+        return sum(item.done for item in self.items)
+
+
+def resume(path: Path, drawn: Sequence[Annotated], annotator: str) -> list[Annotated]:
+    """The drawn captions with the marks that `path` already holds for them.
+
+    Raises:
+      UserError: the file is another person's, or holds other captions than those drawn.
+    """
+    fresh = [replace(item, annotator=annotator) for item in drawn]
+    if not path.exists():
+        return fresh
+    kept, dropped = read_annotations(path)
+    if dropped:
+        reasons = ", ".join(f"{reason}: {', '.join(places[:3])}" for reason, places in dropped.items())
+        raise UserError(f"{path}: not whole ({reasons}); mend it, or name another --out")
+    names = {item.annotator for item in kept} - {"", annotator}
+    if names:
+        raise UserError(f"{path}: holds the work of {', '.join(sorted(names))}; name another --out")
+    held = {item.image: item for item in kept}
+    captions = {item.image: item.caption for item in drawn}
+    if {image: item.caption for image, item in held.items()} != captions:
+        raise UserError(
+            f"{path}: holds other captions than --captions, --sample and --seed draw; give what it was made "
+            "with, or name another --out"
+        )
+    return [replace(held[item.image], annotator=annotator) for item in fresh]
+
+
+def claim(path: Path) -> TextIO:
+    """Keeps a second process from writing the same annotations; holds until the returned file is closed.
+
+    Raises:
+      UserError: another process has it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise UserError(f"{path}: another annotation page is writing it; end that one first") from None
+    return lock
