@@ -1,8 +1,8 @@
-"""ShareGPT4V-7B with the settings of the paper's A.3. Model and vision tower are published apart.
+r"""ShareGPT4V-7B with the settings of the paper's A.3. Model and vision tower are published apart.
 
 hf download Lin-Chen/ShareGPT4V-7B --local-dir MODEL
 hf download Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12 --local-dir TOWER
-python main.py --config configs/sharegpt4v_sare.py --config.model.folder=MODEL \\
+python main.py --config configs/sharegpt4v_sare.py --config.model.folder=MODEL \
     --config.model.vision_tower=TOWER
 """
 
