@@ -146,21 +146,23 @@ def _get_tower(name: str) -> str:
 
 def _from_hub(name: str, needed: Needed | None, way_out: str) -> Path:
     """The snapshot of a model id: from the cache if it is whole there, else from the hub."""
-    partial = None
+    partial, reason = None, ""
     for fetch in (_cached, _downloaded):
         try:
             folder = fetch(name)
             require_files(folder, needed or model_files(folder), way_out)
             return folder
-        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+        except LocalEntryNotFoundError:
             continue
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            reason = f" ({type(error).__name__}: {' '.join(str(error).split())[:150]})"
         except UserError as error:
             partial = error
     if partial:
         raise partial
     raise UserError(
-        f"{name}: neither a folder, nor in the local hub cache, nor to be downloaded from here. Looked for "
-        f"{', '.join(needed or (_ORIGINAL_FILES if name in _TOWERS else MODEL_FILES))}. {way_out}"
+        f"{name}: neither a folder, nor in the local hub cache, nor to be downloaded from here{reason}. "
+        f"Looked for {', '.join(needed or (_ORIGINAL_FILES if name in _TOWERS else MODEL_FILES))}. {way_out}"
     )
 
 

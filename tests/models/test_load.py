@@ -109,6 +109,32 @@ def test_all_wrong_names_in_one_error(copy):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("saving", "gone", "called"),
+    [
+        ({}, "lm_head", "language_model.lm_head.weight"),
+        ({"save_original_format": False}, "lm_head", "lm_head.weight"),
+        ({"save_original_format": False}, "post_attention", "model.language_model.layers.0.post_attention"),
+        ({"save_original_format": False}, "multi_modal", "model.multi_modal_projector.linear_1.weight"),
+    ],
+)
+def test_missing_tensors_are_called_as_the_file_would(tmp_path, saving, gone, called):
+    write_llava(tmp_path, **saving)
+    edit(tmp_path, lambda tensors: [tensors.pop(name) for name in list(tensors) if gone in name])
+    with pytest.raises(UserError, match=f"missing: {called}"):
+        load_llava(tmp_path, dtype=jnp.float32)
+
+
+def test_ex_02_a_tied_head_stored_a_second_time_is_left_out(tmp_path):
+    write_llava(tmp_path, "tied")
+    once = load_llava(tmp_path, dtype=jnp.float32)
+    table = "language_model.model.embed_tokens.weight"
+    edit(tmp_path, lambda tensors: tensors.update({"language_model.lm_head.weight": tensors[table]}))
+    twice = load_llava(tmp_path, dtype=jnp.float32)
+    assert twice.content_hash == once.content_hash
+    assert "head" not in twice.frozen
+
+
 def test_ex_05_buffers_are_ignored_by_name_and_nothing_else(copy):
     def buffers(tensors):
         tensors["language_model.model.layers.0.self_attn.rotary_emb.inv_freq"] = np.zeros(6, np.float32)
