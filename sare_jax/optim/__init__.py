@@ -1,5 +1,22 @@
-"""Targeted-SAM and the erasing objectives. Depends on jax and optax alone."""
+"""Targeted-SAM, its relatives, and the objectives. Depends on jax and optax alone."""
 
-from sare_jax.optim.targeted_sam import TargetedSamState, targeted_sam
+from sare_jax.optim.averaging import averaged_params, exponential_average, uniform_average
+from sare_jax.optim.logged import logged
+from sare_jax.optim.perturbation import Perturbation
+from sare_jax.optim.skipping import skip_nonfinite
+from sare_jax.optim.smoothing import gradient_norm_penalty, randomized_smoothing
+from sare_jax.optim.targeted_sam import RefreshedSamState, TargetedSamState, targeted_sam
 
-__all__ = ["TargetedSamState", "targeted_sam"]
+__all__ = [
+    "Perturbation",
+    "RefreshedSamState",
+    "TargetedSamState",
+    "averaged_params",
+    "exponential_average",
+    "gradient_norm_penalty",
+    "logged",
+    "randomized_smoothing",
+    "skip_nonfinite",
+    "targeted_sam",
+    "uniform_average",
+]

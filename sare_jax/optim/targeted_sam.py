@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-Mask = Any | Callable[[optax.Params], Any]
+from sare_jax.optim import refresh, trees
+from sare_jax.optim.perturbation import Perturbation, worst_nearby
+
+_EQUATION_6 = Perturbation()
 
 
 class TargetedSamState(NamedTuple):
@@ -25,8 +28,27 @@ class TargetedSamState(NamedTuple):
     cosine: jax.Array
 
 
+class RefreshedSamState(NamedTuple):
+    """The state where `Perturbation.refresh_every` is above 1.
+
+    Attributes:
+      neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves, in every step.
+      eps_norm, cosine: float32[], as in `TargetedSamState`, of the last perturbation.
+      memory: what that perturbation did.
+    """
+
+    neg_grad_norm: jax.Array
+    eps_norm: jax.Array
+    cosine: jax.Array
+    memory: refresh.SharpMemory
+
+
 def targeted_sam(
-    rho: jax.typing.ArrayLike, neg_weight: jax.typing.ArrayLike, mask: Mask | None = None
+    rho: jax.typing.ArrayLike,
+    neg_weight: jax.typing.ArrayLike,
+    *,
+    mask: trees.Mask | None = None,
+    perturbation: Perturbation = _EQUATION_6,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds the gradient of one loss, taken where that loss is worst nearby, to the gradient of the others.
 
@@ -51,7 +73,11 @@ def targeted_sam(
     below the smallest normal float32, gives :math:`\epsilon^* = 0` and never NaN. Neither :math:`\lambda_1`
     nor the scale of :math:`L_{neg}` changes :math:`\epsilon^*`. Under `jax.jit` with sharded data the norm is
     that of the global batch, whatever the number of devices; under `pmap` or `shard_map` the caller averages
-    gradients inside `neg_grad_fn`.
+    gradients inside `neg_grad_fn`. In a tree of bfloat16 a perturbation below a parameter's own spacing is
+    rounded away: keep trainable parameters in float32.
+
+    A gradient that is not finite gives an update that is not finite: wrap the whole chain in
+    `skip_nonfinite`, which then keeps parameters and states as they were.
 
     The transform stands outside of `optax.masked` and `optax.partition`, since `neg_grad_fn` needs whole
     parameters. Clipping belongs behind it. Accumulate micro-batches inside `neg_grad_fn`: `optax.MultiSteps`
@@ -64,6 +90,9 @@ def targeted_sam(
       mask: which leaves are perturbed and counted in the norm: a tree of booleans with the structure of the
         parameters or a prefix of it, or a function from parameters to such a tree. Leaves left out still
         receive both gradients. None perturbs all.
+      perturbation: other balls, several ascent steps, or :math:`\epsilon^*` refreshed in some steps only.
+        With the last, `neg_grad_fn` is traced under `jax.lax.cond`, and so must not note traced values
+        outside of itself.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`. Its update is called as
@@ -81,7 +110,7 @@ def targeted_sam(
         `MaskedNode` is among the parameters or gradients.
 
     Examples:
-      Two losses of one parameter vector, the first to be made robust:
+      A plain loop with two losses of one parameter vector, the first to be made robust:
 
       >>> import jax, jax.numpy as jnp, optax
       >>> from sare_jax.optim import targeted_sam
@@ -97,6 +126,29 @@ def targeted_sam(
       >>> print(f"{params[0]:.3f} {params[1]:.3f}, radius {state[0].eps_norm:.2f}")
       0.761 0.761, radius 0.05
 
+      A Flax NNX model. `nnx.Optimizer.update` passes further arguments on:
+
+      >>> from flax import nnx
+      >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+      >>> optimizer = nnx.Optimizer(
+      ...     model, optax.chain(targeted_sam(rho=0.05, neg_weight=0.3), optax.adamw(0.1)), wrt=nnx.Param)
+      >>> inputs = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+      >>> @nnx.jit
+      ... def step(model, optimizer):
+      ...     graph, params, rest = nnx.split(model, nnx.Param, ...)
+      ...     def neg_loss(params):  # unlearn 1 for the first input,
+      ...         return -jnp.mean((nnx.merge(graph, params, rest)(inputs[:1]) - 1.0) ** 2)
+      ...     def retain_loss(params):  # and learn it for the second
+      ...         return jnp.mean((nnx.merge(graph, params, rest)(inputs[1:]) - 1.0) ** 2)
+      ...     retain_grads = jax.grad(retain_loss)(params)
+      ...     optimizer.update(model, retain_grads, neg_grad_fn=jax.grad(neg_loss))
+      >>> before = model(inputs)
+      >>> for _ in range(50):
+      ...     step(model, optimizer)
+      >>> gap_before, gap = abs(before[:, 0] - 1.0), abs(model(inputs)[:, 0] - 1.0)
+      >>> print(f"farther {gap[0] > gap_before[0]}, nearer {gap[1] < gap_before[1]}")
+      farther True, nearer True
+
     References:
       Foret et al., `Sharpness-Aware Minimization for Efficiently Improving Generalization
       <https://arxiv.org/abs/2010.01412>`_, 2021; Fan et al., `Towards LLM Unlearning Resilient to Relearning
@@ -104,89 +156,54 @@ def targeted_sam(
     """
     if isinstance(rho, (int, float)) and rho < 0:
         raise ValueError(f"targeted_sam: rho must not be negative, got {rho}")
+    every = perturbation.refresh_every
 
-    def init_fn(params: optax.Params) -> TargetedSamState:
-        _reject_masked(params)
-        return TargetedSamState(*(jnp.zeros((), jnp.float32) for _ in TargetedSamState._fields))
+    def init_fn(params: optax.Params) -> TargetedSamState | RefreshedSamState:
+        trees.reject_masked("targeted_sam", params)
+        seen = TargetedSamState(*(jnp.zeros((), jnp.float32) for _ in TargetedSamState._fields))
+        return seen if every == 1 else RefreshedSamState(*seen, refresh.blank(params))
 
     def update_fn(
         updates: optax.Updates,
-        state: TargetedSamState,
+        state: TargetedSamState | RefreshedSamState,
         params: optax.Params | None = None,
         *,
         neg_grad_fn: Callable[[optax.Params], optax.Updates] | None = None,
         neg_grads: optax.Updates | None = None,
         **extra_args: Any,
-    ) -> tuple[optax.Updates, TargetedSamState]:
-        del state, extra_args
-        if params is None or neg_grad_fn is None:
-            raise ValueError("targeted_sam: call update(retain_grads, state, params, neg_grad_fn=f)")
-        _reject_masked((updates, params))
+    ) -> tuple[optax.Updates, TargetedSamState | RefreshedSamState]:
+        del extra_args
+        trees.check_call("targeted_sam", updates, params, neg_grad_fn)
         if neg_grads is None:
             neg_grads = neg_grad_fn(params)
-        perturbed = _perturbed_leaves(mask, params)
+        chosen = trees.perturbed_leaves(mask, params)
+        direction, neg_grad_norm = trees.normalise(trees.select(neg_grads, chosen))
 
-        direction, neg_grad_norm = _normalise(_select(neg_grads, perturbed))
-        eps = jax.tree.map(lambda d: jnp.asarray(rho, d.dtype) * d, direction)
-        sharp_grads = neg_grad_fn(jax.tree.map(_add, params, eps))
+        def perturb() -> tuple[optax.Updates, TargetedSamState]:
+            eps = worst_nearby(neg_grad_fn, params, neg_grads, rho=rho, chosen=chosen, how=perturbation)
+            grads = neg_grad_fn(trees.add(params, eps))
+            _, eps_norm = trees.normalise(eps)
+            sharp_direction, _ = trees.normalise(trees.select(grads, chosen))
+            cosine = trees.inner(direction, sharp_direction)
+            return grads, TargetedSamState(neg_grad_norm, eps_norm, cosine)
 
-        sharp_direction, _ = _normalise(_select(sharp_grads, perturbed))
-        g = jax.tree.map(lambda retain, sharp: _add(retain, neg_weight * _wide(sharp)), updates, sharp_grads)
-        _, eps_norm = _normalise(eps)
-        return g, TargetedSamState(neg_grad_norm, eps_norm, _inner(direction, sharp_direction))
+        if every == 1:
+            sharp_grads, state = perturb()
+            return trees.combine(updates, sharp_grads, neg_weight), state
+
+        def fresh() -> tuple[optax.Updates, RefreshedSamState]:
+            grads, seen = perturb()
+            memory = refresh.remember(grads, neg_grads, direction, neg_grad_norm, left=every - 1)
+            return jax.tree.map(trees.wide, grads), RefreshedSamState(*seen, memory)
+
+        def recalled() -> tuple[optax.Updates, RefreshedSamState]:
+            grads = refresh.recall(state.memory, neg_grads, direction, neg_grad_norm)
+            memory = state.memory._replace(left=jnp.maximum(state.memory.left - 1, 0))
+            return grads, state._replace(neg_grad_norm=neg_grad_norm, memory=memory)
+
+        # A batch without negatives teaches nothing, so the refresh waits for the next.
+        due = (state.memory.left == 0) & (neg_grad_norm > 0)
+        sharp_grads, state = jax.lax.cond(due, fresh, recalled)
+        return trees.combine(updates, sharp_grads, neg_weight), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _wide(x: jax.Array) -> jax.Array:
-    """In float32, or in its own dtype where that is wider."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _add(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Sum in the wide dtype, stored as `x` was."""
-    return (_wide(x) + y).astype(x.dtype)
-
-
-def _reject_masked(tree: Any) -> None:
-    leaves = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, optax.MaskedNode))
-    if any(isinstance(leaf, optax.MaskedNode) for leaf in leaves):
-        raise ValueError(
-            "targeted_sam: met a MaskedNode. Put it outside of optax.masked and optax.partition (it needs "
-            "whole parameters), and use its own `mask` to choose the leaves that are perturbed"
-        )
-
-
-def _perturbed_leaves(mask: Mask | None, params: optax.Params) -> optax.Params:
-    """A tree like `params` with a Python bool a leaf."""
-    if mask is None:
-        return jax.tree.map(lambda _: True, params)
-    return jax.tree.broadcast(mask(params) if callable(mask) else mask, params)
-
-
-def _select(tree: optax.Updates, chosen: optax.Params) -> optax.Updates:
-    """`tree` in the wide dtype, with zeros at leaves that are not chosen."""
-    return jax.tree.map(lambda x, keep: _wide(x) if keep else jnp.zeros_like(_wide(x)), tree, chosen)
-
-
-def _normalise(tree: optax.Updates) -> tuple[optax.Updates, jax.Array]:
-    """The unit vector along a tree in the wide dtype, and the float32 norm; zeros for a zero tree.
-
-    Dividing by the largest entry first keeps squares in range. Both `where`s are before the operation that
-    zero would break, so that derivatives are finite too.
-    """
-    peaks = [jnp.max(jnp.abs(x), initial=0).astype(jnp.float32) for x in jax.tree.leaves(tree)]
-    largest = jnp.stack(peaks).max()
-    zero = largest < jnp.finfo(jnp.float32).tiny  # subnormals may be flushed to zero, then 0/0
-    scale = jnp.where(zero, 1, largest)
-    scaled = jax.tree.map(lambda x: jnp.where(zero, 0, x / scale.astype(x.dtype)), tree)
-    squares = sum(jnp.sum(jnp.abs(x) ** 2, dtype=jnp.float32) for x in jax.tree.leaves(scaled))
-    unit_norm = jnp.sqrt(jnp.where(zero, 1, squares))
-    direction = jax.tree.map(lambda x: x / unit_norm.astype(x.dtype), scaled)
-    return direction, jnp.where(zero, 0, scale * unit_norm)
-
-
-def _inner(x: optax.Updates, y: optax.Updates) -> jax.Array:
-    """float32 inner product of two trees."""
-    products = jax.tree.map(lambda a, b: jnp.sum(a * b, dtype=jnp.float32), x, y)
-    return jnp.asarray(sum(jax.tree.leaves(products)), jnp.float32)

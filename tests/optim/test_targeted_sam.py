@@ -24,7 +24,7 @@ def quadratic_grad(theta):
 
 
 def once(params, retain, f, *, rho=0.05, neg_weight=1.0, mask=None, **extra):
-    tx = targeted_sam(rho, neg_weight, mask)
+    tx = targeted_sam(rho, neg_weight, mask=mask)
     return tx.update(retain, tx.init(params), params, neg_grad_fn=f, **extra)
 
 

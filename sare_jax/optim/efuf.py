@@ -1,0 +1,103 @@
+r"""What EFUF's public code does beyond its paper: weight schedules and CLIP-score weights of samples.
+
+Its loss at step t of `steps`, with s a sample's CLIP score, is
+
+.. math::
+
+  w_{pos}(t)\, \overline{s\, L_{ft}} + w_{neg}(t)\, \overline{(55 - s)(-L_{ft})}
+  + w_{sent}\, \overline{\bar s\, L_{ft}}
+
+over D_pos, D_neg and D_sent. The factors are 27 to 40 at its thresholds; since AdamW does not see the scale of
+a gradient, they weigh samples and sets against each other alone. So the code's division of the whole by
+:math:`w_{pos} + w_{sent} - w_{neg}` is left out.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@dataclass(frozen=True)
+class EfufPreset:
+    """The constants of EFUF's public code at the time of its paper.
+
+    Attributes:
+      pos_weight: weight of L_pos at the start and at the end.
+      neg_weight: λ₁ until it is let down.
+      sent_weight: λ₂, constant.
+      neg_hold: share of the steps before λ₁ falls.
+      score_sum: (23 + 32), the sum of the thresholds; a negative weighs what its score lacks of it.
+    """
+
+    pos_weight: tuple[float, float] = (1.0, 0.5)
+    neg_weight: float = 0.3
+    sent_weight: float = 0.2
+    neg_hold: float = 0.4
+    score_sum: float = 55.0
+
+
+EFUF = EfufPreset()
+
+
+def pos_schedule(steps: int, preset: EfufPreset = EFUF) -> optax.Schedule:
+    """Weight of L_pos: linear from the first step to the last, 1.0 to 0.5.
+
+    Args:
+      steps: optimizer steps of the run, not micro-batches.
+      preset: constants.
+
+    Returns:
+      A schedule, optimizer step → weight.
+
+    Raises:
+      ValueError: `steps` is below 1.
+    """
+    _check(steps)
+    return optax.linear_schedule(*preset.pos_weight, transition_steps=steps)
+
+
+def neg_schedule(steps: int, preset: EfufPreset = EFUF) -> optax.Schedule:
+    """λ₁: 0.3 until 40 % of the steps, then linear to 0 after the last.
+
+    Args:
+      steps: optimizer steps of the run, not micro-batches.
+      preset: constants.
+
+    Returns:
+      A schedule, optimizer step → weight; `optax.inject_hyperparams(targeted_sam)` takes it for `neg_weight`.
+
+    Raises:
+      ValueError: `steps` is below 1.
+    """
+    _check(steps)
+    hold = preset.neg_hold * steps  # not rounded there either
+    return optax.linear_schedule(preset.neg_weight, 0.0, transition_steps=steps - hold, transition_begin=hold)
+
+
+def score_weights(
+    kind: Literal["neg", "pos", "sent"], scores: jax.typing.ArrayLike, preset: EfufPreset = EFUF
+) -> jax.Array:
+    """What a sample's loss is multiplied by.
+
+    A positive and a caption weigh their score, so that sure ones count for more; a negative weighs 55 − score,
+    so that what is farther from the picture does.
+
+    Args:
+      kind: set of the samples.
+      scores: float[...], CLIP scores in points (cosine × 100): S(o) of units, the objects' mean S(y) of
+        captions.
+      preset: constants.
+
+    Returns:
+      float[...].
+    """
+    scores = jnp.asarray(scores)
+    return preset.score_sum - scores if kind == "neg" else scores
+
+
+def _check(steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"an EFUF schedule needs at least 1 optimizer step, got {steps}")

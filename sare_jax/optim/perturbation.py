@@ -1,0 +1,104 @@
+"""How Targeted-SAM looks for the worst parameters nearby: the inner maximisation of Eq. 5."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sare_jax.optim import trees
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    r"""How :math:`\epsilon^*` is found. The defaults are the paper's Eq. 6.
+
+    With :math:`g = \nabla L_{neg}`, the direction :math:`d(\theta) = T g(\theta) / \|T g(\theta)\|` and
+    :math:`\Pi` the projection onto the ball of radius :math:`\rho` around zero,
+
+    .. math::
+
+      u_1 = \rho\, d(\theta), \qquad u_{j+1} = \Pi\,[\,u_j + \rho\, d(\theta + T u_j)\,], \qquad
+      \epsilon^* = T u_{steps}
+
+    Attributes:
+      norm: `global` takes one :math:`\|\cdot\|_2` over all perturbed leaves; `leaf` gives each leaf a ball of
+        its own, :math:`\epsilon^*_l = \rho\, g_l / \|g_l\|_2`, so that the whole is up to
+        :math:`\rho \sqrt{\text{leaves}}` long.
+      scaling: `none` has :math:`T = 1`; `adaptive` has :math:`T = \mathrm{diag}(|\theta| + \eta)`, which
+        makes the ball invariant to rescaling of parameters: :math:`\epsilon^* = \rho\, T^2 g / \|T g\|_2`
+        (ASAM, Kwon et al. 2021). Its :math:`\rho` is about ten times as large for the same effect.
+      eta: :math:`\eta`, with `adaptive` alone; keeps parameters at zero movable.
+      steps: gradients that are followed, one being the plain :math:`\epsilon^*`. A step costs as many
+        further evaluations of the gradient, and one more at :math:`\theta + \epsilon^*`.
+      refresh_every: steps from one :math:`\epsilon^*` to the next; 1 finds it in every step. In between, what
+        it changed is taken from memory (`sare_jax.optim.refresh`) and nothing is evaluated beyond
+        :math:`\theta`.
+
+    Raises:
+      ValueError: an attribute has another value than those named.
+    """
+
+    norm: trees.Norm = "global"
+    scaling: Literal["none", "adaptive"] = "none"
+    eta: float = 0.01
+    steps: int = 1
+    refresh_every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("global", "leaf"):
+            raise ValueError(f"Perturbation.norm: 'global' or 'leaf', not {self.norm!r}")
+        if self.scaling not in ("none", "adaptive"):
+            raise ValueError(f"Perturbation.scaling: 'none' or 'adaptive', not {self.scaling!r}")
+        if self.eta < 0:
+            raise ValueError(f"Perturbation.eta must not be negative, got {self.eta}")
+        for name in ("steps", "refresh_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Perturbation.{name} must be at least 1, got {getattr(self, name)}")
+
+
+def worst_nearby(
+    neg_grad_fn: Callable[[optax.Params], optax.Updates],
+    params: optax.Params,
+    neg_grads: optax.Updates,
+    *,
+    rho: jax.typing.ArrayLike,
+    chosen: optax.Params,
+    how: Perturbation,
+) -> optax.Updates:
+    r""":math:`\epsilon^*` in the wide dtype; zero at leaves that are not chosen and where the gradient is.
+
+    Args:
+      neg_grad_fn: gives ∇L_neg; called `how.steps` − 1 times.
+      params: θ.
+      neg_grads: ∇L_neg(θ).
+      rho: ρ.
+      chosen: which leaves move, a bool a leaf.
+      how: the ball and the way through it.
+    """
+    if how.scaling == "adaptive":
+        sizes = jax.tree.map(lambda x: jnp.abs(trees.wide(x)) + how.eta, params)
+    else:
+        sizes = None
+
+    def stretch(tree: optax.Updates) -> optax.Updates:
+        return tree if sizes is None else jax.tree.map(jnp.multiply, sizes, tree)
+
+    def step(grads: optax.Updates) -> optax.Updates:
+        direction, _ = trees.normalise_by(how.norm, stretch(trees.select(grads, chosen)))
+        return trees.scale(direction, rho)
+
+    point = step(neg_grads)
+    # Not a `lax` loop: a `neg_grad_fn` that notes values on the side stays in this trace.
+    for _ in range(how.steps - 1):
+        onward = step(neg_grad_fn(trees.add(params, stretch(point))))
+        point = _project(jax.tree.map(jnp.add, point, onward), rho, how.norm)
+    return stretch(point)
+
+
+def _project(tree: optax.Updates, rho: jax.typing.ArrayLike, norm: trees.Norm) -> optax.Updates:
+    """The nearest point of the ball of radius ρ."""
+    direction, lengths = trees.normalise_by(norm, tree)
+    return jax.tree.map(lambda d, length: d * jnp.minimum(length, rho).astype(d.dtype), direction, lengths)
