@@ -67,7 +67,7 @@ class Context:
         """Folder of the base model's files."""
         from sare_jax.models.hub import resolve_folder
 
-        return resolve_folder(self.config.model.folder)
+        return resolve_folder(self.config.model.folder, self.config.model.vision_tower)
 
     @cached_property
     def source(self):
