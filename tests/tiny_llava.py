@@ -54,7 +54,7 @@ SHAPES = {
     "tied": {"text": {"num_key_value_heads": 1, "tie_word_embeddings": True, "rms_norm_eps": 1e-5}},
     "wide": {
         "text": {"hidden_size": 80, "num_attention_heads": 5, "rope_theta": 5e4},
-        "vision": {"image_size": 42},
+        "vision": {"image_size": 42, "hidden_size": 40, "num_attention_heads": 5, "intermediate_size": 72},
     },
     "last_layer": {
         "vision": {"hidden_act": "gelu", "num_hidden_layers": 2},

@@ -28,6 +28,7 @@ TEMPLATES = {
 }
 # Stands for the image inside the tokenizer alone: private-use characters, which no text has.
 _IMAGE_MARK = "\ue0f0image\ue0f1"
+_IMAGE_TOKEN = "<image>"  # how LLaVA's own code spells it, where the tokenizer has no such token
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Prompter:
       template: the three texts around image and instruction.
       image_mark_id: the tokenizer's own number for the image mark.
       image_token_id: the model's image token.
-      image_token: how an instruction would name the image, which is an error; "" where nothing does.
+      image_token: how an instruction would name the image, which is an error.
       num_image_tokens: P, places an image takes.
       num_tokens: entries of the tokenizer; the model may have more rows, which are never to be generated.
       bos_id: starts every prompt, once.
@@ -157,8 +158,8 @@ class Prompter:
 
     def _text(self, instruction: str) -> str:
         before, between, after = self.template
-        named = instruction.count(self.image_token) if self.image_token else 0
-        if named or _IMAGE_MARK in instruction:
+        named = instruction.count(self.image_token) + instruction.count(_IMAGE_MARK)
+        if named:
             raise UserError(
                 f"the instruction {instruction[:60]!r} names {self.image_token} {named} times, so the prompt "
                 f"has {named + 1} image places for 1 image; leave it out, the template has it"
@@ -254,7 +255,7 @@ def _from_json(path: Path, config: LlavaConfig) -> _Vocabulary:
     return _Vocabulary(
         tokenizer,
         size=max(tokenizer.get_vocab().values()) + 1,
-        image_token=tokenizer.id_to_token(config.image_token_id) or "",
+        image_token=tokenizer.id_to_token(config.image_token_id) or _IMAGE_TOKEN,
         image_mark=_image_mark(flags.get("lstrip", False), flags.get("rstrip", False)),
         bos_id=ids["bos_token"],
         eos_id=ids["eos_token"],
@@ -266,7 +267,7 @@ def _from_sentencepiece(path: Path) -> _Vocabulary:
     tokenizer, bos, eos, unknown = read_sentencepiece(path)
     tokenizer.add_special_tokens([tokenizer.id_to_token(number) for number in (bos, eos, unknown)])
     return _Vocabulary(
-        tokenizer, tokenizer.get_vocab_size(), "<image>", _image_mark(False, False), bos, eos, pad_id=unknown
+        tokenizer, tokenizer.get_vocab_size(), _IMAGE_TOKEN, _image_mark(False, False), bos, eos, unknown
     )
 
 

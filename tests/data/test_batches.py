@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sare_jax.data.batches import count_steps, finetune_batches, tokenize, unlearn_batches
+from sare_jax.data.curated import Rows, Sentences, Units
 from sare_jax.errors import UserError
 from tests import tiny_training as tiny
 
@@ -50,8 +51,7 @@ def test_target_tokens_spell_the_target_and_context_stands_before():
             assert tiny.EOS not in row["tokens"]
 
 
-def test_whole_captions_alone_end_with_one_end_symbol():
-    """Case TK-09."""
+def test_tk_09_whole_captions_alone_end_with_one_end_symbol():
     token_sets = sets()
     for index in range(len(token_sets.sent)):
         row = token_sets.sent.row(index)
@@ -70,6 +70,42 @@ def test_all_sets_share_one_length_and_each_has_its_window():
     assert token_sets.neg.window < token_sets.sent.window <= token_sets.sent.length
 
 
+def test_pa_02_the_mask_of_a_row_is_ones_and_then_zeros():
+    """Rows are padded on the right, always; `end` is the mask."""
+    (batch,) = unlearn_batches(sets(), batch_size=9, steps=1, seed=0, row_multiple=4)
+    for part in batch.values():
+        mask = np.arange(part["tokens"].shape[1]) < part["end"][:, None]
+        np.testing.assert_array_equal(mask, part["tokens"] != tiny.PAD)
+        assert np.all(np.diff(mask.astype(int), axis=1) <= 0)
+        assert mask[:, 0].all()
+
+
+def test_tk_08_truncation_never_cuts_the_image():
+    """600 tokens, 576 of them image places: text is cut; where none is left, that is an error."""
+
+    class Large(tiny.Letters):
+        def answer(self, instruction, text, spans, eos):
+            tokens, found = super().answer(instruction, text, spans, eos)
+            more = 576 - tiny.PATCHES
+            return [tokens[0], *[tiny.IMAGE] * more, *tokens[1:]], [(a + more, b + more) for a, b in found]
+
+    caption = " ".join(["a cat on a mat"] * 7)[: 100 - len(INSTRUCTION)]
+    rows = Rows(np.array(["0.png"]), np.zeros(1, np.int64), np.array([caption]))
+    unit = Units(*(np.array([value]) for value in (0, 6, 11, "mat", 8, 11, 1.0)))
+    curated = dataclasses.replace(
+        tiny.curated(num_pos=0, num_sent=0), rows=rows, neg=unit, sent=Sentences([0], [1.0], [1.0])
+    )
+    cut = tokenize(curated, Large(), INSTRUCTION, max_length=600)
+    for tokens in (*cut.neg.tokens, *cut.sent.tokens):
+        assert np.sum(tokens == tiny.IMAGE) == 576
+    assert len(cut.sent.tokens[0]) == 600 < len(tokenize(curated, Large(), INSTRUCTION).sent.tokens[0])
+    assert cut.sent.start[0] < 600
+    with pytest.raises(
+        UserError, match=r"1 of 1 units of D_neg have no target tokens \(1 × beyond max_length"
+    ):
+        tokenize(curated, Large(), INSTRUCTION, max_length=577)
+
+
 def test_too_long_rows_lose_text_at_their_end_only():
     prompt = 1 + tiny.PATCHES + len(INSTRUCTION)
     curated = tiny.curated()
@@ -80,7 +116,7 @@ def test_too_long_rows_lose_text_at_their_end_only():
         tokenize(curated, tiny.Letters(), INSTRUCTION, max_length=prompt + 3)
 
 
-def test_a_few_lost_units_are_counted():
+def test_tk_01_few_lost_units_are_counted_and_many_are_an_error():
     class Lossy(tiny.Letters):
         calls = 0
 
@@ -94,6 +130,9 @@ def test_a_few_lost_units_are_counted():
     token_sets = tokenize(tiny.curated(num_neg=200), Lossy(), INSTRUCTION)
     assert len(token_sets.neg) == 199
     assert token_sets.lost == {"neg": {"no target token": 1}, "pos": {}, "sent": {}}
+    Lossy.calls = 0
+    with pytest.raises(UserError, match=r"1 of 99 units of D_neg have no target tokens"):
+        tokenize(tiny.curated(num_neg=99), Lossy(), INSTRUCTION)
 
 
 def test_nothing_to_unlearn_is_said_plainly():
@@ -121,8 +160,7 @@ def test_streams_are_independent_and_follow_the_seed():
     assert keys(first, "neg") != keys(first, "pos")
 
 
-def test_an_empty_set_gives_rows_that_do_not_count():
-    """Case PA-06, the data side."""
+def test_pa_06_an_empty_set_gives_rows_that_do_not_count():
     (batch,) = stream(sets(num_pos=0), steps=1)
     assert batch["pos"]["valid"].sum() == 0
     assert batch["neg"]["valid"].sum() == batch["sent"]["valid"].sum() == 3

@@ -1,5 +1,6 @@
 """Pictures of all kinds, read from real files, against Hugging Face's processor value by value."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -263,8 +264,9 @@ def test_im_03_original_configs_ask_for_padding(tmp_path):
     CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 40, "width": 40}).save_pretrained(
         tmp_path
     )
-    (tmp_path / "config.json").write_text(json.dumps({"image_aspect_ratio": "pad"}))
-    assert read(tmp_path, side=40).mode == "pad"
+    original = dataclasses.replace(source(tmp_path, 40), form="original", image_mode="pad")
+    assert ImageProcessor.from_source(original).mode == "pad"
+    assert ImageProcessor.from_source(original, "center_crop").mode == "center_crop"
 
 
 def test_im_04_odd_difference_loses_no_row(rng):

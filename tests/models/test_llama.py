@@ -53,17 +53,42 @@ def rows(model):
 def test_decoding_step_by_step_equals_whole_rows(model, rows):
     tokens, lengths, features = rows
     new = np.array([[20, 21, 22], [30, 31, 32]])
-    logits, cache = jax.jit(lambda tokens: model.prefill(tokens, features, lengths, 12 + 3))(tokens)
-    whole = np.full((2, 13), 63)
-    for row, length in enumerate(lengths):
-        whole[row, : length + 3] = [*tokens[row, :length], *new[row]]
-    expected = jax.jit(lambda tokens: model.logits(model.hidden(tokens, features)))(whole)
+    logits, cache = jax.jit(lambda tokens: model.prefill(tokens, features, lengths, 1, 3))(tokens)
+    expected = continued(model, rows, new)
     places = np.arange(2)
     np.testing.assert_allclose(logits, expected[places, lengths - 1], rtol=1e-5, atol=1e-5)
     decode = jax.jit(model.decode)
     for step in range(3):
-        logits, cache = decode(jnp.asarray(new[:, step]), lengths + step, cache)
-        np.testing.assert_allclose(logits, expected[places, lengths + step], rtol=1e-5, atol=1e-5)
+        logits, cache = decode(jnp.asarray(new[:, step : step + 1]), lengths + step, cache)
+        np.testing.assert_allclose(logits[:, 0], expected[places, lengths + step], rtol=1e-5, atol=1e-5)
+
+
+def test_beams_see_their_own_past_alone(model, rows):
+    """Three beams a row; at each step some are dropped, copied or swapped."""
+    tokens, lengths, features = rows
+    _, cache = jax.jit(lambda tokens: model.prefill(tokens, features, lengths, 3, 4))(tokens)
+    decode = jax.jit(model.decode)
+    rng = np.random.default_rng(0)
+    past = np.zeros((2, 3, 0), np.int32)
+    for step in range(4):
+        new = rng.integers(5, 40, (2, 3, 1))
+        past = np.concatenate([past, new], axis=2)
+        logits, cache = decode(jnp.asarray(new[..., 0]), lengths + step, cache)
+        for beam in range(3):
+            expected = continued(model, rows, past[:, beam])[np.arange(2), lengths + step]
+            np.testing.assert_allclose(logits[:, beam], expected, rtol=1e-5, atol=1e-5)
+        parents = rng.integers(0, 3, (2, 3))
+        cache = cache.follow(jnp.asarray(parents))
+        past = np.take_along_axis(past, parents[..., None], axis=1)
+
+
+def continued(model, rows, new: np.ndarray) -> jax.Array:
+    """Logits at every place of the prompts with `new`, [2, n], behind them."""
+    tokens, lengths, features = rows
+    whole = np.full((2, 10 + new.shape[1]), 63)
+    for row, length in enumerate(lengths):
+        whole[row, : length + new.shape[1]] = [*tokens[row, :length], *new[row]]
+    return jax.jit(lambda tokens: model.logits(model.hidden(tokens, features)))(whole)
 
 
 def test_padding_does_not_reach_the_text(model, rows):
@@ -75,19 +100,28 @@ def test_padding_does_not_reach_the_text(model, rows):
         np.testing.assert_array_equal(first[row, :length], second[row, :length])
 
 
-def test_image_features_go_to_the_image_tokens_in_order(model, rows):
-    tokens, _, features = rows
-    merged = model._merge_image(tokens, features)
+def test_tk_07_image_features_go_to_the_image_tokens_in_order(model):
+    """Rows with one image, two and none, against a slow loop."""
+    image = [IMAGE] * 4
+    tokens = np.full((3, 12), 63)
+    tokens[0, :7] = [1, *image, 8, 9]
+    tokens[1, :11] = [1, *image, 7, *image, 8]
+    tokens[2, :4] = [1, 9, 10, 11]
+    features = jax.random.normal(jax.random.key(1), (3, 8, 16))
+    merged = model._merge_image(jnp.asarray(tokens), features)
     projected = model.projector(features)
-    for row in range(2):
+    counts = []
+    for row in range(3):
         place = 0
-        for column, token in enumerate(np.asarray(tokens[row])):
+        for column, token in enumerate(tokens[row]):
             if token == IMAGE:
                 np.testing.assert_array_equal(merged[row, column], projected[row, place])
                 place += 1
             else:
                 np.testing.assert_array_equal(merged[row, column], model.embed.table[...][token])
-        assert place == 4
+        counts.append(place)
+    assert counts == [4, 8, 0]
+    assert np.flatnonzero(tokens[0, :7] != IMAGE).tolist() == [0, 5, 6]
 
 
 def test_remat_changes_memory_not_gradients(model, rows):

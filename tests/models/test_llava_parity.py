@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
+from sare_jax.models.config import LlavaConfig
 from sare_jax.models.load import LoadedLlava, load_llava
 from tests.tiny_llava import SHAPES, image_token_id, write_llava
 
@@ -98,6 +99,88 @@ def test_logits_with_images_and_right_padding(pair):
         assert relative(logits[row, :length], reference[row, :length]) <= TOLERANCE
 
 
+def test_logits_equal_those_of_single_images_without_padding(pair):
+    tokens, lengths, pixels = batch(pair.loaded.config, 3)
+    features, _ = pair.encode(pixels)
+    logits = pair.logits(pair.loaded.params, tokens, features)
+    for row, length in enumerate(lengths):
+        ids, image = torch.from_numpy(tokens[row : row + 1, :length]), to_torch(pixels[row : row + 1])
+        with torch.no_grad():
+            reference = pair.theirs(input_ids=ids, pixel_values=image).logits
+        assert relative(logits[row : row + 1, :length], reference) <= TOLERANCE
+
+
+def test_logits_equal_those_of_left_padded_rows(pair):
+    """Hugging Face pads on the left to generate; a token's logits are the same."""
+    tokens, lengths, pixels = batch(pair.loaded.config, 3)
+    width = tokens.shape[1]
+    left = np.stack([np.roll(row, width - length) for row, length in zip(tokens, lengths, strict=True)])
+    mask = torch.from_numpy((np.arange(width) >= width - lengths[:, None]).astype(np.int64))
+    with torch.no_grad():
+        reference = pair.theirs(
+            input_ids=torch.from_numpy(left), attention_mask=mask, pixel_values=to_torch(pixels)
+        ).logits
+    features, _ = pair.encode(pixels)
+    logits = pair.logits(pair.loaded.params, tokens, features)
+    for row, length in enumerate(lengths):
+        assert relative(logits[row, :length], reference[row, width - length :]) <= TOLERANCE
+
+
+def test_tk_07_logits_with_several_images_in_a_row(pair):
+    """Rows with two images, one and none, the shorter ones padded."""
+    config = pair.loaded.config
+    places, pad = [image_token_id()] * config.num_image_tokens, 0
+    rows = [
+        [1, *places, 300, 301, *places, 302],
+        [1, 303, *places, 304],
+        [1, 305, 306],
+    ]
+    lengths = np.array([len(row) for row in rows])
+    tokens = np.array([row + [pad] * (lengths.max() - len(row)) for row in rows])
+    mask = torch.from_numpy((np.arange(tokens.shape[1]) < lengths[:, None]).astype(np.int64))
+    _, _, pixels = batch(config, 3)
+    with torch.no_grad():
+        reference = pair.theirs(
+            input_ids=torch.from_numpy(tokens), attention_mask=mask, pixel_values=to_torch(pixels)
+        ).logits
+    features = np.asarray(pair.encode(pixels)[0])
+    unused = np.full_like(features[0], np.nan)
+    by_row = np.stack(
+        [np.concatenate(two) for two in (features[:2], (features[2], unused), (unused, unused))]
+    )
+    logits = pair.logits(pair.loaded.params, tokens, by_row)
+    for row, length in enumerate(lengths):
+        assert relative(logits[row, :length], reference[row, :length]) <= TOLERANCE
+
+
+def test_tk_06_features_of_no_whole_image_are_refused(pair):
+    config = pair.loaded.config
+    count = config.num_image_tokens
+    features = jnp.zeros((1, count + 1, config.vision.width))
+    with pytest.raises(
+        ValueError, match=rf"{count + 1} image features a row, need {count} an image \(image_size"
+    ):
+        pair.logits(pair.loaded.params, jnp.zeros((1, 4), int), features)
+
+
+def test_logits_where_the_image_token_lies_outside_the_table(tmp_path):
+    """As in the original form with its 32000 rows: those of the hub's 32064 change nothing else."""
+    theirs = write_llava(tmp_path)
+    rows = image_token_id()
+    assert rows < theirs.config.text_config.vocab_size
+    tokens, lengths, pixels = batch(LlavaConfig.from_hf(theirs.config.to_dict()), 2)
+    with torch.no_grad():
+        reference = theirs(input_ids=torch.from_numpy(tokens), pixel_values=to_torch(pixels)).logits
+    theirs.resize_token_embeddings(rows)
+    theirs.save_pretrained(tmp_path)
+    loaded = load_llava(tmp_path, dtype=jnp.float32)
+    assert loaded.config.text.vocab_size == rows == loaded.config.image_token_id
+    model = loaded.merge(loaded.params, loaded.frozen)
+    logits = model.logits(model.hidden(tokens, model.encode_images(pixels)))
+    for row, length in enumerate(lengths):
+        assert relative(logits[row, :length], reference[row, :length, :rows]) <= TOLERANCE
+
+
 def test_logits_of_text_alone(pair):
     tokens, _, pixels = batch(pair.loaded.config, 3)
     text = np.random.default_rng(1).integers(3, 250, tokens.shape)
@@ -135,10 +218,20 @@ def test_projector_gradient(pair):
     assert relative(ours["linear_2"]["bias"], theirs.linear_2.bias.grad) <= TOLERANCE
 
 
-def test_one_changed_tensor_is_seen(pair):
-    """The comparison has to be able to fail: one value projection of the last layer changed by a tenth."""
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vision_tower.encoder.layers.0.mlp.fc1.bias",
+        "vision_tower.encoder.layers.1.self_attn.q_proj.weight",
+        "multi_modal_projector.linear_2.weight",
+        "language_model.layers.0.input_layernorm.weight",
+        "language_model.layers.1.self_attn.v_proj.weight",
+    ],
+)
+def test_one_changed_tensor_is_seen(pair, name):
+    """The comparison has to be able to fail: one tensor changed by a tenth."""
     tokens, _, pixels = batch(pair.loaded.config, 3)
-    weight = pair.theirs.model.language_model.layers[-1].self_attn.v_proj.weight
+    weight = pair.theirs.model.get_parameter(name)
     with torch.no_grad():
         kept = weight.clone()
         weight.mul_(1.1)
