@@ -57,22 +57,34 @@ def our_logits(graphdef, params, frozen, tokens, pixels):
     return model.logits(model.hidden(tokens, model.encode_images(pixels)))
 
 
-def difference(loaded, theirs) -> float:
-    """Largest difference of a logit from transformers', relative to the largest logit, on two rows."""
-    config, rng = loaded.config, np.random.default_rng(0)
+def example(config):
+    """Two rows with an image each, and pictures."""
+    rng, side = np.random.default_rng(0), config.vision.image_size
     tokens = rng.integers(260, 400, (2, config.num_image_tokens + 7))
     tokens[:, 2 : 2 + config.num_image_tokens] = config.image_token_id
-    side = config.vision.image_size
-    pixels = rng.normal(size=(2, side, side, 3)).astype(np.float32)
-    ours = our_logits(loaded.graphdef, loaded.params, loaded.frozen, tokens, pixels)
+    return tokens, rng.normal(size=(2, side, side, 3)).astype(np.float32)
+
+
+def their_logits(theirs, config, tokens, pixels):
+    """transformers' logits; there the image token is a row of the table."""
     is_image = tokens == config.image_token_id
-    with torch.no_grad():
-        reference = theirs(
-            input_ids=torch.from_numpy(np.where(is_image, image_token_id(), tokens)),
-            pixel_values=torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()),
-        ).logits.numpy()
+    return theirs(
+        input_ids=torch.from_numpy(np.where(is_image, image_token_id(), tokens)),
+        pixel_values=torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()),
+    ).logits
+
+
+def relative(ours, reference) -> float:
     assert ours.shape == reference.shape
     return float(np.abs(np.asarray(ours) - reference).max() / np.abs(reference).max())
+
+
+def difference(loaded, theirs) -> float:
+    """Largest difference of a logit from transformers', relative to the largest logit."""
+    tokens, pixels = example(loaded.config)
+    ours = our_logits(loaded.graphdef, loaded.params, loaded.frozen, tokens, pixels)
+    with torch.no_grad():
+        return relative(ours, their_logits(theirs, loaded.config, tokens, pixels).numpy())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -82,6 +94,28 @@ def test_logits_equal_transformers(tmp_path, shape):
     assert loaded.source.form == "original"
     assert loaded.config.image_token_id == loaded.config.text.vocab_size  # no row of the table
     assert difference(loaded, theirs) <= TOLERANCE
+
+
+def test_gradients_of_the_projector_equal_transformers(sound):
+    """With an image token that is no row of the table, which a gather would turn into NaN."""
+    folder, theirs = sound
+    loaded = load_llava(folder, dtype=jnp.float32)
+    tokens, pixels = example(loaded.config)
+
+    @jax.grad
+    def ours(params):
+        logits = our_logits(loaded.graphdef, params, loaded.frozen, tokens, pixels)[:, -5:-1]
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, -4:, None], axis=-1).mean()
+
+    logits = their_logits(theirs, loaded.config, tokens, pixels)[:, -5:-1]
+    torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), torch.from_numpy(tokens[:, -4:].flatten())
+    ).backward()
+    grads = flatten(ours(loaded.params))
+    for name in ("linear_1", "linear_2"):
+        reference = getattr(theirs.model.multi_modal_projector, name)
+        assert relative(grads[f"projector/{name}/kernel"], reference.weight.grad.numpy().T) <= TOLERANCE
+        assert relative(grads[f"projector/{name}/bias"], reference.bias.grad.numpy()) <= TOLERANCE
 
 
 def test_sharegpt4v_logits_equal_transformers(tmp_path):
