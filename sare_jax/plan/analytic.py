@@ -1,0 +1,119 @@
+"""Memory of a device, added up from shapes: for an accelerator that computes bfloat16 and flash attention."""
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from sare_jax.models import partition
+from sare_jax.models.config import LlavaConfig, TextConfig
+from sare_jax.plan.sizes import TARGETS, Captioning, Training
+from sare_jax.training.sharding import FSDP
+
+Parts = dict[str, int]
+
+_FLOAT32 = 4
+
+
+def local_bytes(tree: Any) -> int:
+    """Bytes of a tree of shapes with shardings that lie on each device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def training_bytes(
+    model: LlavaConfig, params: partition.Tree, frozen: partition.Tree, mesh: Mesh, sizes: Training
+) -> Parts:
+    """What one device holds when the first pass of a training step begins to go back.
+
+    Args:
+      model: its shapes.
+      params: trainable parameters, as shapes with shardings.
+      frozen: the others, likewise.
+      mesh: of the run.
+      sizes: of the step.
+
+    Returns:
+      Part → bytes. The three sets are run at once, so a device holds 3 × `rows_at_once` rows.
+    """
+    rows, itemsize = 3 * sizes.rows_at_once, _itemsize(frozen)
+    trainable = sum(leaf.size for leaf in jax.tree.leaves(params)) * _FLOAT32
+    kept = residual_bytes(model.text, sizes.length, itemsize, sizes.remat)
+    whole = residual_bytes(model.text, sizes.length, itemsize, "none")
+    image = model.num_image_tokens * model.vision.width * itemsize
+    logits = sum(TARGETS.values()) * sizes.rows_at_once * model.text.vocab_size * _FLOAT32
+    return {
+        "frozen weights": local_bytes(frozen),
+        "trainable weights, AdamW's two moments": 3 * trainable,
+        "gradients and copies of θ, three of each": 6 * trainable,
+        f"kept for the backward pass, {rows} rows × {model.text.num_layers} layers": (
+            rows * model.text.num_layers * kept
+        ),
+        # What a layer computes, and as much again of gradients on the way back through it.
+        "one layer at work": 2 * rows * whole,
+        "gathered weights: two layers and the head": _gathered_bytes(frozen, mesh),
+        "logits and their gradient": 2 * logits,
+        "image features": 3 * sizes.rows // sizes.devices * image,
+    }
+
+
+def captioning_bytes(
+    model: LlavaConfig, params: partition.Tree, frozen: partition.Tree, mesh: Mesh, sizes: Captioning
+) -> Parts:
+    """What one device holds while the prompts of a batch are read; arguments as in `training_bytes`."""
+    text, itemsize = model.text, _itemsize(frozen)
+    tokens = sizes.prompt + sizes.new
+    cache = 2 * text.num_layers * text.num_kv_heads * text.head_size * tokens * itemsize
+    trainable = sum(leaf.size for leaf in jax.tree.leaves(params)) * _FLOAT32
+    layer = residual_bytes(text, sizes.prompt, itemsize, "none")
+    image = model.num_image_tokens * model.vision.width * itemsize
+    rows = sizes.rows_at_once
+    return {
+        "frozen weights": local_bytes(frozen),
+        "trainable weights": trainable,
+        f"keys and values, {rows * sizes.beams} rows × {tokens} tokens": rows * sizes.beams * cache,
+        "one layer at work": rows * layer,
+        "gathered weights: two layers and the head": _gathered_bytes(frozen, mesh),
+        "logits": rows * sizes.beams * text.vocab_size * _FLOAT32,
+        "image features": rows * image,
+    }
+
+
+def residual_bytes(text: TextConfig, length: int, itemsize: int, remat: str) -> int:
+    """Bytes that one layer of the language model keeps of one row for its backward pass.
+
+    Only gradients with respect to activations are taken, so inputs of products with weights are not kept.
+
+    Args:
+      text: shapes of the language model.
+      length: T, tokens of the row.
+      itemsize: bytes of a number of the weights' dtype.
+      remat: as `model.remat`. `full` keeps the layer's input; `dots` that and the results of the seven
+        products but the last; `none` what flash attention keeps (queries, keys, values, its output), the five
+        arrays of SwiGLU, and the two norms' inputs and results in float32.
+    """
+    queries, keys = text.num_heads * text.head_size, text.num_kv_heads * text.head_size
+    token = {
+        "full": itemsize * text.width,
+        "dots": itemsize * (2 * text.width + queries + 2 * keys + 2 * text.mlp),
+        "none": itemsize * (2 * queries + 2 * keys + 5 * text.mlp) + 4 * _FLOAT32 * text.width,
+    }
+    return length * token[remat]
+
+
+def _gathered_bytes(frozen: partition.Tree, mesh: Mesh) -> int:
+    """The layer that runs, the one that is fetched meanwhile, and the head; nothing where all are whole."""
+    if mesh.shape[FSDP] == 1:
+        return 0
+    flat = partition.flatten(frozen)
+    layers = [leaf for path, leaf in flat.items() if path.startswith("language_model/layers/")]
+    ends = [leaf for path, leaf in flat.items() if path in ("head/kernel", "embed/table")]
+    one = sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in layers)
+    return 2 * one + max(leaf.size * leaf.dtype.itemsize for leaf in ends)
+
+
+def _itemsize(frozen: partition.Tree) -> int:
+    return jax.tree.leaves(frozen)[0].dtype.itemsize

@@ -1,0 +1,151 @@
+"""Peak memory of a device as the compiler of the present backend sees it; nothing is allocated or run."""
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, Sharding
+
+from sare_jax.inference.generate import generate
+from sare_jax.models import load, partition
+from sare_jax.models.config import LlavaConfig
+from sare_jax.optim.objectives import ascent
+from sare_jax.plan.analytic import local_bytes
+from sare_jax.plan.sizes import TARGETS, Captioning, Training
+from sare_jax.settings import ModelConfig
+from sare_jax.training.remat import remat_policy
+from sare_jax.training.sharding import by_rows, compile_step, frozen_placement, gathering, replicated
+from sare_jax.training.state import Hyper, init_state, unlearn_optimizer
+from sare_jax.training.step import unlearn_step
+
+# A CPU computes bfloat16 products in float32. XLA would then widen whole stacks of layers once, before the
+# loop over them, and hold 27 GB that no accelerator ever does; without this pass it widens a layer at a time.
+_NO_HOISTING = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+
+
+@dataclass(frozen=True)
+class Abstract:
+    """A model as shapes and shardings; structure as in `LoadedLlava`."""
+
+    graphdef: nnx.GraphDef
+    params: partition.Tree
+    frozen: partition.Tree
+    config: LlavaConfig
+
+    def merge(self, params: partition.Tree, frozen: partition.Tree) -> Any:
+        """As `LoadedLlava.merge`."""
+        return load.merge(self.graphdef, params, frozen)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiler says of one program.
+
+    Attributes:
+      resident: bytes of weights, state and batch on each device, the vision tower's too, which the program
+        itself does not touch.
+      temporary: bytes beside them at the peak.
+      seconds: that compiling took.
+      text: the compiled program.
+    """
+
+    resident: int
+    temporary: int
+    seconds: float
+    text: str
+
+    @property
+    def peak(self) -> int:
+        """Bytes of each device."""
+        return self.resident + self.temporary
+
+
+def abstract_model(config: LlavaConfig, settings: ModelConfig, mesh: Mesh) -> Abstract:
+    """The model that `load_llava` would place on the mesh.
+
+    Raises:
+      UserError: `settings.trainable` selects nothing or too much.
+    """
+    graphdef, shapes = load.abstract(config)
+    chosen = partition.trainable_paths(shapes, settings.trainable, at_most=0.5)
+    place = frozen_placement(mesh, settings.trainable)
+    trees: tuple[dict, dict] = ({}, {})
+    for path, leaf in shapes.items():
+        dtype = jnp.float32 if path in chosen else jnp.dtype(settings.dtype)
+        trees[path not in chosen][path] = jax.ShapeDtypeStruct(
+            leaf.shape, dtype, sharding=place(path, leaf.shape)
+        )
+    return Abstract(graphdef, partition.unflatten(trees[0]), partition.unflatten(trees[1]), config)
+
+
+def compile_training(model: Abstract, mesh: Mesh, sizes: Training) -> Compiled:
+    """One training step.
+
+    Args:
+      model: from `abstract_model`.
+      mesh: of the run.
+      sizes: of the step.
+    """
+    optimizer = unlearn_optimizer(Hyper(0.0, 0.0, 0.0, 0.0, 0.0))
+    state = jax.eval_shape(lambda params: init_state(params, optimizer, seed=0), model.params)
+    whole = replicated(mesh)
+    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
+    batch = {kind: _set(model, sizes, window, by_rows(mesh)) for kind, window in TARGETS.items()}
+    hyper = Hyper(*[jax.ShapeDtypeStruct((), jnp.float32)] * len(Hyper._fields))
+    step = compile_step(
+        unlearn_step,
+        mesh,
+        merge=functools.partial(load.merge, model.graphdef),
+        neg_loss=ascent,
+        micro_batches=sizes.micro_batches,
+        remat_policy=remat_policy(sizes.remat, mesh),
+    )
+    with gathering(mesh):
+        return _compile(step.lower(state, model.frozen, batch, hyper), (state, model.frozen, batch))
+
+
+def compile_captioning(model: Abstract, mesh: Mesh, sizes: Captioning) -> Compiled:
+    """One batch of captions: prefill and decoding; arguments as in `compile_training`."""
+    rows, image = by_rows(mesh), (model.config.num_image_tokens, model.config.vision.width)
+    tokens = _array((sizes.rows, sizes.prompt), jnp.int32, rows)
+    lengths = _array((sizes.rows,), jnp.int32, rows)
+    features = _array((sizes.rows, *image), _dtype(model), rows)
+    held = (model.params, model.frozen, tokens, lengths, features)
+    with gathering(mesh):
+        lowered = generate.lower(model.graphdef, *held, max_new_tokens=sizes.new, eos_id=2, pad_id=0)
+        return _compile(lowered, held)
+
+
+def _set(model: Abstract, sizes: Training, window: int, rows: Sharding) -> dict[str, jax.ShapeDtypeStruct]:
+    image = (model.config.num_image_tokens, model.config.vision.width)
+    return {
+        "tokens": _array((sizes.rows, sizes.length), jnp.int32, rows),
+        "targets": _array((sizes.rows, window), jnp.int32, rows),
+        "start": _array((sizes.rows,), jnp.int32, rows),
+        "end": _array((sizes.rows,), jnp.int32, rows),
+        "valid": _array((sizes.rows,), jnp.float32, rows),
+        "features": _array((sizes.rows, *image), _dtype(model), rows),
+    }
+
+
+def _array(shape: tuple[int, ...], dtype: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
+def _dtype(model: Abstract) -> Any:
+    return jax.tree.leaves(model.frozen)[0].dtype
+
+
+def _compile(lowered: Any, held: Any) -> Compiled:
+    options = _NO_HOISTING if jax.default_backend() == "cpu" else {}
+    start = time.monotonic()
+    program = lowered.compile(compiler_options=options)
+    seconds = time.monotonic() - start
+    memory = program.memory_analysis()
+    # The donated state's output lies where the state did.
+    fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return Compiled(local_bytes(held), memory.temp_size_in_bytes + fresh, seconds, program.as_text())

@@ -1,0 +1,94 @@
+"""The sizes of a planned run: what each device holds of a batch."""
+
+from dataclasses import dataclass
+
+from sare_jax.models.config import LlavaConfig
+from sare_jax.settings import Config
+
+# Without captions and tokenizer the lengths of texts are assumed: a prompt with its system sentence, and a
+# caption of 50 words, which takes about 75 tokens.
+PROMPT_TOKENS = 64
+ANSWER_TOKENS = 80
+# Tokens of the largest target of each set: sub-sentences are short, D_sent holds whole captions.
+TARGETS = {"neg": 32, "pos": 32, "sent": ANSWER_TOKENS}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training step.
+
+    Attributes:
+      rows: of each of D_neg, D_pos and D_sent in a step, over all devices, with what fills them up.
+      micro_batches: parts in which they are run.
+      length: T, tokens of a row.
+      remat: `model.remat`.
+      devices: that share the rows.
+    """
+
+    rows: int
+    micro_batches: int
+    length: int
+    remat: str
+    devices: int
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of each set that one device holds at a time."""
+        return self.rows // self.devices // self.micro_batches
+
+
+@dataclass(frozen=True)
+class Captioning:
+    """One batch of captions.
+
+    Attributes:
+      rows: over all devices.
+      prompt: T, tokens of a prompt, image included.
+      new: tokens that are generated at most.
+      beams: hypotheses a row.
+      devices: that share the rows.
+    """
+
+    rows: int
+    prompt: int
+    new: int
+    beams: int
+    devices: int
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that one device holds."""
+        return self.rows // self.devices
+
+
+def training(config: Config, model: LlavaConfig, devices: int) -> Training:
+    """The largest step among the configured runs."""
+    run = max(config.runs.values(), key=lambda run: run.batch_size / run.micro_batches)
+    multiple = devices * run.micro_batches
+    return Training(
+        _round_up(run.batch_size, multiple), run.micro_batches, _length(model), config.model.remat, devices
+    )
+
+
+def one_row_training(config: Config, model: LlavaConfig, devices: int) -> Training:
+    """One negative, one positive and one sentence a device."""
+    return Training(devices, 1, _length(model), config.model.remat, devices)
+
+
+def captioning(config: Config, model: LlavaConfig, devices: int) -> Captioning:
+    """The largest batch of captions among those of training and evaluation images."""
+    return Captioning(
+        _round_up(max(config.caption.batch_size, config.evaluate.batch_size), devices),
+        model.num_image_tokens + PROMPT_TOKENS,
+        max(config.caption.max_new_tokens, config.evaluate.max_new_tokens),
+        config.decoding.num_beams,
+        devices,
+    )
+
+
+def _length(model: LlavaConfig) -> int:
+    return _round_up(model.num_image_tokens + PROMPT_TOKENS + ANSWER_TOKENS, 8)
+
+
+def _round_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
