@@ -1,25 +1,49 @@
 """Paired bootstrap differences of two evaluated runs."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import bleu, bootstrap, chair, console, perplexity, pope_score
+from sare_jax.evaluation import bleu, bootstrap, chair, console, mme, multiple, perplexity, pope_score
 from sare_jax.evaluation.encodings import read_json
+from sare_jax.evaluation.grouped import groups_of, rows_of
 
-# What each metric's numbers are made of; every result names its metric.
-_MEASURES: dict[str, tuple[tuple[str, ...], dict[str, bootstrap.Metric]]] = {
-    "chair": (chair.COLUMNS, chair.METRICS),
-    "pope": (pope_score.COLUMNS, pope_score.METRICS),
-    "bleu.word": (bleu.WORD_COLUMNS, bleu.WORD_METRICS),
-    "bleu.efuf_char": (bleu.CHAR_COLUMNS, bleu.CHAR_METRICS),
-    "perplexity": (perplexity.COLUMNS, perplexity.METRICS),
+Metrics = dict[str, bootstrap.Metric]
+
+
+def _always(metrics: Metrics) -> Callable[[Sequence[str]], Metrics]:
+    """Of counts that are not grouped: the same numbers whatever the groups."""
+    return lambda groups: metrics
+
+
+# What each metric's numbers are made of: columns of counts and, for their groups, the numbers by name.
+_MEASURES: dict[str, tuple[tuple[str, ...], Callable[[Sequence[str]], Metrics]]] = {
+    "chair": (chair.COLUMNS, _always(chair.METRICS)),
+    "pope": (pope_score.COLUMNS, _always(pope_score.METRICS)),
+    "bleu.word": (bleu.WORD_COLUMNS, _always(bleu.WORD_METRICS)),
+    "bleu.efuf_char": (bleu.CHAR_COLUMNS, _always(bleu.CHAR_METRICS)),
+    "perplexity": (perplexity.COLUMNS, _always(perplexity.METRICS)),
+    "mme": (mme.COLUMNS, mme.metrics),
+    "gqa": (multiple.COLUMNS, multiple.metrics),
+    "scienceqa": (multiple.COLUMNS, multiple.metrics),
+    "qbench": (multiple.COLUMNS, multiple.metrics),
 }
-_IDENTITY = ("rule", "tokenizer", "start_token", "context", "vocabulary", "model", "questions", "truth")
+_IDENTITY = (
+    "rule",
+    "tokenizer",
+    "start_token",
+    "context",
+    "vocabulary",
+    "model",
+    "questions",
+    "prompt",
+    "subset",
+    "truth",
+)
 
 
 def compare(before: dict, after: dict, *, draws: int = bootstrap.DRAWS, seed: int = 0) -> dict[str, Any]:
@@ -37,7 +61,7 @@ def compare(before: dict, after: dict, *, draws: int = bootstrap.DRAWS, seed: in
 
     Raises:
       UserError: nothing in common, or the numbers are not the same measure (rule, word table, language model,
-        question list or ground truth differ); names what differs.
+        question list, prompt of the questions or ground truth differ); names what differs.
     """
     first, second = dict(_results(before)), dict(_results(after))
     shared = [name for name in first if name in second]
@@ -50,9 +74,11 @@ def compare(before: dict, after: dict, *, draws: int = bootstrap.DRAWS, seed: in
     for name in shared:
         _refuse_other_measure(name, first[name], second[name])
         columns, measures = _MEASURES[first[name]["metric"]]
-        tables = [_counts(result["per_image"], columns) for result in (first[name], second[name])]
-        metrics |= _differences(name, *tables, measures, warnings, draws, seed)
-    lists = [name for name in shared if name.startswith("pope.")]
+        tables = [result["per_image"] for result in (first[name], second[name])]
+        groups = groups_of(*tables)
+        rows = [rows_of(table, columns, groups) for table in tables]
+        metrics |= _differences(name, *rows, measures(groups), warnings, draws, seed)
+    lists = [name for name in shared if first[name]["metric"] == "pope"]
     if len(lists) > 1:
         tables = [_joint_counts([run[name]["per_image"] for name in lists]) for run in (first, second)]
         metrics |= _differences("pope", *tables, pope_score.LIST_METRICS, warnings, draws, seed)
@@ -63,7 +89,7 @@ def _results(document: Any, path: str = "") -> Iterator[tuple[str, dict]]:
     """Every metric's result in a document, by dotted path; a result on its own has its metric's name."""
     if not isinstance(document, dict):
         return
-    if "metric" in document and "per_image" in document:
+    if str(document.get("metric")) in _MEASURES and "per_image" in document:
         yield path or document["metric"], document
         return
     for key, value in document.items():
@@ -98,11 +124,6 @@ def _provenance_differs(first: dict, second: dict) -> list[str]:
         for key in ("config", "model", "split")
         if key in first and key in second and first[key] != second[key]
     ]
-
-
-def _counts(table: dict[str, list], columns: tuple[str, ...]) -> dict[Any, np.ndarray]:
-    rows = np.array([table[name] for name in columns], float).T
-    return dict(zip(table["image_id"], rows, strict=True))
 
 
 def _joint_counts(tables: list[dict[str, list]]) -> dict[Any, np.ndarray]:
@@ -157,6 +178,9 @@ def main(argv: list[str] | None = None) -> None:
     console.add_common(parser)
     options = parser.parse_args(argv)
     documents = [read_json(Path(path)) for path in (options.a, options.b)]
+    for path, document in zip((options.a, options.b), documents, strict=True):
+        if not isinstance(document, dict):
+            raise UserError(f"{path}: no result of a metric; give a row of metrics/ or the output of --json")
     result = compare(*documents, draws=options.draws, seed=options.seed)
     if options.strict and result["warnings"]:
         raise UserError(f"the runs are not comparable: {'; '.join(result['warnings'])}")

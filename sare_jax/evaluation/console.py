@@ -74,6 +74,7 @@ def table_lines(title: str, result: dict[str, Any], names: list[str]) -> list[st
     for reason, entry in result["dropped"].items():
         which = ", ".join(entry["which"]) + (" …" if entry["count"] > len(entry["which"]) else "")
         lines.append(f"  dropped, {reason}: {entry['count']} ({which})")
+    lines += [f"  WARNING: {text}" for text in result.get("warnings", ())]
     for lack in result.get("truth", {}).get("partial", []):
         lines.append(f"  PARTIAL GROUND TRUTH: {lack}")
     return lines

@@ -54,16 +54,9 @@ def parse_robust(text: str, category: str | None = None) -> Verdict:
       text: the answer.
       category: the category asked for; without it, any clause that denies or asserts decides.
     """
-    plain = _MARKUP.sub(" ", text.replace("’", "'").lower())
-    plain = _LABEL.sub("", " ".join(re.sub(r"\n+", ". ", plain.strip()).split()))
-    for phrase, meaning in _PHRASES:
-        plain = phrase.sub(meaning, plain)
-    if _BOTH.search(plain):
-        return "unknown"
-    if first := _FIRST.search(plain):
-        return "yes" if first.group(1).startswith("y") else "no"
-    if _DOUBT.search(plain):
-        return "unknown"
+    plain = _plain(text)
+    if verdict := _stated_first(plain):
+        return verdict
     for clause in _CLAUSE.split(plain):
         named = {mention.category for mention in categories_in(clause)}
         if category is not None and named and category not in named:
@@ -75,3 +68,46 @@ def parse_robust(text: str, category: str | None = None) -> Verdict:
         if _ASSERTION.search(clause) and (category is None or category in named):
             return "yes"
     return "unknown"
+
+
+@lru_cache(maxsize=1 << 16)
+def parse_stated(text: str) -> Verdict:
+    """Reads the yes or no that an answer states, whatever the question asks for.
+
+    A leading yes or no decides, then the only one of the two words in the text, then whether the first clause
+    calls the statement right or wrong. A description alone decides nothing.
+    """
+    plain = _plain(text)
+    if verdict := _stated_first(plain):
+        return verdict
+    stated = set(re.findall(r"\b(?:yes|no)\b(?! person\b)", plain))
+    if len(stated) == 1:
+        return "yes" if "yes" in stated else "no"
+    clause = _CLAUSE.split(plain)[0]
+    if re.search(r"\b(?:incorrect|false|wrong|untrue|not)\b|n't\b", clause):
+        return "no"
+    return "yes" if re.search(r"\b(?:correct|true|right|indeed|certainly)\b", clause) else "unknown"
+
+
+def clauses(text: str) -> list[tuple[str, bool]]:
+    """The clauses of a text in lower case without markup, each with whether it denies something."""
+    found = [clause.strip() for clause in _CLAUSE.split(_plain(text))]
+    return [(clause, _DENIAL.search(clause) is not None) for clause in found if clause]
+
+
+def _plain(text: str) -> str:
+    """An answer in lower case, without markup and "The answer is", its lines as sentences."""
+    plain = _MARKUP.sub(" ", text.replace("’", "'").lower())
+    plain = _LABEL.sub("", " ".join(re.sub(r"\n+", ". ", plain.strip()).split()))
+    for phrase, meaning in _PHRASES:
+        plain = phrase.sub(meaning, plain)
+    return plain
+
+
+def _stated_first(plain: str) -> Verdict | None:
+    """What a leading yes or no, or open doubt, decides."""
+    if _BOTH.search(plain):
+        return "unknown"
+    if first := _FIRST.search(plain):
+        return "yes" if first.group(1).startswith("y") else "no"
+    return "unknown" if _DOUBT.search(plain) else None

@@ -1,0 +1,67 @@
+"""Counts of an image for each group of questions: tasks of MME, question types of the others.
+
+A sum over tasks, and a mean of the groups' accuracies, are not functions of one row of counts an image but
+of one row for each group. So a table has a line an (image, group), and is spread out before numbers are made.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sare_jax.evaluation import bootstrap
+
+
+def groups_of(*tables: dict[str, list]) -> tuple[str, ...]:
+    """The groups that stand in some tables, in order; none where the tables have none."""
+    return tuple(dict.fromkeys(group for table in tables for group in table.get("group", ())))
+
+
+def rows_of(
+    table: dict[str, list], columns: Sequence[str], groups: Sequence[str] = ()
+) -> dict[Any, np.ndarray]:
+    """A table's counts by image.
+
+    Args:
+      table: `image_id`, the columns and, where the counts are grouped, `group`.
+      columns: K names.
+      groups: G names; without them each line of the table is an image.
+
+    Returns:
+      float[K] by image, or float[G·K], 0 where an image has nothing in a group.
+    """
+    counts = np.array([table[name] for name in columns], float).T
+    if not groups:
+        return dict(zip(table["image_id"], counts, strict=True))
+    place = {group: number for number, group in enumerate(groups)}
+    rows: dict[Any, np.ndarray] = {}
+    for image, group, row in zip(table["image_id"], table["group"], counts, strict=True):
+        spread = rows.setdefault(image, np.zeros((len(groups), len(columns))))
+        spread[place[group]] += row
+    return {image: spread.reshape(-1) for image, spread in rows.items()}
+
+
+def per_group(sums: np.ndarray, num_columns: int) -> np.ndarray:
+    """Sums laid out by group again: float[..., G·K] → float[..., G, K]."""
+    return sums.reshape(*sums.shape[:-1], -1, num_columns)
+
+
+def pooled(top: int, bottom: int, num_columns: int, scale: float = 100.0) -> bootstrap.Metric:
+    """The ratio of two columns over all groups together (micro)."""
+
+    def value(sums: np.ndarray) -> np.ndarray:
+        total = per_group(sums, num_columns).sum(axis=-2)
+        return scale * bootstrap.divide(total[..., top], total[..., bottom])
+
+    return value
+
+
+def mean_of_groups(top: int, bottom: int, num_columns: int) -> bootstrap.Metric:
+    """The mean over groups of the ratio of two columns in percent (macro); empty groups are out."""
+
+    def value(sums: np.ndarray) -> np.ndarray:
+        counts = per_group(sums, num_columns)
+        shares = bootstrap.divide(counts[..., top], counts[..., bottom])
+        return 100.0 * bootstrap.divide(shares.sum(axis=-1), (counts[..., bottom] > 0).sum(axis=-1))
+
+    return value
