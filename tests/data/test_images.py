@@ -21,7 +21,8 @@ from sare_jax.data.images import (
 )
 from sare_jax.errors import UserError
 from sare_jax.models.config import LlavaConfig
-from sare_jax.models.source import Source
+from sare_jax.models.source import Source, open_source
+from tests.tiny_original import write_original
 
 MEAN_COLOR = (122, 116, 104)
 SIDE = 28
@@ -267,6 +268,20 @@ def test_im_03_original_configs_ask_for_padding(tmp_path):
     original = dataclasses.replace(source(tmp_path, 40), form="original", image_mode="pad")
     assert ImageProcessor.from_source(original).mode == "pad"
     assert ImageProcessor.from_source(original, "center_crop").mode == "center_crop"
+
+
+@pytest.mark.parametrize(("aspect", "mode"), [("pad", "pad"), ("square", "center_crop")])
+def test_im_03_an_original_checkpoint_decides(rng, tmp_path, aspect, mode):
+    """The file beside the vision tower gives the numbers, the model's config.json the mode."""
+    write_original(tmp_path / "model", tmp_path / "tower", image_aspect_ratio=aspect)
+    ours = ImageProcessor.from_source(open_source(tmp_path / "model", str(tmp_path / "tower")))
+    assert ours.mode == mode
+    theirs = CLIPImageProcessorPil.from_pretrained(tmp_path / "tower")
+    image = noise(rng, 50, 33)
+    square = np.full((50, 50, 3), MEAN_COLOR, np.uint8)
+    square[8:41] = np.asarray(image)  # 17 pixels are missing: 8 above, 9 below
+    assert same((ours, lambda _, **how: theirs(Image.fromarray(square), **how)), image) == (mode == "pad")
+    assert same((ours, theirs), image) == (mode == "center_crop")
 
 
 def test_im_04_odd_difference_loses_no_row(rng):

@@ -64,7 +64,7 @@ def prompter(request, tmp_path_factory):
 def edit(folder, tmp_path, name, change):
     """A copy of the folder's files with one JSON file changed."""
     for path in folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+        (tmp_path / path.name).write_bytes(path.read_bytes())  # onto itself where it is the same folder
     raw = json.loads((tmp_path / name).read_text())
     change(raw)
     (tmp_path / name).write_text(json.dumps(raw))
@@ -217,10 +217,20 @@ def test_tk_06_mismatch_prints_both_counts_and_the_fields(folder, tmp_path):
         assert part in str(error.value)
 
 
-def test_tk_06_image_places_are_counted_from_the_config(folder, tmp_path):
-    path = edit(folder, tmp_path, "config.json", lambda raw: raw["vision_config"].update(image_size=42))
+@pytest.mark.parametrize(("strategy", "count"), [("default", 576), ("full", 577)])
+def test_tk_06_image_places_are_counted_from_the_config(folder, tmp_path, strategy, count):
+    path = edit(
+        folder,
+        tmp_path,
+        "config.json",
+        lambda raw: raw["vision_config"].update(image_size=336, patch_size=14),
+    )
+    path = edit(
+        path, tmp_path, "config.json", lambda raw: raw.update(vision_feature_select_strategy=strategy)
+    )
+    (path / "processor_config.json").unlink()
     prompter = read(path)
-    assert prompter.prompt(ASK).count(prompter.image_token_id) == 36
+    assert prompter.prompt(ASK).count(prompter.image_token_id) == count
 
 
 @pytest.mark.parametrize(

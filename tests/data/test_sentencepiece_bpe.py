@@ -11,8 +11,9 @@ from sare_jax.data.prompts import TEMPLATES, Prompter
 from sare_jax.data.sentencepiece_bpe import read_sentencepiece
 from sare_jax.errors import UserError
 from sare_jax.models.config import LlavaConfig
-from sare_jax.models.source import Source
+from sare_jax.models.source import Source, open_source
 from tests.tiny_llava import write_tokenizer
+from tests.tiny_original import write_original
 from tests.tiny_sentencepiece import LINES, write_sentencepiece
 
 IMAGE = 32000
@@ -119,6 +120,22 @@ def test_original_form_pads_with_unknown_and_has_no_image_piece(reference):
     assert prompter.decode([*theirs.encode("A dog."), 2, 0]) == "A dog."
     with pytest.raises(UserError, match="names <image> 1 times, so the prompt has 2 image places for 1"):
         prompter.prompt("What is in <image>?")
+
+
+def test_original_checkpoint_with_a_sentencepiece_file_alone(reference, tmp_path):
+    theirs, folder = reference
+    write_original(tmp_path / "model", tmp_path / "tower")
+    (tmp_path / "model" / "tokenizer.json").unlink()
+    (tmp_path / "model" / "tokenizer.model").write_bytes((folder / "tokenizer.model").read_bytes())
+    prompter = Prompter.from_source(open_source(tmp_path / "model", str(tmp_path / "tower")), "hub")
+    places = [prompter.image_token_id] * 16
+    assert prompter.prompt("What?") == [
+        1,
+        *theirs.encode("USER: "),
+        *places,
+        *theirs.encode("\nWhat? ASSISTANT:"),
+    ]
+    assert prompter.image_token_id >= prompter.num_tokens == theirs.get_piece_size()
 
 
 def test_tk_12_more_pieces_than_rows_is_an_error(reference):
