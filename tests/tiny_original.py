@@ -2,6 +2,7 @@
 liuhaotian's LLaVA-1.5, ShareGPT4V and OpenAI's CLIP give them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -231,6 +232,19 @@ def save(file: Path, tensors: Tensors) -> None:
         torch.save(tensors, file)
     else:
         save_file(tensors, file, metadata={"format": "pt"})
+
+
+def edit(file: Path, change: Callable[[Tensors], object]) -> None:
+    """Lets `change` alter the tensors of a torch file."""
+    tensors = torch.load(file, weights_only=True)
+    change(tensors)
+    torch.save(tensors, file)
+
+
+def edit_config(folder: Path, **values) -> None:
+    """Sets keys of a config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 def cast(tensors: Tensors, dtype: torch.dtype) -> Tensors:

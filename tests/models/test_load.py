@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from sare_jax.errors import UserError
@@ -88,6 +89,15 @@ def test_ex_04_all_name_forms_load_alike(base, tmp_path):
         for path, leaf in leaves(loaded).items():
             np.testing.assert_array_equal(leaf, expected[path])
     assert hashes == {load_llava(base, dtype=jnp.float32).content_hash}
+
+
+def test_the_hubs_names_in_torch_files_load_too(base, copy):
+    tensors = {name: torch.from_numpy(array) for name, array in load_file(copy / "model.safetensors").items()}
+    torch.save(tensors, copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    loaded = load_llava(copy, dtype=jnp.float32)
+    assert {tensor.file.name for tensor in loaded.source.tensors.values()} == {"pytorch_model.bin"}
+    assert loaded.content_hash == load_llava(base, dtype=jnp.float32).content_hash
 
 
 def test_all_wrong_names_in_one_error(copy):
