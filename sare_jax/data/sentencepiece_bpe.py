@@ -83,15 +83,15 @@ def _parse(path: Path):
 
 
 def _merges(scores: dict[str, float]) -> list[tuple[str, str]]:
-    """Pairs of pieces whose union is a piece, the best union first; of one union the longest left part first.
+    """Pairs of pieces whose union is a piece, the best union first.
 
-    The latter decides where two unions of the same text overlap: in a run of equal characters it is the
-    leftmost, as in sentencepiece.
+    Splits of one union could compete only where two of them overlap, and neighbours are joined from the left
+    in both: their order among themselves decided no text that was tried.
     """
     ranked = sorted((piece for piece in scores if len(piece) > 1), key=lambda piece: -scores[piece])
     return [
         (piece[:cut], piece[cut:])
         for piece in ranked
-        for cut in range(len(piece) - 1, 0, -1)
+        for cut in range(1, len(piece))
         if piece[:cut] in scores and piece[cut:] in scores
     ]
