@@ -185,6 +185,14 @@ class EvaluateConfig:
       pope_prompt: the question, `{}` stands for it.
       lm: folder or id of the GPT-2 model of the perplexity.
       bootstrap: draws of the 95 % intervals.
+      mme, gqa, scienceqa, qbench: file or folder of that benchmark as it is released, its images beside it;
+        empty leaves it out.
+      benchmark_prompt: the benchmarks' official prompts, or EFUF's (`lineage`).
+      benchmark_first: that many questions of each benchmark but MME (EFUF: 1,600); 0 is all.
+      judge: who rates informativeness: `deepseek` or `openai`, whose key stands in DEEPSEEK_API_KEY or
+        OPENAI_API_KEY, or the address of another endpoint with OpenAI's chat completions, without a key;
+        empty leaves it out.
+      judge_model: the model there; empty is the present one of `deepseek` and `openai`.
     """
 
     split: Literal["val", "test"] = "test"
@@ -197,6 +205,14 @@ class EvaluateConfig:
     pope_prompt: str = "{}"
     lm: str = "gpt2"
     bootstrap: int = 1000
+    mme: str = ""
+    gqa: str = ""
+    scienceqa: str = ""
+    qbench: str = ""
+    benchmark_prompt: Literal["official", "lineage"] = "official"
+    benchmark_first: int = 0
+    judge: str = ""
+    judge_model: str = ""
 
 
 @dataclass(frozen=True)

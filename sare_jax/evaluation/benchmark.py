@@ -71,6 +71,8 @@ def requests(
     Raises:
       UserError: files are missing or not in the format, an unknown prompt, or a part of what is scored whole.
     """
+    if first < 0:
+        raise UserError(f"first: {first} is no number of questions")
     template = prefix + template_of(benchmark, prompt)
     questions = benchmark.read(path)
     asked = [question for question in questions if "image" in question]

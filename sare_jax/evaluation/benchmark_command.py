@@ -49,8 +49,6 @@ def main(benchmark: Benchmark, argv: list[str] | None = None) -> None:
 
 
 def _ask(benchmark: Benchmark, options: argparse.Namespace) -> None:
-    if options.first < 0:
-        raise UserError(f"--first: {options.first} is no number of questions")
     made = requests(benchmark, Path(options.data), prompt=options.prompt, first=options.first)
     if options.out:
         write_jsonl(Path(options.out), made)

@@ -8,9 +8,20 @@ from typing import Any
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import bleu, bootstrap, chair, console, mme, multiple, perplexity, pope_score
+from sare_jax.evaluation import (
+    bleu,
+    bootstrap,
+    chair,
+    console,
+    informativeness,
+    mme,
+    multiple,
+    perplexity,
+    pope_score,
+)
 from sare_jax.evaluation.encodings import read_json
 from sare_jax.evaluation.grouped import groups_of, rows_of
+from sare_jax.evaluation.human import score as human_score
 
 Metrics = dict[str, bootstrap.Metric]
 
@@ -27,6 +38,8 @@ _MEASURES: dict[str, tuple[tuple[str, ...], Callable[[Sequence[str]], Metrics]]]
     "bleu.word": (bleu.WORD_COLUMNS, _always(bleu.WORD_METRICS)),
     "bleu.efuf_char": (bleu.CHAR_COLUMNS, _always(bleu.CHAR_METRICS)),
     "perplexity": (perplexity.COLUMNS, _always(perplexity.METRICS)),
+    "informativeness": (informativeness.COLUMNS, _always(informativeness.METRICS)),
+    "human": (human_score.COLUMNS, _always(human_score.METRICS)),
     "mme": (mme.COLUMNS, mme.metrics),
     "gqa": (multiple.COLUMNS, multiple.metrics),
     "scienceqa": (multiple.COLUMNS, multiple.metrics),
@@ -39,6 +52,7 @@ _IDENTITY = (
     "context",
     "vocabulary",
     "model",
+    "instruction",
     "questions",
     "prompt",
     "subset",

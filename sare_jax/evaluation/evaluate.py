@@ -1,12 +1,15 @@
 """All that is measured of one model in one setting: a row of the result table."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sare_jax.evaluation import bleu, bootstrap, chair, perplexity, pope_score
+from sare_jax.evaluation import bleu, bootstrap, chair, informativeness, perplexity, pope_score
+from sare_jax.evaluation.benchmark import Benchmark
 from sare_jax.evaluation.coco import Truth
+from sare_jax.evaluation.judge import Judge
 from sare_jax.evaluation.records import Captions, match_captions, settings_of
 
 NOT_MEASURED = "not measured"
@@ -18,6 +21,8 @@ def measure(
     truth: Truth,
     lm_path: str | Path | None,
     *,
+    benchmarks: dict[str, tuple[Benchmark, list[dict]]] | None = None,
+    judge: Judge | None = None,
     settings: dict[str, Any] | None = None,
     draws: int = bootstrap.DRAWS,
     seed: int = 0,
@@ -29,15 +34,17 @@ def measure(
       pope: by kind, answered `pope.requests`: `id`, `image_id`, `question`, `label`, `text`.
       truth: annotations of the images.
       lm_path: language model for perplexity.
+      benchmarks: by name, a benchmark and its answered requests.
+      judge: rates informativeness.
       settings: what the run was asked, e.g. prompt and max_new_tokens; `compare` looks at it.
       draws: bootstrap resamples.
       seed: of the bootstrap.
 
     Returns:
       JSON-able: `n`, `settings`, `chair`, `pope` (each kind, and `mean_f1`, `pooled_f1`), `bleu` (`word`,
-      `efuf_char`), `perplexity`, `lengths`, each with `intervals` {name: [low, high]}, `rule`, `n` and
-      `dropped`; `informativeness` and `human`. What was not measured holds a text that begins with
-      "not measured".
+      `efuf_char`), `perplexity`, `informativeness`, `lengths`, `benchmarks` (by name), each with `intervals`
+      {name: [low, high]}, `rule`, `n` and `dropped`; `human`. What was not measured holds a text that begins
+      with "not measured".
 
     Raises:
       UserError: as the metrics do: see `chair.score`, `pope_score.score`, `perplexity.score`.
@@ -53,8 +60,12 @@ def measure(
         "bleu": _bleu(captions, matched, truth, **sampling),
         "perplexity": _perplexity(matched, lm_path, **sampling),
         "lengths": _lengths(captions, **sampling),
-        "informativeness": NOT_MEASURED,
+        "informativeness": _informativeness(captions, matched, truth, judge, **sampling),
         "human": NOT_MEASURED,
+        "benchmarks": {
+            name: benchmark.score(answers, answers, **sampling)
+            for name, (benchmark, answers) in (benchmarks or {}).items()
+        },
     }
 
 
@@ -77,6 +88,17 @@ def _perplexity(matched: Captions, lm_path: str | Path | None, **sampling: int) 
     if not any(map(str.strip, matched.texts)):  # a collapsed model still gets its row
         return f"{NOT_MEASURED}: every caption is empty"
     return perplexity.score(matched.texts, lm_path, image_ids=matched.image_ids, **sampling)
+
+
+def _informativeness(
+    captions: list[dict], matched: Captions, truth: Truth, judge: Judge | None, **sampling: int
+) -> dict[str, Any] | str:
+    if judge is None:
+        return NOT_MEASURED
+    if not any(truth.references.get(image_id) for image_id in matched.image_ids):
+        return f"{NOT_MEASURED}: no reference captions"
+    ask = partial(judge.ask_all, name="informativeness")
+    return informativeness.score(captions, truth, ask, model=judge.endpoint.model, **sampling)
 
 
 def _lengths(captions: list[dict], **sampling: int) -> dict[str, Any]:

@@ -133,23 +133,31 @@ class Context:
         )
 
     def ask(
-        self, params: Any, requests: list[dict], out: Path, *, name: str, max_new_tokens: int, batch_size: int
+        self,
+        params: Any,
+        requests: list[dict],
+        out: Path,
+        *,
+        name: str,
+        max_new_tokens: int,
+        batch_size: int,
+        images: Path | None = None,
     ) -> list[dict]:
-        """`inference.ask` on this model and these images."""
+        """`inference.ask` on this model and these images, or those of another folder."""
         from sare_jax.inference.ask import ask
 
         return ask(
             self.loaded,
             params,
             requests,
-            images_dir=self.images,
+            images_dir=images or self.images,
             out=out,
             processor=self.processor,
             prompter=self.prompter,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             name=name,
-            features=self.features,
+            features=None if images else self.features,
         )
 
     @cached_property

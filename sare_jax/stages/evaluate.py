@@ -6,9 +6,16 @@ from pathlib import Path
 from sare_jax import files
 from sare_jax.config import BASE_RUN, ORIGIN
 from sare_jax.data.splits import Image
+from sare_jax.errors import UserError
 from sare_jax.evaluation import pope
 from sare_jax.evaluation.evaluate import measure
+from sare_jax.evaluation.judge import Judge
+from sare_jax.evaluation.judge_client import PRESETS, Endpoint, read_key
+from sare_jax.evaluation.judge_options import default_cache
+from sare_jax.evaluation.judge_parse import read_score
 from sare_jax.pipeline import Task
+from sare_jax.settings import EvaluateConfig
+from sare_jax.stages import benchmarks
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, steps_in
 from sare_jax.training.state import Params
@@ -17,7 +24,8 @@ POPE_ANSWER_TOKENS = 8
 
 
 def tasks(context: Context) -> Iterator[Task]:
-    """Asks POPE's questions and the describing prompt of the base model and of each run, then measures."""
+    """Asks POPE's questions, the describing prompt and the benchmarks of the base model and of each run."""
+    _judge(context.config.evaluate)  # a missing key is said before the models are asked, not after
     yield questions(context)
     yield from measured(context, BASE_RUN, ORIGIN, {"base": True}, lambda: context.loaded.params)
     for run in context.config.runs:
@@ -81,12 +89,16 @@ def measured(
         scratch=(_partial(said),),
         run=lambda: _ask_all(context, params(), describing, asking, said, f"{run}/{setting}"),
     )
+    yield from benchmarks.asked(context, run, setting, weights, params, prompt)
+    replies = benchmarks.answers(context, run, setting)
     yield Task(
         name=f"metrics/{run}/{setting}",
         inputs={
             "answers": files.digest(said),
+            "benchmarks": {name: files.digest(path) for name, path in replies.items()},
             "annotations": annotations_hash(context),
             "lm": _lm_hash(settings.lm),
+            "judge": [settings.judge, settings.judge_model],
             "bootstrap": settings.bootstrap,
         },
         outputs=(context.metrics(run, setting),),
@@ -146,6 +158,11 @@ def _measure(context: Context, run: str, setting: str, weights: dict) -> None:
         {kind: files.read_jsonl(said / f"pope_{kind}.jsonl") for kind in _kinds(context)},
         context.truth,
         lm_path=settings.lm or None,
+        benchmarks={
+            name: (benchmarks.BENCHMARKS[name], files.read_jsonl(path))
+            for name, path in benchmarks.answers(context, run, setting).items()
+        },
+        judge=_judge(settings),
         settings={"max_new_tokens": settings.max_new_tokens},
         draws=settings.bootstrap,
     )
@@ -158,6 +175,19 @@ def _measure(context: Context, run: str, setting: str, weights: dict) -> None:
         **weights,
     }
     files.write_json(context.metrics(run, setting), result)
+
+
+def _judge(settings: EvaluateConfig) -> Judge | None:
+    """Who rates informativeness: a preset with its key from the environment, or an address without one."""
+    if not settings.judge:
+        return None
+    preset = PRESETS.get(settings.judge)
+    address = preset.base_url if preset else settings.judge
+    model = settings.judge_model or (preset.model if preset else "")
+    if not model:
+        raise UserError(f"config.evaluate.judge_model: empty; name the model that {address} is to use")
+    key = read_key(preset.key_variable, address) if preset else ""
+    return Judge(Endpoint(address, model, key), default_cache(), read_score)
 
 
 def _build_questions(context: Context, images: list[int], folder: Path) -> None:
