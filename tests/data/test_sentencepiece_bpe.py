@@ -62,11 +62,13 @@ def write_json_form(folder, model_file):
     return tokenizer.token_to_id("<image>")
 
 
-def texts():
-    """Ordinary text, and text that puts equal and overlapping pieces next to each other."""
+def texts(model):
+    """Ordinary text, and text that puts equal, overlapping and competing pieces next to each other."""
     rng = random.Random(0)
+    pieces = [model.id_to_piece(number) for number in range(259, model.get_piece_size())]
     yield from LINES
     for _ in range(300):
+        yield "".join(rng.choices(pieces, k=20)).replace("▁", " ")
         yield "".join(rng.choice("an ahl▁\n.é🐶") for _ in range(rng.randint(1, 40)))
         yield "".join(rng.choice(string.printable) for _ in range(rng.randint(1, 40)))
         yield "".join(rng.choice("ahln ") for _ in range(rng.randint(1, 3))) * rng.randint(2, 12)
@@ -78,7 +80,7 @@ def test_ids_and_text_equal_sentencepiece(reference):
     tokenizer, bos, eos, unknown = read_sentencepiece(folder / "tokenizer.model")
     assert (bos, eos, unknown) == (theirs.bos_id(), theirs.eos_id(), theirs.unk_id()) == (1, 2, 0)
     assert tokenizer.get_vocab_size() == theirs.get_piece_size()
-    for text in texts():
+    for text in texts(theirs):
         ids = tokenizer.encode(text).ids
         assert ids == theirs.encode(text), text
         assert tokenizer.decode(ids) == theirs.decode(ids)
