@@ -65,7 +65,9 @@ def captioning_bytes(
 ) -> Parts:
     """What one device holds while the prompts of a batch are read; arguments as in `training_bytes`."""
     text, itemsize = model.text, _itemsize(frozen)
-    tokens = sizes.prompt + sizes.new
+    # Beams share their prompt's keys and values.
+    beams = sizes.decoding.num_beams
+    tokens = sizes.prompt + beams * sizes.new
     cache = 2 * text.num_layers * text.num_kv_heads * text.head_size * tokens * itemsize
     trainable = sum(leaf.size for leaf in jax.tree.leaves(params)) * _FLOAT32
     layer = residual_bytes(text, sizes.prompt, itemsize, "none")
@@ -74,10 +76,10 @@ def captioning_bytes(
     return {
         "frozen weights": local_bytes(frozen),
         "trainable weights": trainable,
-        f"keys and values, {rows * sizes.beams} rows × {tokens} tokens": rows * sizes.beams * cache,
+        f"keys and values, {rows} rows × {tokens} tokens": rows * cache,
         "one layer at work": rows * layer,
         "gathered weights: two layers and the head": _gathered_bytes(frozen, mesh),
-        "logits": rows * sizes.beams * text.vocab_size * _FLOAT32,
+        "logits": rows * beams * text.vocab_size * _FLOAT32,
         "image features": rows * image,
     }
 

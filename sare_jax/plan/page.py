@@ -39,7 +39,7 @@ def plan(config: Config) -> None:
 
 def _programs(config: Config, shapes: LlavaConfig, model: compiled.Abstract, mesh: Mesh):
     said = sizes.captioning(config, shapes, mesh.size)
-    beams = f", {said.beams} beams" if said.beams > 1 else ""
+    beams = f", {said.decoding.num_beams} beams" if said.decoding.num_beams > 1 else ""
     yield (
         f"captioning: batch {said.rows}, {said.rows_at_once} a device{beams}, up to {said.new} new tokens",
         compiled.compile_captioning(model, mesh, said),

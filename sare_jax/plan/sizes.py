@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sare_jax.models.config import LlavaConfig
-from sare_jax.settings import Config
+from sare_jax.settings import Config, DecodingConfig
 
 # Without captions and tokenizer the lengths of texts are assumed: a prompt with its system sentence, and a
 # caption of 50 words, which takes about 75 tokens.
@@ -45,14 +45,14 @@ class Captioning:
       rows: over all devices.
       prompt: T, tokens of a prompt, image included.
       new: tokens that are generated at most.
-      beams: hypotheses a row.
+      decoding: how they are decoded.
       devices: that share the rows.
     """
 
     rows: int
     prompt: int
     new: int
-    beams: int
+    decoding: DecodingConfig
     devices: int
 
     @property
@@ -81,7 +81,7 @@ def captioning(config: Config, model: LlavaConfig, devices: int) -> Captioning:
         _round_up(max(config.caption.batch_size, config.evaluate.batch_size), devices),
         model.num_image_tokens + PROMPT_TOKENS,
         max(config.caption.max_new_tokens, config.evaluate.max_new_tokens),
-        config.decoding.num_beams,
+        config.decoding,
         devices,
     )
 

@@ -1,0 +1,157 @@
+"""The plan: published shapes without weights, memory by the compiler and by shapes, what is gathered."""
+
+import dataclasses
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from configs import llava_sare, sharegpt4v_sare
+from sare_jax.config import parse
+from sare_jax.errors import UserError
+from sare_jax.models import attention, llama
+from sare_jax.models.config import TextConfig
+from sare_jax.models.hub import LLAVA, ORIGINAL_LLAVA, SHAREGPT4V
+from sare_jax.models.published import config_without_weights
+from sare_jax.plan import analytic, compiled, sizes
+from sare_jax.settings import ModelConfig
+from sare_jax.training.remat import remat_policy
+from sare_jax.training.sharding import make_mesh
+from tests import tiny_llava
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = TextConfig(64, 48, 96, 2, 4, 2, 12, 1e4, 1e-6, False)
+
+
+@pytest.mark.parametrize("name", [LLAVA, ORIGINAL_LLAVA, SHAREGPT4V])
+def test_published_models_have_their_published_size(name):
+    shapes, where = config_without_weights(name)
+    model = compiled.abstract_model(shapes, ModelConfig(), make_mesh(1))
+    assert "published config" in where
+    assert sum(leaf.size for leaf in jax.tree.leaves(model.params)) == 20_979_712
+    vocabulary = {LLAVA: 32064}.get(name, 32000)
+    frozen = sum(leaf.size for leaf in jax.tree.leaves(model.frozen))
+    # Vicuna-7B v1.5 has 6,738,415,616 weights with 32,000 rows; of CLIP ViT-L/14-336's 304 million the last
+    # layer and the last norm are not loaded.
+    language = 6_738_415_616 + 2 * 4096 * (vocabulary - 32000)
+    assert frozen - language == 303_507_456 - 12_596_224 - 2048
+
+
+def test_a_folder_with_config_json_alone_is_enough(tmp_path):
+    config = tiny_llava.torch_llava("grouped").config
+    config.save_pretrained(tmp_path)
+    shapes, where = config_without_weights(str(tmp_path))
+    assert where == str(tmp_path / "config.json")
+    assert shapes.text.num_kv_heads == 2
+
+
+def test_shapes_that_nobody_knows_are_named():
+    with pytest.raises(UserError, match=r"model\.folder: some/model holds no config\.json"):
+        config_without_weights("some/model")
+    with pytest.raises(UserError, match=r"model\.vision_tower: some/tower"):
+        config_without_weights(SHAREGPT4V, "some/tower")
+
+
+@pytest.mark.parametrize("remat", ["full", "dots", "none"])
+def test_residuals_are_those_that_differentiation_keeps(monkeypatch, remat):
+    """Against the layer itself, with an attention that keeps what flash attention keeps."""
+    monkeypatch.setattr(llama, "causal_attention", flash)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", lambda q, k, v, is_causal: flash(q, k, v))
+    length = 40
+    graphdef, stacked = nnx.split(jax.eval_shape(lambda: llama.DecoderLayer(SMALL, rngs=nnx.Rngs(0))))
+    weights = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.bfloat16), stacked)
+    turns = jax.eval_shape(lambda: llama.rotary(jnp.arange(length)[None], SMALL.head_size, 1e4))
+    policy = remat_policy(remat, make_mesh(1))
+
+    def backward(weights, x, turns):
+        run = lambda x: nnx.merge(graphdef, weights)(x, turns)  # noqa: E731
+        run = run if policy is None else jax.checkpoint(run, policy=policy, prevent_cse=False)
+        return jax.vjp(run, x)[1]
+
+    x = jax.ShapeDtypeStruct((1, length, SMALL.width), jnp.bfloat16)
+    shared = {leaf.shape for leaf in jax.tree.leaves((weights, turns))}
+    kept = jax.tree.leaves(jax.eval_shape(backward, weights, x, turns))
+    kept = sum(leaf.size * leaf.dtype.itemsize for leaf in kept if leaf.shape not in shared)
+    # One number a token of each norm and head is not counted.
+    assert kept == pytest.approx(analytic.residual_bytes(SMALL, length, 2, remat), rel=0.05)
+
+
+@jax.custom_vjp
+def flash(q, k, v):
+    return attention.causal_attention(q, k, v)
+
+
+def _forward(q, k, v):
+    out = flash(q, k, v)
+    return out, (q, k, v, out)
+
+
+flash.defvjp(_forward, lambda kept, gradient: (gradient, kept[1], kept[2]))
+
+
+@pytest.mark.parametrize("remat", ["full", "none"])
+def test_the_step_gathers_one_layer_at_a_time(remat):
+    """FSDP over 8: collectives move the weights of a layer, never the stack, nor activations in their place."""
+    shapes, _ = config_without_weights(LLAVA)
+    text = dataclasses.replace(shapes.text, width=256, mlp=768, num_heads=2, num_kv_heads=2, num_layers=6)
+    shapes = dataclasses.replace(shapes, text=dataclasses.replace(text, vocab_size=1000))
+    mesh = make_mesh(1, 8)
+    model = compiled.abstract_model(shapes, ModelConfig(), mesh)
+    program = compiled.compile_training(model, mesh, sizes.Training(8, 1, 640, remat, 8))
+    gathers = re.findall(r"= [a-z0-9]+\[([\d,]*)\]\S* all-gather(?:-start)?\(", program.text)
+    gathered = {math.prod(int(size) for size in dims.split(",")) for dims in gathers}
+    layer = {math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(model.frozen["language_model"]["layers"])}
+    assert {size for size in layer if size > 256} <= gathered
+    # Beside them only the head and integers a token.
+    assert gathered <= layer | {1000 * 256} | {rows * 640 for rows in (8, 24)}
+    assert not re.search(r" (all-to-all|collective-permute)\(", program.text)
+
+
+def test_memory_falls_with_the_devices_that_share_the_weights():
+    config = parse(llava_sare.get_config().to_dict())
+    shapes, _ = config_without_weights(LLAVA)
+    for fsdp, limit in ((1, 24e9), (8, 6e9)):
+        mesh = make_mesh(8 // fsdp, fsdp)
+        model = compiled.abstract_model(shapes, config.model, mesh)
+        step = sizes.one_row_training(config, shapes, 8)
+        parts = analytic.training_bytes(shapes, model.params, model.frozen, mesh, step)
+        assert sum(parts.values()) < limit
+        assert parts["frozen weights"] == pytest.approx(14_059_698_176 / fsdp, rel=1e-3)
+
+
+def test_the_command_prints_the_plan_of_a_model_that_is_not_there():
+    """Seven billion weights are planned, one layer of them compiled at a time, and none allocated."""
+    arguments = ["--config", "configs/llava_sare.py", "--plan", "--plan_devices=8", "--config.model.fsdp=8"]
+    run = subprocess.run(
+        [sys.executable, "main.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=280
+    )
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"trainable +20,979,712 .*float32", run.stdout)
+    assert "mesh: 8 devices (cpu): data 1 × fsdp 8" in run.stdout
+    peaks = [float(size) for size in re.findall(r"backend cpu, \d+ s\): ([\d.]+) GB", run.stdout)]
+    assert len(peaks) == 2
+    assert all(2 < peak < 8 for peak in peaks)
+
+
+def test_simulated_devices_belong_to_a_plan():
+    run = subprocess.run(
+        [sys.executable, "main.py", "--config", "configs/llava_sare.py", "--plan_devices=8"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == "error: --plan_devices: only with --plan; a run takes the devices that are there\n"
+
+
+def test_sharegpt4v_is_planned_with_its_own_vocabulary():
+    config = parse(sharegpt4v_sare.get_config().to_dict())
+    shapes, where = config_without_weights(config.model.folder, config.model.vision_tower)
+    assert shapes.text.vocab_size == 32000
+    assert "tower: the published config of Lin-Chen/ShareGPT4V-7B_Pretrained" in where
