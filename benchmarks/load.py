@@ -35,7 +35,8 @@ from sare_jax.models.config import LlavaConfig
 from sare_jax.models.llava_names import rows
 from sare_jax.models.load import LoadedLlava, abstract, load_llava
 from sare_jax.models.partition import flatten
-from sare_jax.models.safetensors_io import INDEX, shards, write_file
+from sare_jax.models.safetensors_io import INDEX, write_file
+from sare_jax.models.weight_files import shards
 from sare_jax.progress import bar
 
 GOAL = 1.15

@@ -15,7 +15,6 @@ from flax import nnx
 from sare_jax.errors import UserError
 from sare_jax.models import partition
 from sare_jax.models.config import LlavaConfig
-from sare_jax.models.hub import WEIGHT_FILES, require_files  # noqa: F401
 from sare_jax.models.llava import Llava
 from sare_jax.models.llava_names import Row, is_buffer, is_unused, rows
 from sare_jax.models.source import Source, open_source

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.models.weight_files import SAFETENSORS, gather, shards  # noqa: F401
+from sare_jax.models.weight_files import SAFETENSORS, gather
 
 SINGLE, INDEX = SAFETENSORS.single, SAFETENSORS.index
 _DTYPES = {

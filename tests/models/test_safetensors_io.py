@@ -7,7 +7,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from sare_jax.errors import UserError
-from sare_jax.models.safetensors_io import INDEX, read_header, read_tensors, shards, write_file
+from sare_jax.models.safetensors_io import INDEX, read_header, read_tensors, write_file
+from sare_jax.models.weight_files import shards
 
 ARRAYS = {
     "a": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -87,4 +88,11 @@ def test_tensor_in_two_shards_is_refused(tmp_path):
         save_file({"a": ARRAYS["a"]}, tmp_path / f"{number}.safetensors")
     write_index(tmp_path, {"a": "1.safetensors", "b": "2.safetensors"})
     with pytest.raises(UserError, match="a is also in"):
+        read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"weight_map": {}}', '{"weight_map": ["a"]}'])
+def test_index_without_a_map_is_named(tmp_path, content):
+    (tmp_path / INDEX).write_text(content)
+    with pytest.raises(UserError, match=r"index\.json: has no weight_map"):
         read_tensors(tmp_path)
