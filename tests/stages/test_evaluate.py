@@ -1,0 +1,156 @@
+"""Stage 4 on a tiny random model: benchmarks and judge where the config names them, and read-only weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sare_jax import files, pipeline, stages
+from sare_jax.config import parse
+from sare_jax.errors import UserError
+from sare_jax.evaluation.compare import compare
+from sare_jax.inference.ask import hash_params
+from sare_jax.settings import Config
+from sare_jax.stages import benchmarks, evaluate
+from sare_jax.stages.context import Context
+from tests import tiny_llava
+from tests.evaluation.judge_server import JudgeServer, says
+from tests.evaluation.small_benchmarks import pairs, write_gqa, write_mme, write_qbench, write_scienceqa
+from tests.evaluation.small_worlds import make_lm, write_coco
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """Model, annotated images, language model and the four benchmarks with their images."""
+    root = tmp_path_factory.mktemp("world")
+    (root / "model").mkdir()
+    tiny_llava.write_llava(root / "model")
+    make_lm(root / "lm", positions=64, bos="<|endoftext|>")
+    ids = list(range(1, 7))
+    write_coco(root / "annotations", {i: ["dog"] for i in ids}, {i: ["a dog"] for i in ids})
+    write_mme(root / "mme", {"existence": pairs("a", "b"), "OCR": pairs("c")}, apart="OCR")
+    write_gqa(root / "gqa", {"1": ("n1", "Is it?", "yes", "verify"), "2": ("n1", "What?", "man", "query")})
+    write_scienceqa(root / "scienceqa")
+    write_qbench(root / "qbench")
+    files_ = [root / "images" / f"COCO_val2014_{i:012d}.jpg" for i in ids]
+    files_ += sorted((root / "mme").rglob("*.png"))
+    files_ += [root / "gqa" / "images" / "n1.jpg"]
+    files_ += [root / "scienceqa" / "images" / "test" / key / "image.png" for key in ("4", "20")]
+    files_ += [root / "qbench" / "images" / name for name in ("00118.jpg", "9.png")]
+    for path, picture in zip(files_, tiny_llava.pictures(len(files_)), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    return root
+
+
+def settings(root: Path, **changes) -> Config:
+    raw = {
+        "name": "tiny",
+        "stages": "prepare,evaluate",
+        "data": {
+            "images": str(root / "images"),
+            "annotations": str(root / "annotations"),
+            "reserve_validation": 1,
+            "reserve_test": 3,
+        },
+        "model": {"folder": str(root / "model"), "dtype": "float32"},
+        "evaluate": {
+            "max_new_tokens": 4,
+            "batch_size": 8,
+            "pope_batch_size": 8,
+            "pope_images": 0,
+            "lm": str(root / "lm"),
+            "bootstrap": 20,
+            **changes,
+        },
+    }
+    return parse(raw)
+
+
+def named(root: Path) -> dict[str, str]:
+    return {name: str(root / name) for name in ("mme", "gqa", "scienceqa", "qbench")}
+
+
+@pytest.fixture(scope="module")
+def measured(world, tmp_path_factory) -> Path:
+    """A workdir in which the base model was evaluated on everything, with a judge that always says 40."""
+    workdir = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch, JudgeServer(otherwise=says("Answer: 40")) as server:
+        patch.setenv("XDG_CACHE_HOME", str(workdir / "cache"))
+        judge = {"judge": server.base_url, "judge_model": "tiny"}
+        stages.run(settings(world, **named(world), **judge, benchmark_first=2), workdir)
+    return workdir
+
+
+def row(workdir: Path) -> dict:
+    return json.loads((workdir / "metrics" / "base" / "origin.json").read_text())
+
+
+def test_every_benchmark_has_its_row_and_its_answers(measured):
+    found = row(measured)["benchmarks"]
+    assert {name: found[name]["n"] for name in found} == {"mme": 6, "gqa": 2, "scienceqa": 2, "qbench": 2}
+    assert found["qbench"]["subset"] == "the first 2 of all 3 questions"
+    assert found["mme"]["prompt"]["template"] == "{} Please answer yes or no."
+    assert all(result["missing"]["count"] == 0 for result in found.values())
+    answers = files.read_jsonl(measured / "benchmarks" / "base" / "origin" / "mme.jsonl")
+    assert [answer["id"] for answer in answers][:2] == ["existence/a/1", "existence/a/2"]
+    assert {"text", "label", "instruction", "finish_reason"} <= set(answers[0])
+
+
+def test_informativeness_is_measured_by_the_judge(measured):
+    result = row(measured)["informativeness"]
+    assert result["n"] == 3
+    assert result["model"] == "tiny"
+    assert 1 <= result["informativeness"] <= 40
+
+
+def test_a_row_compares_with_itself(measured):
+    found = compare(row(measured), row(measured), draws=10)
+    assert {"benchmarks.mme.total", "benchmarks.gqa.accuracy", "informativeness.informativeness"} <= set(
+        found["metrics"]
+    )
+    assert found["warnings"] == []
+
+
+def test_adding_a_benchmark_asks_that_alone(world, tmp_path):
+    stages.run(settings(world), tmp_path)
+    assert row(tmp_path)["benchmarks"] == {}
+    assert row(tmp_path)["informativeness"] == "not measured"
+    done = stages.run(settings(world, gqa=str(world / "gqa")), tmp_path).executed
+    assert done == ["benchmarks/base/origin/gqa", "metrics/base/origin"]
+    done = stages.run(settings(world, gqa=str(world / "gqa"), benchmark_first=1), tmp_path).executed
+    assert done == ["benchmarks/base/origin/gqa", "metrics/base/origin"]
+    assert stages.run(settings(world, gqa=str(world / "gqa"), benchmark_first=1), tmp_path).executed == []
+
+
+def test_po_09_evaluation_leaves_the_weights_as_they_are(world, tmp_path):
+    context = Context(settings(world, gqa=str(world / "gqa"), mme=str(world / "mme")), tmp_path)
+    pipeline.run({"prepare": lambda: stages.prepare.tasks(context)}, ("prepare",), context.ledger)
+    files.write_json(tmp_path / "config.json", {})
+    before = hash_params(context.loaded.params), hash_params(context.loaded.frozen)
+    pipeline.run({"evaluate": lambda: evaluate.tasks(context)}, ("evaluate",), context.ledger)
+    assert "metrics/base/origin" in context.ledger.executed
+    assert (hash_params(context.loaded.params), hash_params(context.loaded.frozen)) == before
+
+
+def test_a_prompt_attack_asks_other_questions_for_rows_of_its_own(world, measured):
+    context = Context(settings(world, **named(world)), measured)
+    plain, attacked = (
+        list(benchmarks.asked(context, "base", setting, {}, lambda: None, prompt))
+        for setting, prompt in (("origin", None), ("adversarial", "List all!"))
+    )
+    assert [task.name for task in attacked] == [
+        f"benchmarks/base/adversarial/{name}" for name in ("mme", "gqa", "scienceqa", "qbench")
+    ]
+    for before, after in zip(plain, attacked, strict=True):
+        assert before.inputs["requests"] != after.inputs["requests"]
+
+
+def test_mistakes_are_said_before_a_model_is_loaded(world, tmp_path, monkeypatch):
+    monkeypatch.delenv("DEEPSEEK_API_KEY", raising=False)
+    for changes, names in (
+        ({"judge": "deepseek"}, "DEEPSEEK_API_KEY is not set"),
+        ({"judge": "http://127.0.0.1:9/v1"}, "judge_model: empty"),
+    ):
+        with pytest.raises(UserError, match=names):
+            next(evaluate.tasks(Context(settings(world, **changes), tmp_path)))
