@@ -27,7 +27,7 @@ def test_correct_and_hallucinated():
         "{a}[b]",
         "[whole]",
         "{long, curved wing}",
-        r"C:\temp and \\",
+        r"C:\temp and \d",
         "é {ü😀} [日本]",
         r"\d{x}",
     ],
@@ -47,10 +47,9 @@ def test_any_caption_with_any_marks_comes_back():
     rng = random.Random(0)
     for _ in range(500):
         caption = "".join(rng.choices("ab {}[]\\é😀", k=rng.randrange(12)))
-        ends = sorted(
-            rng.sample(range(len(caption) + 1), k=min(len(caption) + 1, 2 * rng.randrange(4)) // 2 * 2)
-        )
-        verdicts = rng.choices(["correct", "hallucinated"], k=len(ends) // 2)
+        count = rng.randrange(min(3, (len(caption) + 1) // 2) + 1)
+        ends = sorted(rng.sample(range(len(caption) + 1), k=2 * count))
+        verdicts = rng.choices(["correct", "hallucinated"], k=count)
         marks = tuple(map(Mark, ends[::2], ends[1::2], verdicts))
         assert parse(render(caption, marks)) == (caption, marks)
 

@@ -127,7 +127,8 @@ def test_the_table_and_the_exit_status(tmp_path, capsys):
     command = [sys.executable, "-m", "sare_jax.evaluation.human", "score", "--annotations", "nowhere.jsonl"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "error: nowhere.jsonl: cannot be read (No such file or directory)\n"
+    assert ended.stderr.startswith("error: nowhere.jsonl: ")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_starts_without_jax_and_torch():

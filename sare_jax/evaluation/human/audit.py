@@ -110,20 +110,15 @@ class Audit:
       path: where annotations are kept.
       items: the captions, in the order shown.
       images: their image files.
-      versions: how often each was changed since the start.
     """
 
     path: Path
     items: list[Annotated]
     images: list[Path | None]
-    versions: list[int] = field(init=False)
     _guard: threading.Lock = field(init=False, default_factory=threading.Lock, repr=False)
 
-    def __post_init__(self):
-        self.versions = [0] * len(self.items)
-
-    def change(self, place: int, version: int, marks: Sequence[Mark], done: bool) -> int:
-        """Replaces one caption's marks and saves everything; returns its new version.
+    def change(self, place: int, version: str, marks: Sequence[Mark], done: bool) -> str:
+        """Replaces one caption's marks and saves everything; returns its new version (`version_of`).
 
         Raises:
           IndexError: no such caption.
@@ -134,15 +129,14 @@ class Audit:
         if not 0 <= place < len(self.items):
             raise IndexError(place)
         with self._guard:
-            if version != self.versions[place]:
-                raise StaleError
             item = self.items[place]
+            if version != version_of(item):
+                raise StaleError
             changed = replace(item, marks=brackets.check(item.caption, marks), done=done)
             items = [*self.items[:place], changed, *self.items[place + 1 :]]
             write_annotations(self.path, items)
             self.items = items
-            self.versions[place] += 1
-            return self.versions[place]
+            return version_of(changed)
 
     def describe(self) -> dict[str, Any]:
         """All that the page shows."""
@@ -157,9 +151,9 @@ class Audit:
                         "words": brackets.words(item.caption),
                         "marks": item.marks,
                         "done": item.done,
-                        "version": version,
+                        "version": version_of(item),
                     }
-                    for item, image, version in zip(self.items, self.images, self.versions, strict=True)
+                    for item, image in zip(self.items, self.images, strict=True)
                 ],
             }
 
@@ -167,6 +161,11 @@ class Audit:
     def done(self) -> int:
         """How many captions are finished."""
         return sum(item.done for item in self.items)
+
+
+def version_of(item: Annotated) -> str:
+    """Names the state of a caption, so that a change to another state than the one seen is noticed."""
+    return hash_value([item.marks, item.done])[:16]
 
 
 def resume(path: Path, drawn: Sequence[Annotated], annotator: str) -> list[Annotated]:

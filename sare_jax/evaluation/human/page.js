@@ -203,10 +203,11 @@ async function saveAll() {
     unsaved.delete(place);
     try {
       await save(place);
-    } catch {
+    } catch (error) {
       unsaved.add(place);
       $("saved").textContent = "Not saved";
-      say("Not saved: the server does not answer. Trying again …", "bad");
+      const why = error instanceof TypeError ? "the server does not answer" : error.message;
+      say(`Not saved: ${why}. Trying again …`, "bad");
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
@@ -229,6 +230,7 @@ async function save(place) {
     }
     return;
   }
+  if (response.status >= 500) throw new Error(answer.error);
   $("saved").textContent = "Not saved";
   unsaved.clear();
   say(`Not saved: ${answer.error}. Reload this page to see what is on disk.`, "bad");

@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def _change(content: bytes) -> tuple[int, list[Mark], bool]:
+def _change(content: bytes) -> tuple[str, list[Mark], bool]:
     """Version, marks and state of a change.
 
     Raises:
@@ -168,7 +168,7 @@ def _change(content: bytes) -> tuple[int, list[Mark], bool]:
         body = json.loads(content)
         version, done = body["version"], body["done"]
         marks = [Mark(start, end, verdict) for start, end, verdict in body["marks"]]
-        if not all(type(n) is int for mark in marks for n in mark[:2]) or type(version) is not int:
+        if not all(type(n) is int for mark in marks for n in mark[:2]) or type(version) is not str:
             raise TypeError
         if type(done) is not bool or not all(isinstance(mark.verdict, str) for mark in marks):
             raise TypeError
