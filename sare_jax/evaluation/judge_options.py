@@ -41,10 +41,10 @@ def default_cache() -> Path:
 
 
 def judge_of(options: argparse.Namespace, read: ReadScore) -> Judge:
-    """The judge that the options name.
+    """The judge that the options name; whether a key is needed and lacking, `announce` says.
 
     Raises:
-      UserError: an option that cannot be, or no key.
+      UserError: an option that cannot be.
     """
     preset = PRESETS[options.judge]
     if options.base_url and not options.model:
@@ -54,20 +54,24 @@ def judge_of(options: argparse.Namespace, read: ReadScore) -> Judge:
             raise UserError(f"--{name.replace('_', '-')} must be above 0")
     base_url = options.base_url or preset.base_url
     is_local(base_url)
-    # A preset's key never travels to another address unless it is named.
-    variable = options.key_variable
-    if variable is None:
-        variable = "" if options.base_url else preset.key_variable
+    variable = _key_variable(options)
     endpoint = Endpoint(
         base_url,
         options.model or preset.model,
-        "" if options.dry_run else read_key(variable, base_url),
+        read_key(variable, base_url) if variable in os.environ else "",
         _body(options.body),
         options.max_tokens,
         options.timeout,
         options.tries,
     )
     return Judge(endpoint, options.cache, read, options.parallel)
+
+
+def _key_variable(options: argparse.Namespace) -> str:
+    """A preset's key never travels to another address unless it is named."""
+    if options.key_variable is not None:
+        return options.key_variable
+    return "" if options.base_url else PRESETS[options.judge].key_variable
 
 
 def _body(text: str) -> dict[str, Any]:
@@ -81,7 +85,11 @@ def _body(text: str) -> dict[str, Any]:
 
 
 def announce(judge: Judge, questions: list[str], options: argparse.Namespace) -> None:
-    """Says on standard error what is about to be asked and about what it costs; ends a dry run."""
+    """Says on standard error what is about to be asked and about what it costs; ends a dry run.
+
+    Raises:
+      UserError: something is to be asked, and there is no key.
+    """
     open_ = [question for question in dict.fromkeys(questions) if judge.kept(question) is None]
     tokens = round(sum(map(len, open_)) / _CHARACTERS_A_TOKEN)
     told = f"{len(questions)} captions, {len(questions) - len(open_)} answered before; {len(open_)} to ask"
@@ -90,6 +98,8 @@ def announce(judge: Judge, questions: list[str], options: argparse.Namespace) ->
     print(f"{judge.endpoint.model} at {judge.endpoint.base_url}: {told}{about}", file=sys.stderr)
     if options.dry_run:
         raise SystemExit(0)
+    if open_:
+        read_key(_key_variable(options), judge.endpoint.base_url)
 
 
 def cost(tokens: dict[str, int], options: argparse.Namespace) -> dict[str, float | None]:
