@@ -16,7 +16,7 @@ def bar(total: int, name: str, *, done: int = 0, unit: str = "it") -> tqdm:
       total: the number of units of work in the whole job.
       name: what is being done, shown at the left.
       done: units that an earlier, interrupted run had finished already.
-      unit: name of one unit.
+      unit: name of one unit; "B" is counted in kB, MB and GB.
 
     Returns:
       A `tqdm` bar: call `update(n)`, `set_postfix_str(text)` and `close()`, or use it as a context manager.
@@ -28,6 +28,7 @@ def bar(total: int, name: str, *, done: int = 0, unit: str = "it") -> tqdm:
         initial=done,
         desc=name,
         unit=unit,
+        unit_scale=unit == "B",
         dynamic_ncols=interactive,
         ncols=None if interactive else 100,
         mininterval=0.2 if interactive else 10.0,

@@ -1,30 +1,31 @@
-"""Stage 6: the tuned model as a Hugging Face folder, read back by transformers."""
+"""Stage 6: the tuned model for others, read back by transformers where it is a whole folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from sare_jax import files
+from sare_jax import files, hosts
 from sare_jax.config import ORIGIN
 from sare_jax.pipeline import Task
 from sare_jax.progress import track
 from sare_jax.stages import evaluate
 from sare_jax.stages.context import Context
-from sare_jax.training.state import Params
+from sare_jax.training.checkpoints import saved_settings
 
 
 def tasks(context: Context) -> Iterator[Task]:
     """Makes `export/<run>/` and, where asked for, `export_check.json`."""
-    run = context.config.export.run
-    weights, params = evaluate.tuned(context, run)
+    run, form = context.config.export.run, context.config.export.form
+    weights, _ = evaluate.tuned(context, run)
     folder = context.workdir / "export" / run
     yield Task(
         name=f"export/{run}",
-        inputs=context.model_inputs() | weights,
+        inputs=context.model_inputs() | weights | {"form": form},
         outputs=(folder,),
-        run=lambda: _export(context, params(), folder),
+        run=lambda: _export(context, run, folder),
+        on="all",
     )
     count = context.config.export.check_captions
-    if count:
+    if count and form == "folder":
         said = context.answers(run, ORIGIN)
         yield Task(
             name="export/check",
@@ -38,11 +39,21 @@ def tasks(context: Context) -> Iterator[Task]:
         )
 
 
-def _export(context: Context, params: Params, folder: Path) -> None:
-    from sare_jax.models.export import export_llava
+def _export(context: Context, run: str, folder: Path) -> None:
+    """All hosts read the weights; the first writes them."""
+    from jax.sharding import NamedSharding, PartitionSpec
 
-    export_llava(context.model_folder, params, folder)
-    print(f"exported to {folder}", flush=True)
+    from sare_jax.export import export_model, verify
+    from sare_jax.export.checkpoint import find_step, read_tuned
+
+    form = context.config.export.form
+    checkpoint, step = find_step(context.checkpoints(run))
+    params = read_tuned(checkpoint, step, context.source, NamedSharding(context.mesh, PartitionSpec()))
+    if hosts.is_first():
+        settings = saved_settings(checkpoint)
+        export_model(context.source, params, folder, form, step=step, settings=settings)
+        print(verify(context.source, params, folder, form, step=step))
+        print(f"exported to {folder}", flush=True)
 
 
 def _check(context: Context, folder: Path, captions: Path, count: int) -> None:

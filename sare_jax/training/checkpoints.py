@@ -132,6 +132,17 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in names if _is_complete(path))
 
 
+def saved_shapes(folder: Path, step: int) -> dict[str, tuple[int, ...]]:
+    """Paths and shapes of the trainable parameters in a checkpoint, without reading them."""
+    chosen = Path(folder).resolve() / str(step)
+    return _shapes(ocp.metadata(chosen, checkpointable_name="params").metadata)
+
+
+def saved_settings(folder: Path) -> dict:
+    """The settings of the run that a folder belongs to; empty where parameters alone were saved."""
+    return files.read_json(Path(folder) / _BASE)["settings"]
+
+
 def load_params(folder: Path, base: Base, *, step: int | None = None) -> Params:
     """The trainable parameters of a run, on the devices where `base.params` lie.
 

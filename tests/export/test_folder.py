@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from sare_jax.errors import UserError
-from sare_jax.models.export import export_llava
+from sare_jax.export import export_folder
 from sare_jax.models.load import load_llava
 from sare_jax.models.partition import flatten
 from sare_jax.models.safetensors_io import INDEX, read_header, read_tensors
@@ -55,14 +55,14 @@ def logits(model):
 
 
 def test_ex_07_only_tuned_tensors_differ(sharded, tuned, tmp_path):
-    export_llava(sharded, tuned, tmp_path / "out")
+    export_folder(sharded, tuned, tmp_path / "out")
     before, after = stored_bytes(sharded), stored_bytes(tmp_path / "out")
     assert before.keys() == after.keys()
     assert {name for name in before if before[name] != after[name]} == PROJECTOR
 
 
 def test_import_export_import_is_the_identity(sharded, loaded, tuned, tmp_path):
-    export_llava(sharded, tuned, tmp_path / "out")
+    export_folder(sharded, tuned, tmp_path / "out")
     again = load_llava(tmp_path / "out", dtype=jnp.float32)
     for path, leaf in flatten(tuned).items():
         np.testing.assert_array_equal(flatten(again.params)[path], leaf)
@@ -73,16 +73,16 @@ def test_import_export_import_is_the_identity(sharded, loaded, tuned, tmp_path):
 @pytest.mark.parametrize("original", [True, False])
 def test_ex_04_source_layout_is_kept_and_a_second_export_changes_nothing(original, tmp_path):
     write_llava(tmp_path / "in", save_original_format=original)
-    export_llava(tmp_path / "in", load_llava(tmp_path / "in", dtype=jnp.bfloat16).params, tmp_path / "out")
+    export_folder(tmp_path / "in", load_llava(tmp_path / "in", dtype=jnp.bfloat16).params, tmp_path / "out")
     assert stored_bytes(tmp_path / "in") == stored_bytes(tmp_path / "out")
 
 
 def test_ex_03_no_stale_shards_and_a_true_index(sharded, loaded, tuned, tmp_path):
     out = tmp_path / "out"
-    export_llava(sharded, tuned, out)
+    export_folder(sharded, tuned, out)
     many = {path.name for path in out.glob("*.safetensors")}
     write_llava(tmp_path / "fewer", max_shard_size="300KB")
-    export_llava(tmp_path / "fewer", tuned, out)
+    export_folder(tmp_path / "fewer", tuned, out)
     files = {path.name for path in out.glob("*.safetensors")}
     assert 1 < len(files) < len(many)
     index = json.loads((out / INDEX).read_text())
@@ -97,7 +97,7 @@ def test_ex_03_no_stale_shards_and_a_true_index(sharded, loaded, tuned, tmp_path
 @pytest.mark.parametrize("shape", ["plain", "tied"])
 def test_ex_02_head_is_stored_once_when_tied_and_beside_the_table_when_not(shape, tmp_path):
     write_llava(tmp_path / "in", shape)
-    export_llava(tmp_path / "in", load_llava(tmp_path / "in", dtype=jnp.float32).params, tmp_path / "out")
+    export_folder(tmp_path / "in", load_llava(tmp_path / "in", dtype=jnp.float32).params, tmp_path / "out")
     names = load_file(tmp_path / "out" / "model.safetensors")
     table, head = "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"
     model = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
@@ -111,7 +111,7 @@ def test_ex_02_head_is_stored_once_when_tied_and_beside_the_table_when_not(shape
 
 
 def test_export_loads_in_transformers_with_the_tuned_weights(sharded, tuned, tmp_path):
-    export_llava(sharded, tuned, tmp_path / "out")
+    export_folder(sharded, tuned, tmp_path / "out")
     model, report = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report.values())
     kernel = tuned["projector"]["linear_1"]["kernel"]
@@ -124,10 +124,10 @@ def test_export_loads_in_transformers_with_the_tuned_weights(sharded, tuned, tmp
 def test_small_steps_survive_a_half_precision_base(tmp_path):
     torch_llava().half().save_pretrained(tmp_path / "in")
     params = load_llava(tmp_path / "in", dtype=jnp.bfloat16).params
-    export_llava(tmp_path / "in", params, tmp_path / "same")
+    export_folder(tmp_path / "in", params, tmp_path / "same")
     assert stored_bytes(tmp_path / "in") == stored_bytes(tmp_path / "same")
     moved = jax.tree.map(lambda leaf: leaf + 1e-5, params)
-    export_llava(tmp_path / "in", moved, tmp_path / "out")
+    export_folder(tmp_path / "in", moved, tmp_path / "out")
     dtypes = {name: tensor.dtype for name, tensor in read_tensors(tmp_path / "out").items()}
     assert {name for name, dtype in dtypes.items() if dtype == np.float32} == PROJECTOR
     for path, leaf in flatten(load_llava(tmp_path / "out", dtype=jnp.bfloat16).params).items():
@@ -137,7 +137,7 @@ def test_small_steps_survive_a_half_precision_base(tmp_path):
 def test_stacked_parameters_go_back_to_their_layers(sharded, tmp_path):
     loaded = load_llava(sharded, dtype=jnp.float32, trainable="language_model/layers/up/kernel")
     doubled = jax.tree.map(lambda leaf: 2 * leaf, loaded.params)
-    export_llava(sharded, doubled, tmp_path / "out")
+    export_folder(sharded, doubled, tmp_path / "out")
     before, after = read_tensors(sharded), read_tensors(tmp_path / "out")
     changed = {name for name in before if not np.array_equal(before[name].map(), after[name].map())}
     assert changed == {f"language_model.model.layers.{layer}.mlp.up_proj.weight" for layer in range(2)}
@@ -151,20 +151,20 @@ def test_other_files_are_copied_and_other_weights_are_not(sharded, loaded, tmp_p
     (tmp_path / "in" / "pytorch_model.bin").write_bytes(b"untuned")
     (tmp_path / "in" / ".cache").mkdir()
     (tmp_path / "in" / ".cache" / "lock").touch()
-    export_llava(tmp_path / "in", loaded.params, tmp_path / "out")
+    export_folder(tmp_path / "in", loaded.params, tmp_path / "out")
     names = {path.name for path in (tmp_path / "in").iterdir()} - {"pytorch_model.bin", ".cache"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert not [path for path in tmp_path.iterdir() if "draft" in path.name]
 
 
 def test_failed_export_leaves_the_earlier_one_whole(sharded, loaded, tmp_path):
-    export_llava(sharded, loaded.params, tmp_path / "out")
+    export_folder(sharded, loaded.params, tmp_path / "out")
     before = stored_bytes(tmp_path / "out")
     shutil.copytree(sharded, tmp_path / "broken")
     last = sorted((tmp_path / "broken").glob("*.safetensors"))[-1]
     last.write_bytes(last.read_bytes()[:-10])
     with pytest.raises(UserError, match=last.name):
-        export_llava(tmp_path / "broken", loaded.params, tmp_path / "out")
+        export_folder(tmp_path / "broken", loaded.params, tmp_path / "out")
     assert stored_bytes(tmp_path / "out") == before
     assert not (tmp_path / ".out.draft").exists()
 
@@ -173,18 +173,18 @@ def test_target_that_is_no_model_is_left_alone(sharded, loaded, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.jpg").touch()
     with pytest.raises(UserError, match="photos: exists and is no model"):
-        export_llava(sharded, loaded.params, tmp_path / "photos")
+        export_folder(sharded, loaded.params, tmp_path / "photos")
     with pytest.raises(UserError, match="base model"):
-        export_llava(sharded, loaded.params, sharded)
+        export_folder(sharded, loaded.params, sharded)
 
 
 def test_parameters_of_another_model_are_refused(sharded, loaded, tmp_path):
     other = {"projector": {**loaded.params["projector"], "linear_3": {"bias": np.zeros(4, np.float32)}}}
     with pytest.raises(UserError, match="no parameter projector/linear_3/bias"):
-        export_llava(sharded, other, tmp_path / "out")
+        export_folder(sharded, other, tmp_path / "out")
     wide = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), loaded.params)
     with pytest.raises(UserError, match=r"linear_1/bias is \[48\], the tuned one is \[96\]"):
-        export_llava(sharded, wide, tmp_path / "out")
+        export_folder(sharded, wide, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -192,11 +192,11 @@ def test_hub_cache_of_links_is_exported_as_files(sharded, loaded, tmp_path):
     (tmp_path / "snapshot").mkdir()
     for path in sharded.iterdir():
         (tmp_path / "snapshot" / path.name).symlink_to(path)
-    export_llava(tmp_path / "snapshot", loaded.params, tmp_path / "out")
+    export_folder(tmp_path / "snapshot", loaded.params, tmp_path / "out")
     assert not [path for path in (tmp_path / "out").iterdir() if path.is_symlink()]
 
 
 def test_base_without_config_is_refused(tmp_path):
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"config\.json"):
-        export_llava(tmp_path, {}, tmp_path.parent / "elsewhere")
+        export_folder(tmp_path, {}, tmp_path.parent / "elsewhere")

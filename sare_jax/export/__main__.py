@@ -1,0 +1,57 @@
+"""Command line: `python -m sare_jax.export` writes a checkpoint for others to load."""
+
+import argparse
+from pathlib import Path
+
+import jax
+
+from sare_jax.command import guarded
+from sare_jax.export import FORMS, export_model, verify
+from sare_jax.export.checkpoint import find_step, read_tuned
+from sare_jax.models.hub import resolve_folder
+from sare_jax.models.source import open_source
+from sare_jax.training.checkpoints import saved_settings
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Exports, reads the result back, and prints what differs from the base."""
+    options = _parser().parse_args(argv)
+    checkpoint, step = find_step(options.checkpoint)
+    source = open_source(resolve_folder(options.base, options.vision_tower), options.vision_tower)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    params = read_tuned(checkpoint, step, source, sharding)
+    settings = saved_settings(checkpoint)
+    export_model(source, params, options.out, options.form, step=step, settings=settings)
+    print(verify(source, params, options.out, options.form, step=step))
+    print(f"exported step {step} of {checkpoint} to {options.out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sare_jax.export",
+        description="Writes a checkpoint of the unlearn stage, or of a relearning, for others to load.",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        help="WORKDIR/checkpoints/RUN for the newest, with /STEP for another",
+    )
+    parser.add_argument("--base", required=True, help="the model that was tuned: folder or model id")
+    parser.add_argument(
+        "--vision-tower",
+        default="",
+        help="its vision tower, where it lies apart and config.json does not tell where",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument(
+        "--form",
+        choices=FORMS,
+        default="folder",
+        help="whole Hugging Face folder (default), tuned tensors as safetensors, or EFUF's .pth of them",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    guarded(main)()

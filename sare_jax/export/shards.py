@@ -1,0 +1,101 @@
+"""Weight files as a stream: what lies in which file, and writing it one tensor at a time."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sare_jax.files import write_json
+from sare_jax.models.safetensors_io import write_file
+from sare_jax.models.weight_files import SAFETENSORS
+from sare_jax.progress import bar
+
+LIMIT = 5 * 10**9  # bytes of tensors in a file, as the hub's models are cut
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor to be written.
+
+    Attributes:
+      name: its name.
+      dtype: element type.
+      shape: its shape.
+      read: gives it; called when its turn comes.
+    """
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of its data."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file to be written.
+
+    Attributes:
+      file: its name.
+      entries: its tensors, in the order of their bytes.
+      metadata: strings of its header; `format: pt` is added.
+    """
+
+    file: str
+    entries: list[Entry]
+    metadata: dict[str, str]
+
+
+def cut(entries: list[Entry]) -> list[Shard]:
+    """Files of at most `LIMIT` bytes, with the hub's names, the tensors in their order."""
+    groups: list[list[Entry]] = [[]]
+    size = 0
+    for entry in entries:
+        if groups[-1] and size + entry.num_bytes > LIMIT:
+            groups.append([])
+            size = 0
+        groups[-1].append(entry)
+        size += entry.num_bytes
+    if len(groups) == 1:
+        return [Shard(SAFETENSORS.single, entries, {})]
+    return [
+        Shard(f"model-{number:05d}-of-{len(groups):05d}.safetensors", group, {})
+        for number, group in enumerate(groups, start=1)
+    ]
+
+
+def total_bytes(shards: list[Shard]) -> int:
+    """Size of all tensors."""
+    return sum(entry.num_bytes for shard in shards for entry in shard.entries)
+
+
+def write_shards(folder: Path, shards: list[Shard], index_metadata: dict[str, Any]) -> None:
+    """Writes the files, and their index unless there is but the one that needs none; shows the progress.
+
+    Args:
+      folder: where to; not atomic, so write into a draft.
+      shards: from `cut`, or the base's own.
+      index_metadata: what the index says besides `total_size`.
+    """
+    total = total_bytes(shards)
+    with bar(total, "export", unit="B") as progress:
+
+        def data(entries: list[Entry]) -> Iterator[np.ndarray]:
+            for entry in entries:
+                yield entry.read()
+                progress.update(entry.num_bytes)
+
+        for shard in shards:
+            layout = [(entry.name, entry.dtype, entry.shape) for entry in shard.entries]
+            metadata = {**shard.metadata, "format": "pt"}
+            write_file(folder / shard.file, layout, data(shard.entries), metadata)
+    if [shard.file for shard in shards] != [SAFETENSORS.single]:
+        weight_map = {entry.name: shard.file for shard in shards for entry in shard.entries}
+        index = {"metadata": {**index_metadata, "total_size": total}, "weight_map": weight_map}
+        write_json(folder / SAFETENSORS.index, index)
