@@ -14,15 +14,15 @@ import numpy as np
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap, console
 from sare_jax.evaluation.language_model import LanguageModel, load, negative_log_likelihood
-from sare_jax.evaluation.records import Dropped, read_records, settings_of
+from sare_jax.evaluation.records import Dropped, named_captions, read_records, settings_of
 
 Rule = Literal["caption", "efuf"]
 Start = Literal["bos", "none"]
 COLUMNS = ("captions", "perplexity", "nll", "tokens", "windows")
 METRICS: dict[str, bootstrap.Metric] = {
     "mean": bootstrap.ratio(1, 0, scale=1.0),
-    "corpus": lambda sums: np.exp(bootstrap.divide(sums[..., 2], sums[..., 3])),
     "mean_paper_scale": bootstrap.ratio(1, 0, scale=0.01),
+    "corpus": lambda sums: np.exp(bootstrap.divide(sums[..., 2], sums[..., 3])),
     "mean_tokens": bootstrap.ratio(3, 0, scale=1.0),
 }
 
@@ -148,20 +148,14 @@ def main(argv: list[str] | None = None) -> None:
     console.add_common(parser)
     options = parser.parse_args(argv)
     records, dropped = read_records(options.captions)
-    kept = []
-    for number, record in enumerate(records, start=1):
-        text = record.get("caption", record.get("text"))
-        if isinstance(text, str):
-            kept.append((record.get("image_id", record.get("image", number)), text))
-        else:
-            dropped.add("caption is no text", f"record {number}")
+    kept = named_captions(records, dropped)
     result = score(
-        [text for _, text in kept],
+        list(kept.values()),
         options.model,
         rule=options.rule,
         prompt=options.prompt,
         start=options.start,
-        image_ids=[image for image, _ in kept],
+        image_ids=list(kept),
         dropped=dropped,
         draws=options.draws,
         seed=options.seed,

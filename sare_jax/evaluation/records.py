@@ -21,6 +21,10 @@ class Dropped(dict[str, list[str]]):
         """Notes one record left out."""
         self.setdefault(reason, []).append(str(where))
 
+    def told(self) -> str:
+        """What was left out, in one line."""
+        return ", ".join(f"{reason}: {len(all_)}" for reason, all_ in self.items()) or "no records"
+
     def summary(self) -> dict[str, dict[str, Any]]:
         """JSON-able: count, and the first 20 places, by reason."""
         return {reason: {"count": len(all_), "which": all_[:20]} for reason, all_ in self.items()}
@@ -139,9 +143,40 @@ def match_captions(records: list[dict], truth: Truth, dropped: Dropped | None = 
     if clashing:
         raise UserError(f"more than one caption for image(s) {', '.join(clashing[:20])}; keep one each")
     if not texts:
-        reasons = ", ".join(f"{reason}: {len(all_)}" for reason, all_ in dropped.items()) or "no captions"
-        raise UserError(f"nothing left to score ({reasons})")
+        raise UserError(f"nothing left to score ({dropped.told()})")
     return Captions(list(texts), list(texts.values()), dropped, settings_of(records))
+
+
+def named_captions(records: list[dict], dropped: Dropped) -> dict[Any, str]:
+    """Captions by image, for metrics that need no ground truth; without an image, by their place in the file.
+
+    Args:
+      records: dicts with `caption` (or `text`) and mostly `image_id` or `image`.
+      dropped: gets what cannot be used, by reason.
+
+    Raises:
+      UserError: two captions of one image, or nothing left; names them.
+    """
+    found: dict[Any, str] = {}
+    clashing = []
+    for number, record in enumerate(records, start=1):
+        text = record.get("caption", record.get("text"))
+        image = record.get("image_id", record.get("image"))
+        if isinstance(image, bool) or not isinstance(image, int | str):
+            image = f"record {number}"
+        if not isinstance(text, str):
+            dropped.add("caption is no text", image)
+        elif image not in found:
+            found[image] = text
+        elif found[image] == text:
+            dropped.add("repeated", image)
+        else:
+            clashing.append(str(image))
+    if clashing:
+        raise UserError(f"more than one caption for image(s) {', '.join(clashing[:20])}; keep one each")
+    if not found:
+        raise UserError(f"nothing left to score ({dropped.told()})")
+    return found
 
 
 def settings_of(records: list[dict]) -> dict[str, Any]:

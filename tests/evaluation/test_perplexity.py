@@ -158,4 +158,4 @@ def test_command_line(lm_folder, tmp_path, capsys):
     perplexity.main(["--captions", str(path), "--model", str(lm_folder)])
     shown = capsys.readouterr().out
     assert "mean_paper_scale" in shown
-    assert "caption is no text: 1 (record 2)" in shown
+    assert "caption is no text: 1 (2)" in shown
