@@ -232,7 +232,7 @@ class Client:
 
 _GOES_ON = "the same command goes on from here"
 _WAY_OUT = {
-    401: "the key is wrong; set the environment variable that holds it",
+    401: "the key is wrong or missing; --key-variable names the environment variable that holds it",
     402: "the account is empty; top it up; " + _GOES_ON,
     403: "this key may not use this model",
     404: "check --base-url and --model",
