@@ -97,7 +97,7 @@ flash.defvjp(_forward, lambda kept, gradient: (gradient, kept[1], kept[2]))
 
 @pytest.mark.parametrize("remat", ["full", "none"])
 def test_the_step_gathers_one_layer_at_a_time(remat):
-    """FSDP over 8: collectives move the weights of a layer, never the stack, nor activations in their place."""
+    """FSDP over 8: a layer's weights are gathered, never the stack, nor activations in their place."""
     shapes, _ = config_without_weights(LLAVA)
     text = dataclasses.replace(shapes.text, width=256, mlp=768, num_heads=2, num_kv_heads=2, num_layers=6)
     shapes = dataclasses.replace(shapes, text=dataclasses.replace(text, vocab_size=1000))

@@ -8,6 +8,7 @@ together, on a file system that all of them see.
 
 import contextlib
 import json
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,7 +91,7 @@ class Checkpoints:
         Args:
           step: finished steps, `state.step`.
           state: of the run.
-          iterator: a Grain iterator, or any object with Orbax's `save` and `load`.
+          iterator: a Grain iterator, or any object with its JSON-able `get_state` and `set_state`.
 
         Raises:
           Exception: what the *previous* save failed of, in the background.
@@ -99,7 +100,7 @@ class Checkpoints:
             return
         self.wait()
         self._pending = self._orbax.save_checkpointables_async(
-            step, {**_trees(state), "data": iterator}, force=True
+            step, {**_trees(state), "data": _Place(iterator)}, force=True
         )
 
     def wait(self) -> None:
@@ -122,8 +123,37 @@ class Checkpoints:
         wanted = jax.tree.map(_abstract, _trees(like))
         for name, tree in wanted.items():
             _check_members(self.folder / str(step), name, tree)
-        found = self._orbax.load_checkpointables(step, {**wanted, "data": iterator})
+        found = self._orbax.load_checkpointables(step, {**wanted, "data": _Place(iterator)})
         return TrainState(params=found["params"], **found["optimizer"])
+
+
+class _Place:
+    """The place in the stream of batches, for Orbax.
+
+    All hosts run the same stream, so it is written once; Grain itself would write a file a host, which no
+    other number of hosts could read.
+    """
+
+    _FILE = "place.json"
+
+    def __init__(self, iterator: Any):
+        self._iterator = iterator
+
+    async def save(self, directory: Any) -> Coroutine[None, None, None]:
+        state = json.dumps(self._iterator.get_state())
+
+        async def write() -> None:
+            path = await directory.await_creation() / self._FILE
+            if hosts.is_first():
+                path.write_text(state)
+
+        return write()
+
+    async def load(self, directory: Any) -> Coroutine[None, None, None]:
+        async def read() -> None:
+            self._iterator.set_state(json.loads((directory / self._FILE).read_text()))
+
+        return read()
 
 
 def steps_in(folder: Path) -> list[int]:

@@ -12,6 +12,7 @@ import pytest
 
 from sare_jax import files
 from sare_jax.errors import UserError
+from sare_jax.training import checkpoints as module
 from sare_jax.training.checkpoints import Checkpoints, load_params, save_params, steps_in
 from sare_jax.training.sharding import make_mesh, replicated
 from tests.training import small_run
@@ -141,21 +142,18 @@ def test_a_half_copied_checkpoint_does_not_count(tmp_path, caplog):
     assert "20: left by an interrupted save" in caplog.text
 
 
-def test_a_failed_save_surfaces(tmp_path):
-    state, _ = trained()
+def test_a_failed_save_surfaces(tmp_path, monkeypatch):
+    state, iterator = trained()
 
-    class Broken:
-        async def save(self, directory):
-            async def write():
-                raise OSError("disk is full")
+    async def full(self, directory):
+        async def write():
+            raise OSError("disk is full")
 
-            return write()
+        return write()
 
-        async def load(self, directory):
-            raise AssertionError
-
+    monkeypatch.setattr(module._Place, "save", full)
     checkpoints = Checkpoints(tmp_path, small_run.base())
-    checkpoints.save(3, state, Broken())
+    checkpoints.save(3, state, iterator)
     with pytest.raises(OSError, match="disk is full"):
         checkpoints.wait()
     assert steps_in(tmp_path) == []
