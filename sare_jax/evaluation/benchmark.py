@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
+from sare_jax.evaluation.choices import LETTERS
 from sare_jax.evaluation.pairing import key_of, texts_of
 from sare_jax.evaluation.records import Dropped, read_records, settings_of
 from sare_jax.files import hash_value
@@ -124,18 +125,28 @@ class Answered:
     about: dict[str, Any]
 
 
-def pair(questions: Sequence[dict], answers: Sequence[dict], dropped: Dropped | None = None) -> Answered:
+def pair(
+    questions: Sequence[dict],
+    answers: Sequence[dict],
+    fits: Callable[[dict], bool],
+    dropped: Dropped | None = None,
+) -> Answered:
     """Puts answers beside questions; a question without an answer stays, as one that was answered wrong.
 
     Args:
       questions: from a reader or from `requests`; answered requests serve as both arguments.
       answers: records with the question's id and `text`, `prediction`, `response` or `answer`.
+      fits: whether a question, whose types are right, can be one of the benchmark's.
       dropped: what reading the files left out.
 
     Raises:
-      UserError: a question twice, two answers to a question, answers to none, to several prompts, or none.
+      UserError: a question twice or of another benchmark, two answers to a question, answers to none, to
+        several prompts, or none.
     """
     dropped = Dropped(dropped or {})
+    for place, question in enumerate(questions, start=1):
+        if not (_well_formed(question) and fits(question)):
+            raise UserError(f"question {place} ({str(key_of(question))[:60]}) is not in the benchmark's form")
     keys = [str(key_of(question)) for question in questions]
     if twice := [key for key, count in Counter(keys).items() if count > 1]:
         raise UserError(f"question(s) {', '.join(twice[:20])} stand in the list twice; keep one each")
@@ -161,6 +172,31 @@ def pair(questions: Sequence[dict], answers: Sequence[dict], dropped: Dropped | 
     }
     texts = [found.get(key) for key in keys]
     return Answered(list(zip(questions, texts, strict=True)), about)
+
+
+def _well_formed(question: dict) -> bool:
+    """Whether the entries of a question that was read from a file have their types."""
+    texts = (question.get(name) for name in ("question", "label", "image", "options") if name in question)
+    groups, choices = question.get("groups"), question.get("choices", [])
+    return (
+        key_of(question) is not None
+        and {"question", "label"} <= question.keys()
+        and all(isinstance(text, str) for text in texts)
+        and isinstance(groups, dict)
+        and all(map(_texts, groups.values()))
+        and _texts(choices)
+        and bool(question["label"])
+    )
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
+
+
+def lettered(question: dict) -> bool:
+    """Whether a question has choices, and its label is the letter of one of them."""
+    choices = question.get("choices")
+    return isinstance(choices, list) and question["label"] in tuple(LETTERS[: len(choices)])
 
 
 def _check_carried(questions: dict[str, dict], answers: Sequence[dict]) -> None:

@@ -90,7 +90,17 @@ def score(
     seed: int = 0,
 ) -> dict[str, Any]:
     """GQA's accuracy; see `multiple.score`."""
-    return multiple.score("gqa", RULE, judge, questions, answers, dropped=dropped, draws=draws, seed=seed)
+    return multiple.score(
+        "gqa",
+        RULE,
+        judge,
+        lambda question: "image" in question,
+        questions,
+        answers,
+        dropped=dropped,
+        draws=draws,
+        seed=seed,
+    )
 
 
 BENCHMARK = Benchmark(

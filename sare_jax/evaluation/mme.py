@@ -223,7 +223,7 @@ def score(
     Raises:
       UserError: see `benchmark.pair`.
     """
-    answered = pair(questions, answers, dropped)
+    answered = pair(questions, answers, _fits, dropped)
     lines: dict[tuple[str, str], np.ndarray] = {}
     for question, text in answered.pairs:
         place = (question["image"], question["groups"]["task"])
@@ -260,6 +260,13 @@ def score(
         "rule": RULE,
         "per_image": table,
     }
+
+
+def _fits(question: dict) -> bool:
+    """Whether a question can be one of MME's."""
+    return (
+        question["label"] in ("yes", "no") and question["groups"].get("task") in TASKS and "image" in question
+    )
 
 
 def _row(label: str, text: str | None) -> list[int]:

@@ -58,6 +58,7 @@ def score(
     name: str,
     rule: str,
     judge: Judge,
+    fits: Callable[[dict], bool],
     questions: list[dict],
     answers: list[dict],
     *,
@@ -71,6 +72,7 @@ def score(
       name: of the metric.
       rule: what the three rules are.
       judge: the verdict on one answer to one question.
+      fits: see `benchmark.pair`.
       questions: see `benchmark`; answered requests serve as both.
       answers: see `benchmark.pair`.
       dropped: what reading the files left out.
@@ -86,7 +88,7 @@ def score(
     Raises:
       UserError: see `benchmark.pair`.
     """
-    answered = pair(questions, answers, dropped)
+    answered = pair(questions, answers, fits, dropped)
     lines: dict[tuple[str, str], np.ndarray] = {}
     by: dict[str, dict[str, Counter]] = {}
     for question, text in answered.pairs:

@@ -10,8 +10,12 @@ IDS = ("question_id", "id", "questionId")
 
 
 def key_of(record: dict) -> str | None:
-    """A question's id as text ("7" and 7 are one); None where the record has none."""
-    return next((str(record[name]) for name in IDS if record.get(name) is not None), None)
+    """A question's id as text ("7", 7 and 7.0 are one); None where the record has none that could be one."""
+    value = next((record[name] for name in IDS if record.get(name) is not None), None)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    usable = isinstance(value, int | str) and not isinstance(value, bool) and str(value).strip()
+    return str(value) if usable else None
 
 
 def texts_of(

@@ -6,7 +6,7 @@ from typing import Any
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap, multiple
-from sare_jax.evaluation.benchmark import Benchmark, find, folder_of
+from sare_jax.evaluation.benchmark import Benchmark, find, folder_of, lettered
 from sare_jax.evaluation.benchmark_command import command
 from sare_jax.evaluation.choices import LETTERS, parse_choice, parse_first
 from sare_jax.evaluation.encodings import read_json
@@ -95,7 +95,9 @@ def score(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Q-Bench's accuracy; see `multiple.score`."""
-    return multiple.score("qbench", RULE, judge, questions, answers, dropped=dropped, draws=draws, seed=seed)
+    return multiple.score(
+        "qbench", RULE, judge, lettered, questions, answers, dropped=dropped, draws=draws, seed=seed
+    )
 
 
 BENCHMARK = Benchmark(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from sare_jax.evaluation.coco import Truth
 from sare_jax.evaluation.encodings import read_text
 
 _SEPARATOR = " ### "
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _SETTINGS = ("instruction", "prompt", "max_new_tokens", "num_beams", "model")
 
 
@@ -73,9 +75,20 @@ def read_records(path: Path | str, *, text_key: str = "caption") -> tuple[list[d
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
             raise UserError(f"{path}: record {number} is no JSON object")
+    if _HALF_CHARACTER.search(text):
+        records = [_mended(record) for record in records]
     if not records:
         raise UserError(f"{path}: no record in it")
     return records, dropped
+
+
+def _mended(value: Any) -> Any:
+    """Without halves of characters, which JSON can spell and no file can hold; U+FFFD stands for each."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    return {key: _mended(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _json_lines(path: Path | str, text: str, dropped: Dropped) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap, multiple
-from sare_jax.evaluation.benchmark import Benchmark, find, folder_of
+from sare_jax.evaluation.benchmark import Benchmark, find, folder_of, lettered
 from sare_jax.evaluation.benchmark_command import command
 from sare_jax.evaluation.choices import LETTERS, parse_choice, parse_scienceqa
 from sare_jax.evaluation.encodings import read_json
@@ -130,7 +130,7 @@ def score(
 ) -> dict[str, Any]:
     """ScienceQA's accuracy; see `multiple.score`. `by["context"]["image"]` is LLaVA's IMG-Accuracy."""
     return multiple.score(
-        "scienceqa", RULE, judge, questions, answers, dropped=dropped, draws=draws, seed=seed
+        "scienceqa", RULE, judge, lettered, questions, answers, dropped=dropped, draws=draws, seed=seed
     )
 
 
