@@ -17,8 +17,14 @@ from sare_jax.files import hash_file
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Adds --json, --draws and --seed."""
     parser.add_argument("--json", action="store_true", help="the whole result as JSON on standard output")
-    parser.add_argument("--draws", type=int, default=bootstrap.DRAWS, help="bootstrap resamples")
+    parser.add_argument("--draws", type=_positive, default=bootstrap.DRAWS, help="bootstrap resamples")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, or of the questions built")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def run(main: Callable[[], None]) -> None:

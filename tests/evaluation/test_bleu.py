@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu, sentence_bleu
 from sacrebleu.metrics import BLEU
 
 from sare_jax.errors import UserError
@@ -107,6 +108,32 @@ def test_word_rule_equals_sacrebleu(real_pairs, order):
     theirs = BLEU(max_ngram_order=order, smooth_method="none").corpus_score(hypotheses, streams[:3])
     ours = corpus(hypotheses, [own[:3] for own in references], order)
     assert ours == pytest.approx(theirs.score, abs=1e-9)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+@pytest.mark.parametrize("tokenizer", ["13a", "coco"])
+def test_word_rule_equals_nltk(real_pairs, order, tokenizer):
+    hypotheses, references = real_pairs
+    tokens = bleu.TOKENIZERS[tokenizer]
+    theirs = corpus_bleu(
+        [[tokens(text).split() for text in own] for own in references],
+        [tokens(text).split() for text in hypotheses],
+        weights=[1 / order] * order,
+    )
+    assert corpus(hypotheses, references, order, tokens) == pytest.approx(100 * theirs, abs=1e-9)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_efuf_rule_equals_nltk_called_for_one_caption(coco80, real_pairs, order):
+    truth = read_truth(coco80)
+    captions = [{"image_id": i, "caption": t} for i, t in zip(truth.image_ids, real_pairs[0], strict=True)]
+    smooth = SmoothingFunction().method7
+    theirs = [
+        sentence_bleu([truth.references[c["image_id"]][-1]], c["caption"], (1 / order,) * order, smooth)
+        for c in captions
+    ]
+    result = bleu.score(captions, truth, "efuf_char", draws=2)
+    assert result[f"bleu_{order}"] == pytest.approx(100 * sum(theirs) / len(theirs), abs=1e-9)
 
 
 def character_bleu(text, reference, order):

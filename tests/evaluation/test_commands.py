@@ -191,6 +191,14 @@ def test_nothing_left_is_one_line_and_exit_2(name, files, lm_folder):
     assert ended.stdout == ""
 
 
+@pytest.mark.parametrize("draws", ["0", "-1", "many"])
+def test_draws_are_a_number_above_0(draws, files, capsys):
+    with pytest.raises(SystemExit) as ended:
+        chair.main(["--captions", "x", "--truth", "y", "--draws", draws])
+    assert ended.value.code == 2
+    assert "--draws" in capsys.readouterr().err
+
+
 def test_every_command_starts_quickly_without_heavy_packages(files):
     """Seconds of computing, and not of a loaded machine's clock; one process stands for all commands."""
     code = (
