@@ -7,8 +7,8 @@ Its loss at step t of `steps`, with s a sample's CLIP score, is
   w_{pos}(t)\, \overline{s\, L_{ft}} + w_{neg}(t)\, \overline{(55 - s)(-L_{ft})}
   + w_{sent}\, \overline{\bar s\, L_{ft}}
 
-over D_pos, D_neg and D_sent. The factors are 27 to 40 at its thresholds; since AdamW does not see the scale of
-a gradient, they weigh samples and sets against each other alone. So the code's division of the whole by
+over D_pos, D_neg and D_sent. The factors are 27 to 40 at its thresholds; since AdamW does not see the scale
+of a gradient, they weigh samples and sets against each other alone. So the code's division of the whole by
 :math:`w_{pos} + w_{sent} - w_{neg}` is left out.
 """
 
@@ -82,8 +82,8 @@ def score_weights(
 ) -> jax.Array:
     """What a sample's loss is multiplied by.
 
-    A positive and a caption weigh their score, so that sure ones count for more; a negative weighs 55 − score,
-    so that what is farther from the picture does.
+    A positive and a caption weigh their score, so that sure ones count for more; a negative weighs
+    55 − score, so that what is farther from the picture does.
 
     Args:
       kind: set of the samples.

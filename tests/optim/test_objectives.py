@@ -1,14 +1,25 @@
 """Unit losses against float64, and at both ends of P."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sare_jax.optim.objectives import ERASING, ascent, token_mean_nll, unlikelihood
+from sare_jax.optim.objectives import (
+    ERASING,
+    ascent,
+    log_likelihood,
+    nll,
+    npo,
+    token_mean_nll,
+    unlikelihood,
+)
 
 MASK = jnp.array([[True, True, True, False], [True, False, False, False]])
 LOG_PROBS = jnp.array([[-0.5, -1.0, -3.0, -7.0], [-2.0, -9.0, -9.0, -9.0]])
+OBJECTIVES = {**ERASING, "npo": functools.partial(npo, reference=jnp.float32(-1.0))}
 
 
 def test_token_mean_leaves_out_what_is_masked():
@@ -59,7 +70,7 @@ def test_ascent_stalls_at_certainty_where_unlikelihood_pushes():
     assert slope_at(unlikelihood, 10.0) == pytest.approx(np.sqrt(1.5), rel=5e-2)
 
 
-@pytest.mark.parametrize("objective", [token_mean_nll, *ERASING.values()])
+@pytest.mark.parametrize("objective", [token_mean_nll, *OBJECTIVES.values()])
 def test_a_unit_without_tokens_has_loss_and_gradient_zero(objective):
     with jax.debug_nans(True):
         value, slope = jax.value_and_grad(lambda x: objective(x, jnp.zeros(3, bool)))(jnp.full(3, -1.0))
@@ -67,8 +78,92 @@ def test_a_unit_without_tokens_has_loss_and_gradient_zero(objective):
     np.testing.assert_array_equal(slope, np.zeros(3))
 
 
-@pytest.mark.parametrize("objective", ERASING.values())
-def test_descending_either_objective_makes_the_target_rarer(objective):
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=list(OBJECTIVES))
+def test_descending_any_objective_makes_the_target_rarer(objective):
     logits = jnp.array([1.0, 0.5, 0.0])
     slope = jax.grad(lambda x: objective(*nll_and_p(x)))(logits)
     assert token_mean_nll(*nll_and_p(logits - 0.1 * slope)) > token_mean_nll(*nll_and_p(logits))
+
+
+# --- reductions -----------------------------------------------------------------------------------
+
+
+def test_reductions_divide_as_the_lineage_does():
+    np.testing.assert_allclose(nll(LOG_PROBS, MASK), [1.5, 2.0])
+    np.testing.assert_allclose(
+        nll(LOG_PROBS, MASK, reduction="seq_mean_padded", length=11), [4.5 / 10, 2.0 / 10]
+    )
+    np.testing.assert_allclose(nll(LOG_PROBS, MASK, reduction="div512"), [4.5 / 512, 2.0 / 512])
+    np.testing.assert_allclose(ascent(LOG_PROBS, MASK, reduction="div512"), [-4.5 / 512, -2.0 / 512])
+
+
+def test_unknown_reduction_and_missing_length_are_named():
+    with pytest.raises(ValueError, match="token_mean, seq_mean_padded or div512, not 'mean'"):
+        nll(LOG_PROBS, MASK, reduction="mean")
+    for length in (None, 1):
+        with pytest.raises(ValueError, match="padded length"):
+            ascent(LOG_PROBS, MASK, reduction="seq_mean_padded", length=length)
+
+
+@pytest.mark.parametrize("objective", [token_mean_nll, *OBJECTIVES.values()])
+def test_what_is_masked_may_be_no_number(objective):
+    broken = LOG_PROBS.at[1, 1:].set(-jnp.inf).at[0, 3].set(jnp.nan)
+    value, slope = jax.value_and_grad(lambda x: jnp.sum(objective(x, MASK)))(broken)
+    assert np.isfinite(value)
+    np.testing.assert_array_equal(np.isfinite(slope), np.ones_like(MASK))
+
+
+# --- npo ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("log_p", [0.0, -1e-6, -0.3, -5.0, -40.0, -2000.0])
+@pytest.mark.parametrize("reference", [-0.01, -7.0, -60.0])
+def test_npo_and_its_slope_match_float64(log_p, reference):
+    some = jnp.array([True])
+    value, slope = jax.value_and_grad(lambda x: npo(x[None], some, jnp.float32(reference), beta=0.5))(log_p)
+    margin = 0.5 * (np.float64(np.float32(log_p)) - np.float64(np.float32(reference)))
+    np.testing.assert_allclose(value, np.logaddexp(0, margin) * 4, rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(slope, 2 * np.exp(-np.logaddexp(0, -margin)), rtol=1e-5, atol=1e-30)
+
+
+def test_npo_starts_like_ascent_on_the_sum_and_does_not_move_its_reference():
+    reference = log_likelihood(LOG_PROBS, MASK)
+    slope = jax.grad(lambda x: jnp.sum(npo(x, MASK, log_likelihood(x, MASK))))(LOG_PROBS)
+    np.testing.assert_allclose(slope, MASK.astype(np.float32), rtol=1e-6)
+    np.testing.assert_allclose(npo(LOG_PROBS, MASK, reference), 20 * np.log(2), rtol=1e-6)
+
+
+def test_npo_stops_by_itself_the_later_the_smaller_beta():
+    slopes = [
+        slope_at(functools.partial(npo, reference=jnp.zeros(()), beta=beta), -30.0)
+        for beta in (1.0, 0.3, 0.03)
+    ]
+    assert slopes[0] < 1e-10
+    assert slopes[0] < slopes[1] < 1e-3 < slopes[2]
+
+
+def test_npo_stalls_at_certainty_as_ascent_does():
+    start = jnp.float32(-3.0)
+    assert slope_at(functools.partial(npo, reference=start), 10.0) < 2e-3
+    value, slope = jax.value_and_grad(lambda x: npo(x[None], jnp.array([True]), start))(0.0)
+    assert 1 < slope < 2
+    assert np.isfinite(value)
+
+
+# --- unlikelihood at the ends, seen from the logits -------------------------------------------------
+
+
+def test_unlikelihood_pushes_until_float32_cannot_tell_p_from_one():
+    """The gradient of −log(1 − P) in the logits has norm √1.5 for two equal rivals, P → 1."""
+    for margin in (6.0, 9.0, 11.0):
+        assert slope_at(unlikelihood, margin) == pytest.approx(np.sqrt(1.5), rel=0.1)
+    beyond = slope_at(unlikelihood, 40.0)
+    assert np.isfinite(beyond)
+    assert beyond < 1e-3
+
+
+def test_nothing_cancels_in_a_long_unit_that_is_nearly_certain():
+    """300 tokens of log-probability −1e-6: 1 − P is 3e-4, which float32 has to four digits if at all."""
+    log_probs, mask = jnp.full(300, -1e-6), jnp.ones(300, bool)
+    exact = -np.log(-np.expm1(300 * np.float64(np.float32(-1e-6))))
+    np.testing.assert_allclose(unlikelihood(log_probs, mask), exact, rtol=1e-3)
