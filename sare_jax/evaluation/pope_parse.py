@@ -10,7 +10,7 @@ Verdict = Literal["yes", "no", "unknown"]
 
 _MARKUP = re.compile(r"[*_`\"“”#>~\[\](){}]+")
 _LABEL = re.compile(r"^(?:(?:the |my |final |short )*answer(?: is)?|assistant|response)\s*[:,-]?\s+")
-_FIRST = re.compile(r"^(yes|yeah|yep|yup|no|nope|nah)\b(?! person\b)")
+_FIRST = re.compile(r"^(yes|yeah|yep|yup|no|nope|nah)\b(?! (?:person|idea)\b)")
 _BOTH = re.compile(r"^yes\W+(?:and|or)\W+no\b|^no\W+(?:and|or)\W+yes\b")
 _DOUBT = re.compile(
     r"\b(?:maybe|perhaps|possibly|probably|might|unclear|unsure|uncertain|unknown|likely|unlikely"

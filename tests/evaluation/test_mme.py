@@ -79,6 +79,7 @@ def test_bm_02_published_sums_add_up():
         ("The answer is yes.", "unknown", "yes"),
         ("Nobody is there.", "no", "unknown"),
         ("Yes or no.", "yes", "unknown"),
+        ("No idea.", "no", "unknown"),
         ("", "unknown", "unknown"),
     ],
 )

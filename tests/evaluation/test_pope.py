@@ -72,6 +72,7 @@ def test_po_02_case_punctuation_and_markup(text, robust, official):
         ("I cannot tell whether there is a dog.", "unknown"),
         ("It is hard to say.", "unknown"),
         ("Yes and no.", "unknown"),
+        ("No idea.", "unknown"),
         ("I now know another thing", "unknown"),
         ("Final answer: Yes", "yes"),
         ("nope", "no"),
