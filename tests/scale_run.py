@@ -17,11 +17,12 @@ from sare_jax.data.curated import Curated, Rows, Sentences, Units, read_curated,
 from sare_jax.data.images import ImageProcessor
 from sare_jax.data.prompts import Prompter
 from sare_jax.inference.features import FeatureCache
+from sare_jax.inference.generate import generate
 from sare_jax.models.load import LoadedLlava, load_llava
 from sare_jax.models.source import open_source
 from sare_jax.settings import OptimConfig
 from sare_jax.training.remat import remat_policy
-from sare_jax.training.sharding import frozen_placement, make_mesh
+from sare_jax.training.sharding import frozen_placement, gathering, make_mesh, spread_rows
 from sare_jax.training.unlearn import unlearn
 from tests import tiny_llava
 
@@ -44,9 +45,7 @@ def write_world(root: Path) -> None:
 
 def load(root: Path, mesh: jax.sharding.Mesh) -> LoadedLlava:
     """The model, its weights streamed to where the mesh wants them."""
-    return load_llava(
-        root / "model", dtype=jnp.float32, placement=frozen_placement(mesh, r"projector/.*")
-    )
+    return load_llava(root / "model", dtype=jnp.float32, placement=frozen_placement(mesh, r"projector/.*"))
 
 
 def features(root: Path, loaded: LoadedLlava) -> FeatureCache:
@@ -70,6 +69,30 @@ def train(root: Path, out: Path, mesh: jax.sharding.Mesh, loaded: LoadedLlava, s
     )
 
 
+def caption(root: Path, loaded: LoadedLlava, params, mesh: jax.sharding.Mesh) -> list[list[int]]:
+    """Greedy tokens for eight prompts of different lengths, three pictures in turn."""
+    prompter = Prompter.from_source(loaded.source, "hub")
+    prompts = [prompter.prompt("Describe" + " the image" * number) for number in range(8)]
+    tokens = np.full((8, max(map(len, prompts))), prompter.pad_id, np.int32)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt)] = prompt
+    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+    seen = features(root, loaded)([f"{row % IMAGES}.png" for row in range(8)])
+    with gathering(mesh):
+        made = generate(
+            loaded.graphdef,
+            params,
+            loaded.frozen,
+            *spread_rows((tokens, lengths, seen), mesh),
+            max_new_tokens=8,
+            eos_id=prompter.eos_id,
+            pad_id=prompter.pad_id,
+        )
+    return [
+        ids[:count].tolist() for ids, count in zip(np.asarray(made.ids), np.asarray(made.counts), strict=True)
+    ]
+
+
 def curated() -> Curated:
     """One unit a set and picture, more or less."""
     rows = Rows([f"{number}.png" for number in range(IMAGES)], list(range(IMAGES)), [CAPTION] * IMAGES)
@@ -88,7 +111,8 @@ def main(root: str, out: str, data: str, fsdp: str, steps: str, *cluster: str) -
     params = train(Path(root), Path(out), mesh, loaded, int(steps))
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
     np.savez(Path(out) / f"process_{jax.process_index()}.npz", *leaves)
-    print(f"{jax.process_index()} of {jax.process_count()}, {jax.device_count()} devices", flush=True)
+    said = f"{jax.process_index()} of {jax.process_count()}, {jax.device_count()} devices"
+    print(said, file=sys.__stdout__, flush=True)
 
 
 if __name__ == "__main__":
