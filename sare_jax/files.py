@@ -20,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = draft_of(path)
+    draft = path.with_name(f".{path.name}.draft")
     remove(draft)
     try:
         yield draft
@@ -29,11 +29,6 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         remove(draft)
-
-
-def draft_of(path: Path) -> Path:
-    """The temporary name beside `path`."""
-    return path.with_name(f".{path.name}.draft")
 
 
 def remove(path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from sare_jax import files, pipeline
+from sare_jax import files, hosts, pipeline
 from sare_jax.config import to_dict
+from sare_jax.errors import UserError
 from sare_jax.settings import Config
 from sare_jax.stages import attack, caption, curate, evaluate, export, prepare, report, unlearn
 from sare_jax.stages.context import Context
@@ -19,6 +20,9 @@ MODULES = {
     "report": report,
 }
 
+# `unlearn` runs on the devices of all hosts, the others on the first host, which needs no other for them.
+ON_SEVERAL_HOSTS = ("prepare", "curate", "unlearn")
+
 
 def run(config: Config, workdir: Path) -> pipeline.Ledger:
     """Runs the stages that the config names.
@@ -29,12 +33,27 @@ def run(config: Config, workdir: Path) -> pipeline.Ledger:
 
     Returns:
       The ledger, which knows what was done and what was up to date already.
+
+    Raises:
+      UserError: among others, a stage that does not run on several hosts.
     """
+    if hosts.several():
+        _check_hosts(config.stages)
     context = Context(config, workdir)
     context.source  # noqa: B018  a missing model or vision tower is said before any work is done
     workdir.mkdir(parents=True, exist_ok=True)
-    files.write_json(workdir / "config.json", to_dict(config))
+    hosts.first_only(lambda: files.write_json(workdir / "config.json", to_dict(config)), "settings written")
     print(f"workdir {workdir}; settings in {workdir / 'config.json'}", flush=True)
     stages = {name: (lambda module=module: module.tasks(context)) for name, module in MODULES.items()}
     pipeline.run(stages, config.stages, context.ledger)
     return context.ledger
+
+
+def _check_hosts(names: tuple[str, ...]) -> None:
+    alone = [name for name in names if name not in ON_SEVERAL_HOSTS]
+    if alone:
+        together = [name for name in names if name in ON_SEVERAL_HOSTS] or ["unlearn"]
+        raise UserError(
+            f"--num_processes: {', '.join(alone)} cannot run on several processes; choose "
+            f"--config.stages={','.join(together)} here, and start the others in one process"
+        )

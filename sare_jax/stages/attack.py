@@ -59,7 +59,6 @@ def _relearning(context: Context, run: str, name: str, settings: AttackConfig) -
         },
         outputs=(folder,),
         run=lambda: _attack(context, run, name),
-        on="all",
     )
 
 

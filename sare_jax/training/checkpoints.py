@@ -2,11 +2,10 @@
 
 A folder holds one sub-folder a saved step, with `params` (the trainable parameters), `optimizer` (its state,
 the step and the PRNG key) and `data` (the place in the stream of batches). The base model's weights are not
-in it: its name and content hash are, and another base is refused. Several hosts call everything here
+in it: its name and content hash are, and another base is refused. Several hosts make and use `Checkpoints`
 together, on a file system that all of them see.
 """
 
-import contextlib
 import json
 from collections.abc import Coroutine
 from pathlib import Path
@@ -198,12 +197,9 @@ def load_params(folder: Path, base: Base, *, step: int | None = None) -> Params:
 
 def save_params(folder: Path, params: Params, base: Base) -> None:
     """Writes parameters alone, as step 0 of a folder that appears when it is whole."""
-    folder = Path(folder).resolve()
-    own = files.replacing(folder) if hosts.is_first() else contextlib.nullcontext(files.draft_of(folder))
-    with own as draft:
+    with files.replacing(Path(folder).resolve()) as draft:
         _claim(draft, base, {})
         ocp.save_checkpointables(draft / "0", {"params": params})
-    hosts.barrier("parameters saved")
 
 
 def _trees(state: TrainState) -> dict[str, Any]:
