@@ -29,13 +29,14 @@ class Perturbation:
         :math:`\rho \sqrt{\text{leaves}}` long.
       scaling: `none` has :math:`T = 1`; `adaptive` has :math:`T = \mathrm{diag}(|\theta| + \eta)`, which
         makes the ball invariant to rescaling of parameters: :math:`\epsilon^* = \rho\, T^2 g / \|T g\|_2`
-        (ASAM, Kwon et al. 2021). Its :math:`\rho` is about ten times as large for the same effect.
+        (ASAM, Kwon et al. 2021, who have ten times the :math:`\rho` of the plain ball).
       eta: :math:`\eta`, with `adaptive` alone; keeps parameters at zero movable.
       steps: gradients that are followed, one being the plain :math:`\epsilon^*`. A step costs as many
         further evaluations of the gradient, and one more at :math:`\theta + \epsilon^*`.
       refresh_every: steps from one :math:`\epsilon^*` to the next; 1 finds it in every step. In between, what
         it changed is taken from memory (`sare_jax.optim.refresh`) and nothing is evaluated beyond
-        :math:`\theta`.
+        :math:`\theta`. In `benchmarks/refresh.py`, under unlikelihood on fresh batches, 10 leaves P of the
+        hallucination at 0.053 after an attack, 1 at 0.054, and EFUF at 0.078.
 
     Raises:
       ValueError: an attribute has another value than those named.
