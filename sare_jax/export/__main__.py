@@ -8,6 +8,7 @@ import jax
 from sare_jax.command import guarded
 from sare_jax.export import FORMS, export_model, verify
 from sare_jax.export.checkpoint import find_step, read_tuned
+from sare_jax.inference.ask import hash_params
 from sare_jax.models.hub import resolve_folder
 from sare_jax.models.source import open_source
 from sare_jax.training.checkpoints import saved_settings
@@ -23,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = saved_settings(checkpoint)
     export_model(source, params, options.out, options.form, step=step, settings=settings)
     print(verify(source, params, options.out, options.form, step=step))
-    print(f"exported step {step} of {checkpoint} to {options.out}")
+    print(f"exported step {step} of {checkpoint}, parameters {hash_params(params)[:12]}, to {options.out}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -34,7 +34,7 @@ class Differences:
     def text(self) -> str:
         """For people, a line a tensor that differs."""
         total = self.same + len(self.changed) + len(self.grown) + len(self.added)
-        lines = [f"{len(self.changed)} of {total} tensors differ from the base:"]
+        lines = [f"{len(self.changed)} of {total} tensors have other values than in the base:"]
         lines += [f"  {name}  by {ratio:.3g} of its norm" for name, ratio in self.changed.items()]
         lines += [f"  {name}  {rows} rows more, the others the same" for name, rows in self.grown.items()]
         lines += [f"  {name}  is missing" for name in self.missing]

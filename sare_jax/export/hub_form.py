@@ -12,6 +12,7 @@ What changes on the way:
   way to make pictures square (`image_aspect_ratio`); the chat template is `vicuna_v1`.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ _CHAT_TEMPLATE = """\
 {%- endif -%}
 {%- endmacro -%}
 {%- if messages[0].role == 'system' -%}{{- text_of(messages[0].content) -}}
-{%- else -%}{{- 'SYSTEM' -}}{%- endif -%}{{- ' ' -}}
+{%- else -%}{{- SYSTEM -}}{%- endif -%}{{- ' ' -}}
 {%- for message in messages -%}
 {%- if message.role == 'user' -%}{{- 'USER: ' + text_of(message.content) + ' ' -}}
 {%- elif message.role == 'assistant' -%}{{- 'ASSISTANT: ' + text_of(message.content) + '</s>' -}}
@@ -79,7 +80,7 @@ def write_files(source: Source, folder: Path) -> None:
     write_json(folder / "processor_config.json", _processor_fields(source))
     write_json(folder / "generation_config.json", ids)
     system = TEMPLATES["vicuna_v1"][0].removesuffix(" USER: ")
-    write_text(folder / "chat_template.jinja", _CHAT_TEMPLATE.replace("SYSTEM", system))
+    write_text(folder / "chat_template.jinja", _CHAT_TEMPLATE.replace("SYSTEM", json.dumps(system)))
 
 
 def complete_processor(source: Source, folder: Path) -> None:

@@ -89,8 +89,8 @@ def _add(raw: dict[str, Any], token: str, number: int, folder: Path) -> None:
     taken = _ids(raw)
     if token in taken:
         raise UserError(f"{folder}: its tokenizer has {token} already, as id {taken[token]}, need {number}")
-    if number != max(taken.values()) + 1:
-        # Added tokens are numbered on end; only entries of the vocabulary may leave a gap.
+    if number != len(taken):
+        # Added tokens are numbered on end; behind a gap only entries of the vocabulary keep their ids.
         raw["model"]["vocab"][token] = number
     entry = {"id": number, "content": token, "single_word": False, "lstrip": False, "rstrip": False}
     raw["added_tokens"].append({**entry, "normalized": False, "special": True})

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from transformers import AutoTokenizer, LlavaForConditionalGeneration
+from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 from sare_jax.errors import UserError
 from sare_jax.export import export_folder
@@ -200,3 +200,70 @@ def test_base_without_config_is_refused(tmp_path):
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"config\.json"):
         export_folder(tmp_path, {}, tmp_path.parent / "elsewhere")
+
+
+def test_ex_08_fields_that_older_processors_lack_are_added(sharded, loaded, tmp_path):
+    shutil.copytree(sharded, tmp_path / "in")
+    (tmp_path / "in" / "processor_config.json").write_text('{"processor_class": "LlavaProcessor"}')
+    export_folder(tmp_path / "in", loaded.params, tmp_path / "out")
+    fields = json.loads((tmp_path / "out" / "processor_config.json").read_text())
+    assert fields["patch_size"] == 7
+    assert fields["vision_feature_select_strategy"] == "default"
+    assert AutoProcessor.from_pretrained(tmp_path / "out").patch_size == 7
+    before = (sharded / "processor_config.json").read_bytes()
+    export_folder(sharded, loaded.params, tmp_path / "whole")
+    assert (tmp_path / "whole" / "processor_config.json").read_bytes() == before
+
+
+def test_torch_files_of_the_hub_become_safetensors(tmp_path, loaded, tuned, sharded):
+    shutil.copytree(sharded, tmp_path / "in", ignore=shutil.ignore_patterns("*.safetensors*"))
+    state = {name: torch.from_numpy(t.map().copy()) for name, t in read_tensors(sharded).items()}
+    torch.save(state, tmp_path / "in" / "pytorch_model.bin")
+    export_folder(tmp_path / "in", tuned, tmp_path / "out")
+    before, after = stored_bytes(sharded), stored_bytes(tmp_path / "out")
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} == PROJECTOR
+    assert not list((tmp_path / "out").glob("*.bin"))
+
+
+def test_head_stored_twice_in_a_tied_model_is_written_once(tmp_path):
+    """A copy that nothing reads would be stale after a tuning of the table."""
+    write_llava(tmp_path / "in", "tied", save_original_format=True)
+    tensors = load_file(tmp_path / "in" / "model.safetensors")
+    table = next(name for name in tensors if name.endswith("embed_tokens.weight"))
+    tensors["language_model.lm_head.weight"] = tensors[table].copy()
+    save_file(tensors, tmp_path / "in" / "model.safetensors", metadata={"format": "pt"})
+    params = load_llava(tmp_path / "in", dtype=jnp.float32, trainable="embed/table").params
+    export_folder(tmp_path / "in", jax.tree.map(lambda leaf: 2 * leaf, params), tmp_path / "out")
+    assert "language_model.lm_head.weight" not in load_file(tmp_path / "out" / "model.safetensors")
+    model = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
+    np.testing.assert_array_equal(model.lm_head.weight.detach(), 2 * tensors[table])
+
+
+def test_ex_03_missing_shard_of_the_base_is_named(sharded, loaded, tmp_path):
+    shutil.copytree(sharded, tmp_path / "in")
+    last = sorted((tmp_path / "in").glob("*.safetensors"))[-1]
+    last.unlink()
+    with pytest.raises(UserError, match=last.name):
+        export_folder(tmp_path / "in", loaded.params, tmp_path / "out")
+
+
+def test_ex_05_buffers_are_no_error_and_unknown_tensors_are(tmp_path, loaded, sharded):
+    write_llava(tmp_path / "in")
+    file = tmp_path / "in" / "model.safetensors"
+    tensors = load_file(file)
+    buffer = "language_model.model.layers.0.self_attn.rotary_emb.inv_freq"
+    save_file({**tensors, buffer: np.ones(3, np.float32)}, file, metadata={"format": "pt"})
+    export_folder(tmp_path / "in", loaded.params, tmp_path / "out")
+    save_file({**tensors, "foo.weight": np.ones(3, np.float32)}, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"unexpected: foo\.weight"):
+        export_folder(tmp_path / "in", loaded.params, tmp_path / "other")
+
+
+def test_ex_06_tuned_vision_tower_of_the_base_is_exported(tmp_path):
+    model = write_llava(tmp_path / "in", seed=5)
+    params = load_llava(tmp_path / "in", dtype=jnp.float32).params
+    export_folder(tmp_path / "in", params, tmp_path / "out")
+    again = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out").model.vision_tower.state_dict()
+    for name, weight in model.model.vision_tower.state_dict().items():
+        assert torch.equal(again[name], weight)
