@@ -149,6 +149,21 @@ def test_runs_in_scan_with_donation_and_keeps_its_type():
     np.testing.assert_allclose(flat(scanned[0]), flat(carry[0]), rtol=1e-4, atol=1e-6)
 
 
+def test_under_vmap_each_row_has_its_own_memory():
+    tx, thetas = every(3), jnp.array([[1.0, 2.0], [-0.5, 0.3], [0.0, 0.0]])
+
+    def two_steps(theta):
+        state = tx.init(theta)
+        for place in (theta, 0.9 * theta):
+            updates, state = tx.update(jnp.zeros(2), state, place, neg_grad_fn=lambda p: jnp.sin(3 * p))
+        return updates, state
+
+    updates, states = jax.jit(jax.vmap(two_steps))(thetas)
+    assert states.memory.left.tolist() == [1, 1, 0]
+    for row, theta in enumerate(thetas):
+        np.testing.assert_allclose(updates[row], jax.jit(two_steps)(theta)[0], rtol=1e-5, atol=1e-6)
+
+
 def test_a_refresh_that_is_not_finite_is_forgotten():
     tx, params, (inputs, targets) = skip_nonfinite(every(3)), small_net.params(), small_net.rows()
 
