@@ -136,12 +136,12 @@ def _result(
 ) -> dict[str, Any]:
     ids, rows, failed = [], [], 0
     for (image_id, text, _), verdict in zip(asked, verdicts, strict=True):
-        if verdict.score is None:
+        if verdict.value is None:
             dropped.add(f"judge: {verdict.reason}", image_id)
             failed += 1
             continue
         ids.append(image_id)
-        rows.append([1, verdict.score, len(text.split()), int(not text.strip())])
+        rows.append([1, verdict.value, len(text.split()), int(not text.strip())])
     if not rows:
         reasons = ", ".join(f"{reason}: {len(places)}" for reason, places in dropped.items())
         raise UserError(f"nothing could be scored ({reasons})")

@@ -4,12 +4,13 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation.judge import Judge, ReadScore
-from sare_jax.evaluation.judge_client import PRESETS, Endpoint, is_local, read_key
+from sare_jax.evaluation.judge import Judge
+from sare_jax.llm.client import PRESETS, Endpoint, is_local, read_key
 
 _CHARACTERS_A_TOKEN = 4.0
 
@@ -40,7 +41,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sare_jax" / "judge"
 
 
-def judge_of(options: argparse.Namespace, read: ReadScore) -> Judge:
+def judge_of(options: argparse.Namespace, read: Callable[[str], float]) -> Judge:
     """The judge that the options name; whether a key is needed and lacking, `announce` says.
 
     Raises:

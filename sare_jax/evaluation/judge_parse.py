@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from sare_jax.llm.replies import UnreadableError, after_reasoning
+
 LOWEST = 1
 """The bottom of the judge's scale; its top is declared with the question (100 in EFUF's prompt)."""
 
@@ -29,13 +31,7 @@ _FINAL = re.compile(r"\banswer\s*[*_`]*\s*:", re.I)
 _REFUSAL = re.compile(
     r"\b(?:sorry|cannot|can['’]?t|unable|not able|won['’]t|will not|decline|refuse)\b", re.I
 )
-_OPENED = re.compile(r"<(?:think|thinking|reasoning|thought)>", re.I)
-_CLOSED = re.compile(r"</(?:think|thinking|reasoning|thought)>", re.I)
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-
-
-class NoScoreError(Exception):
-    """A reply without a readable score; the text is the reason, one of a small set that can be counted."""
 
 
 def read_score(reply: str, scale: int = 100) -> float:
@@ -51,27 +47,19 @@ def read_score(reply: str, scale: int = 100) -> float:
       scale: top of the scale that the question declares; its bottom is 1.
 
     Raises:
-      NoScoreError: with the reason: "empty reply", "unfinished reasoning", "cut off", "refused", "no number",
-        "no labelled number", "several numbers", "another scale", "out of range".
+      UnreadableError: with the reason: "empty reply", "unfinished reasoning", "cut off", "refused",
+        "no number", "no labelled number", "several numbers", "another scale", "out of range".
     """
-    text = _after_reasoning(reply)
+    text = after_reasoning(reply)
     if not text:
-        raise NoScoreError("empty reply")
+        raise UnreadableError("empty reply")
     values = list(_json_values(text)) or list(_labelled_values(text)) or _bare_value(text)
     if not values:
-        raise NoScoreError(_why_nothing(text))
+        raise UnreadableError(_why_nothing(text))
     scores = {_in_percent(value, scale) for value in values}
     if len(scores) > 1:
-        raise NoScoreError("several numbers")
+        raise UnreadableError("several numbers")
     return scores.pop()
-
-
-def _after_reasoning(reply: str) -> str:
-    closed = list(_CLOSED.finditer(reply))
-    text = reply[closed[-1].end() :] if closed else reply
-    if _OPENED.search(text):
-        raise NoScoreError("unfinished reasoning")
-    return text.strip()
 
 
 def _json_values(text: str) -> Iterator[str]:
@@ -86,14 +74,14 @@ def _object_at(text: str, start: int) -> tuple[Any, int]:
     """The object that begins at `start` and where it ends; None where a brace begins something else.
 
     Raises:
-      NoScoreError: the object does not end.
+      UnreadableError: the object does not end.
     """
     try:
         return json.JSONDecoder().raw_decode(text, start)
     except json.JSONDecodeError:
         end = text.find("}", start)
     if end < 0:
-        raise NoScoreError("cut off")
+        raise UnreadableError("cut off")
     try:
         return ast.literal_eval(text[start : end + 1]), end + 1  # single quotes, as Python writes a dict
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -128,14 +116,14 @@ def _bare_value(text: str) -> list[str]:
 def _in_percent(value: str, scale: int) -> float:
     found = _VALUE.fullmatch(value)
     if found is None:
-        raise NoScoreError("out of range" if value.lower() in ("nan", "inf", "-inf") else "no number")
+        raise UnreadableError("out of range" if value.lower() in ("nan", "inf", "-inf") else "no number")
     if found["range"]:
-        raise NoScoreError("several numbers")
+        raise UnreadableError("several numbers")
     number = _number(found["number"])
     if (found["top"] and _number(found["top"]) != scale) or (found["percent"] and scale != 100):
-        raise NoScoreError("another scale")
+        raise UnreadableError("another scale")
     if not LOWEST <= number <= scale:
-        raise NoScoreError("out of range")
+        raise UnreadableError("out of range")
     return 100 * number / scale
 
 
@@ -144,7 +132,7 @@ def _number(text: str) -> float:
     try:
         number = float(text)
     except ValueError:  # "85,5", "1.2.3"
-        raise NoScoreError("several numbers") from None
+        raise UnreadableError("several numbers") from None
     return number if math.isfinite(number) else math.inf
 
 

@@ -10,9 +10,9 @@ from sare_jax.errors import UserError
 from sare_jax.evaluation import pope
 from sare_jax.evaluation.evaluate import measure
 from sare_jax.evaluation.judge import Judge
-from sare_jax.evaluation.judge_client import PRESETS, Endpoint, read_key
 from sare_jax.evaluation.judge_options import default_cache
 from sare_jax.evaluation.judge_parse import read_score
+from sare_jax.llm.client import PRESETS, Endpoint, read_key
 from sare_jax.pipeline import Task
 from sare_jax.settings import EvaluateConfig
 from sare_jax.stages import benchmarks

@@ -173,7 +173,7 @@ def test_the_command_line_keeps_the_key_to_itself(folder, captions, tmp_path, mo
     assert "3 answered before; 0 to ask" in again.err
     written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert KEY not in "".join([out, err, again.out, again.err, *written])
-    assert [json.loads(line)["score"] for line in replies.read_text().splitlines()] == [80] * 3
+    assert [json.loads(line)["value"] for line in replies.read_text().splitlines()] == [80] * 3
 
 
 def test_a_dry_run_asks_nothing_and_needs_no_key(folder, captions, tmp_path, monkeypatch, capsys):

@@ -6,9 +6,11 @@ import time
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation.judge import GIVE_UP, Judge
-from sare_jax.evaluation.judge_client import Endpoint, is_local, read_key
-from sare_jax.evaluation.judge_parse import NoScoreError, read_score
+from sare_jax.evaluation.judge import Judge
+from sare_jax.evaluation.judge_parse import read_score
+from sare_jax.llm.asking import GIVE_UP
+from sare_jax.llm.client import Endpoint, is_local, read_key
+from sare_jax.llm.replies import UnreadableError
 from tests.evaluation.judge_server import JudgeServer, breaks_off, document, drips, says, sends, sleeps
 
 KEY = "sk-not-a-real-key-1234"
@@ -20,7 +22,7 @@ def make_judge(server, folder, *, parallel=1, **options) -> Judge:
 
 
 def reason_of(text: str, scale: int = 100) -> str:
-    with pytest.raises(NoScoreError) as caught:
+    with pytest.raises(UnreadableError) as caught:
         read_score(text, scale)
     return str(caught.value)
 
@@ -125,12 +127,12 @@ def test_ju_04_only_a_record_that_lacks_its_score_is_asked_again(tmp_path):
         place = judge._place("two")
         entry = json.loads(place.read_text())
         whole = dict(entry)
-        del entry["score"]
+        del entry["value"]
         place.write_text(json.dumps(entry))
         verdicts = judge.ask_all(prompts)
         assert len(server.asked) == 4
         assert server.asked[-1]["messages"][0]["content"] == "two"
-    assert [verdict.score for verdict in verdicts] == [50, 50, 50]
+    assert [verdict.value for verdict in verdicts] == [50, 50, 50]
     assert json.loads(place.read_text()) == whole
     place.write_text('{"url": "http')  # half-written
     assert judge.kept("two") is None
@@ -148,9 +150,9 @@ def test_ju_05_three_tries_then_failed_and_the_run_goes_on(tmp_path, act, reason
     with JudgeServer(act, act, act) as server:
         first, second = make_judge(server, tmp_path).ask_all(["one", "two"])
         assert len(server.asked) == 4
-    assert (first.score, first.reason) == (None, reason)
+    assert (first.value, first.reason) == (None, reason)
     assert (first.prompt_tokens, first.completion_tokens) == (300, 21)
-    assert second.score == 50
+    assert second.value == 50
 
 
 @pytest.mark.parametrize("hang", [sleeps(2.0, says("Score: 1")), drips], ids=["silent", "dripping"])
@@ -161,7 +163,7 @@ def test_ju_05_a_hanging_server(tmp_path, hang):
         first, second = judge.ask_all(["one", "two"])
         assert time.monotonic() - started < 1.5
         assert len(server.asked) == 4
-    assert (first.score, first.reason, second.score) == (None, "no reply in time", 50)
+    assert (first.value, first.reason, second.value) == (None, "no reply in time", 50)
 
 
 @pytest.mark.parametrize(
@@ -180,12 +182,12 @@ def test_ju_05_a_hanging_server(tmp_path, hang):
 )
 def test_what_may_pass_is_asked_again_then_counted(tmp_path, act, reason):
     with JudgeServer(act) as server:
-        assert make_judge(server, tmp_path / "a").ask_all(["one"])[0].score == 50
+        assert make_judge(server, tmp_path / "a").ask_all(["one"])[0].value == 50
         assert len(server.asked) == 2
     with JudgeServer(otherwise=act) as server:
         verdict = make_judge(server, tmp_path / "b").ask_all(["one"])[0]
         assert len(server.asked) == 3
-    assert (verdict.score, verdict.reason) == (None, reason)
+    assert (verdict.value, verdict.reason) == (None, reason)
     assert not list((tmp_path / "b").rglob("*.json"))  # failures are not kept: the next run asks again
 
 
@@ -205,7 +207,7 @@ def test_retry_after_holds_for_every_question(tmp_path, form):
 
     with JudgeServer(busy) as server:
         judge = make_judge(server, tmp_path)
-        assert [verdict.score for verdict in judge.ask_all(["one", "two"])] == [50, 50]
+        assert [verdict.value for verdict in judge.ask_all(["one", "two"])] == [50, 50]
         assert server.times[1] - server.times[0] >= 0.9
         assert len(server.asked) == 3
 
@@ -223,7 +225,7 @@ def test_a_wait_too_long_ends_the_run(tmp_path):
         (401, "the key is wrong"),
         (402, "account is empty"),
         (403, "may not"),
-        (404, "check --base-url"),
+        (404, "check the address"),
         (307, "HTTP 307"),
     ],
 )
@@ -261,7 +263,7 @@ def test_an_address_where_nobody_answers(tmp_path):
     with JudgeServer() as server:
         pass
     judge = make_judge(server, tmp_path, waits=20)
-    with pytest.raises(UserError, match=r"cannot be reached; check --base-url"):
+    with pytest.raises(UserError, match=r"cannot be reached; check the address"):
         judge.ask_all(["one"])
 
 
@@ -271,7 +273,7 @@ def test_slow_answers_come_side_by_side(tmp_path):
         started = time.monotonic()
         verdicts = judge.ask_all([str(number) for number in range(16)])
         assert time.monotonic() - started < 1.6  # one after the other: 3.2
-    assert all(verdict.score == 50 for verdict in verdicts)
+    assert all(verdict.value == 50 for verdict in verdicts)
 
 
 def test_a_second_run_asks_nothing_and_another_model_asks_anew(tmp_path):
@@ -281,8 +283,8 @@ def test_a_second_run_asks_nothing_and_another_model_asks_anew(tmp_path):
         again = make_judge(server, tmp_path).ask_all(["one", "two", "one"])
         assert len(server.asked) == 2
         assert [v.kept for v in first + again] == [False] * 3 + [True] * 3
-        assert [(v.score, v.reply, v.prompt_tokens) for v in first] == [
-            (v.score, v.reply, v.prompt_tokens) for v in again
+        assert [(v.value, v.reply, v.prompt_tokens) for v in first] == [
+            (v.value, v.reply, v.prompt_tokens) for v in again
         ]
         make_judge(server, tmp_path, body={"seed": 7}).ask_all(["one"])
         assert len(server.asked) == 3
@@ -312,7 +314,7 @@ def test_inside_a_running_loop_as_in_a_notebook(tmp_path):
         return judge.ask_all(["one"])
 
     with JudgeServer() as server:
-        assert asyncio.run(cell(make_judge(server, tmp_path)))[0].score == 50
+        assert asyncio.run(cell(make_judge(server, tmp_path)))[0].value == 50
 
 
 def test_keys_come_from_the_environment(monkeypatch):

@@ -1,4 +1,4 @@
-"""One question to a judge behind any OpenAI-compatible endpoint, and patience with what goes wrong there.
+"""One question to a language model behind any OpenAI-compatible endpoint, and patience with what goes wrong.
 
 Only what may pass by itself is asked again: a full server, a broken connection, a reply that is none. A wrong
 key, an empty account or a wrong address ends the whole run at once, since every other question would meet it.
@@ -41,7 +41,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the judge is, and how it is asked.
+    """Where the model is, and how it is asked.
 
     Attributes:
       base_url: the part before `/chat/completions`.
@@ -86,7 +86,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the judge's text, why it ended, which model answered, and the tokens paid for."""
+    """What came back: the model's text, why it ended, which model answered, and the tokens paid for."""
 
     text: str
     finish_reason: str | None = None
@@ -134,7 +134,7 @@ def is_local(base_url: str) -> bool:
     except httpx.InvalidURL:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
-        raise UserError(f"--base-url {base_url!r} is no address; for example {PRESETS['deepseek'].base_url}")
+        raise UserError(f"{base_url!r} is no address; give one such as {PRESETS['deepseek'].base_url}")
     return url.host in _LOCAL
 
 
@@ -162,7 +162,7 @@ class Client:
         await self._http.aclose()
 
     async def ask(self, prompt: str) -> Reply:
-        """The judge's reply; waits and asks again where the server is busy or out of reach.
+        """The model's reply; waits and asks again where the server is busy or out of reach.
 
         Raises:
           FailedError: no reply in time, or after all waits; the reason.
@@ -214,7 +214,7 @@ class Client:
         if isinstance(error, httpx.ConnectError) and not self._reached:
             self._refused += 1
             if self._refused > _FIRST_CONTACTS:
-                return UserError(f"{self.endpoint.base_url}: cannot be reached; check --base-url")
+                return UserError(f"{self.endpoint.base_url}: cannot be reached; check the address")
         return _LaterError(f"connection failed ({type(error).__name__})")
 
     async def _post(self, body: dict[str, Any]) -> tuple[int, httpx.Headers, bytes]:
@@ -232,10 +232,10 @@ class Client:
 
 _GOES_ON = "the same command goes on from here"
 _WAY_OUT = {
-    401: "the key is wrong or missing; --key-variable names the environment variable that holds it",
+    401: "the key is wrong or missing; put the right one into the environment variable that holds it",
     402: "the account is empty; top it up; " + _GOES_ON,
     403: "this key may not use this model",
-    404: "check --base-url and --model",
+    404: "check the address and the name of the model",
 }
 
 

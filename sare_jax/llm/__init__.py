@@ -1,0 +1,1 @@
+"""Language models behind an endpoint: what is asked, kept and asked again. Needs neither jax nor torch."""
