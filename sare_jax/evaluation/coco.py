@@ -129,7 +129,10 @@ def read_truth(path: Path | str, table: WordTable | None = None) -> Truth:
         number = _LAST_NUMBER.search(str(key))
         if number is None or not isinstance(names, list):
             raise UserError(f"{path}: entry {key!r} is not an image id with a list of categories")
-        instances[int(number.group(1))] = tuple(dict.fromkeys(_fold(str(n), table, path) for n in names))
+        image_id = int(number.group(1))
+        if image_id in instances:
+            raise UserError(f"{path}: entry {key!r} is image {image_id} again; keep one entry an image")
+        instances[image_id] = tuple(dict.fromkeys(_fold(str(n), table, path) for n in names))
     files = {int(_LAST_NUMBER.search(key).group(1)): key for key in content if not key.isdigit()}
     return Truth(instances, {}, files, table, str(path))
 

@@ -89,6 +89,10 @@ def compare(before: dict, after: dict, *, draws: int = bootstrap.DRAWS, seed: in
         _refuse_other_measure(name, first[name], second[name])
         columns, measures = _MEASURES[first[name]["metric"]]
         tables = [result["per_image"] for result in (first[name], second[name])]
+        if absent := [key for key in ("image_id", *columns) if any(key not in table for table in tables)]:
+            raise UserError(
+                f"{name}: no counts {', '.join(absent)} by image in one of the runs; score it again"
+            )
         groups = groups_of(*tables)
         rows = [rows_of(table, columns, groups) for table in tables]
         metrics |= _differences(name, *rows, measures(groups), warnings, draws, seed)

@@ -59,6 +59,8 @@ def test_ch_15_nothing_there_names_the_pattern(tmp_path):
     [
         ({"1": ["lamp"]}, "'lamp'"),
         ({"1": "dog"}, "'1'"),
+        ({"1": [None]}, "'None'"),
+        ({"7": ["dog"], "COCO_val2014_000000000007.jpg": ["cat"]}, "image 7 again"),
         ([1, 2], "image id"),
         ({"annotations": []}, "annotations folder"),
     ],

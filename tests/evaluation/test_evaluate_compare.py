@@ -141,6 +141,17 @@ def test_other_rules_are_refused(rows, place, value, names):
         compare.compare(rows[0], other, draws=50)
 
 
+def test_rows_without_the_counts_are_named(rows, tmp_path):
+    other = copy.deepcopy(rows[1])
+    del other["chair"]["per_image"]["mentions"]
+    with pytest.raises(UserError, match="chair: no counts mentions by image"):
+        compare.compare(rows[0], other, draws=50)
+    path = tmp_path / "a.json"
+    path.write_text("[1]")
+    with pytest.raises(UserError, match=r"a\.json: no result of a metric"):
+        compare.main([str(path), str(path)])
+
+
 def test_images_of_one_run_only_are_left_out_and_counted(truth):
     captions = [{"image_id": i, "caption": "a dog"} for i in truth.image_ids]
     first, second = chair.score(captions[:60], truth), chair.score(captions[20:], truth)
