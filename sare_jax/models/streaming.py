@@ -88,6 +88,8 @@ def _touched(layers: list[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _touch(layer: np.ndarray) -> None:
+    if layer.strides[-1] != layer.itemsize:
+        return  # a torch file may hold a transposed view; its pages are read when they are needed
     layer.view(np.uint8)[..., :: mmap.PAGESIZE].max()
 
 

@@ -3,11 +3,12 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 from jax.sharding import NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from safetensors.numpy import save_file
 
-from sare_jax.models import streaming
+from sare_jax.models import streaming, torch_pickle
 from sare_jax.models.llava_names import Row
 from sare_jax.models.safetensors_io import read_header
 from sare_jax.models.streaming import read_parameter
@@ -144,3 +145,16 @@ def test_layers_are_written_in_place():
     after = streaming._write(whole, jnp.ones((8, 8), jnp.float16), (1, 0), np.array([2, 0, 0], np.int32))
     assert after.unsafe_buffer_pointer() == place
     assert float(after.sum()) == 64
+
+
+def test_transposed_tensor_of_a_torch_file(tmp_path):
+    """torch.save keeps strides."""
+    values = torch.arange(24.0).reshape(4, 6)
+    torch.save({"x": values.t()}, tmp_path / "x.bin")
+    source = torch_pickle.read_file(tmp_path / "x.bin")["x"]
+    assert not source.map().flags.c_contiguous
+    for axes in ((0, 1), (1, 0)):
+        shape = tuple(source.shape[axis] for axis in axes)
+        sharding = SingleDeviceSharding(jax.devices()[0])
+        array = read_parameter(Row("x", "x", axes), [source], shape, np.dtype(np.float32), sharding)
+        np.testing.assert_array_equal(array, values.t().permute(axes))
