@@ -34,9 +34,16 @@ SHOWN = {
 
 LOG_WIDTH = 180
 
+# Steps left out one after the other (`sare_jax.optim.skip_nonfinite`) with which a run ends.
+MAX_SKIPPED = 5
+
 
 class NotFiniteError(UserError):
-    """A loss, gradient or update was infinite or no number. Checkpoints from before it are sound."""
+    """A loss, gradient or update was infinite or no number. Checkpoints from before it are sound.
+
+    Steps that leave everything as it was and say so (metric `skipped_in_a_row`) count only when there are
+    more than `MAX_SKIPPED` of them in a row.
+    """
 
 
 def run(
@@ -83,7 +90,8 @@ def run(
     log = _Log(log_path if hosts.is_first() else None, done)
     with _signals() as stop, bar(steps, name, done=done, unit="step") as progress:
         # Where the bar has a fixed width it goes into a log, which has room for the metrics.
-        progress.ncols = progress.ncols and LOG_WIDTH
+        # (A bar that is switched off has no width.)
+        progress.ncols = getattr(progress, "ncols", None) and LOG_WIDTH
         pending: list[tuple[int, dict[str, jax.Array]]] = []
         while done < steps:
             state, metrics = step(state, next(iterator))
@@ -94,8 +102,10 @@ def run(
             # Hosts ask each other only where they wait for the devices anyway.
             stopping = reading and hosts.anywhere(stop.is_set()) if hosts.several() else stop.is_set()
             if reading or stopping:
-                values = log.write(pending)
+                values, left_out = log.write(pending)
                 progress.update(len(pending))
+                for number in left_out:
+                    progress.write(f"{name}: step {number} left out, something in it was not finite")
                 progress.set_postfix_str(_line(values))
                 pending = []
                 exceeded = _exceeded(values, limits or {})
@@ -119,20 +129,30 @@ class _Log:
         if path is not None:
             files.write_jsonl(path, _records_until(path, done) if done and path.exists() else [])
 
-    def write(self, pending: list[tuple[int, dict[str, jax.Array]]]) -> dict[str, float]:
-        """Appends the metrics of some steps; returns those of the last."""
-        fetched = jax.device_get(pending)
-        records = [{"step": step, **{k: float(v) for k, v in metrics.items()}} for step, metrics in fetched]
-        for position, record in enumerate(records):
+    def write(
+        self, pending: list[tuple[int, dict[str, jax.Array]]]
+    ) -> tuple[dict[str, float | None], list[int]]:
+        """Appends the metrics of some steps; returns those of the last, and the steps that were left out.
+
+        What is not finite in a step that was left out is written as null.
+        """
+        records, left_out = [], []
+        for step, metrics in jax.device_get(pending):
+            record = {"step": step, **{key: float(value) for key, value in metrics.items()}}
             wrong = [key for key, value in record.items() if not math.isfinite(value)]
-            if wrong:
-                self._append(records[:position])
+            in_a_row = record.get("skipped_in_a_row", 0)
+            if in_a_row > MAX_SKIPPED or (wrong and not in_a_row):
+                self._append(records)
+                what = ", ".join(wrong) or "gradients"
+                many = f", {in_a_row:.0f} steps in a row" if in_a_row else ""
                 raise NotFiniteError(
-                    f"step {record['step']}: {', '.join(wrong)} not finite; lower optim.learning_rate or "
+                    f"step {step}: {what} not finite{many}; lower optim.learning_rate or "
                     "optim.neg_weight. Checkpoints of earlier steps are sound"
                 )
+            left_out += [step] if in_a_row else []
+            records.append(record | dict.fromkeys(wrong))
         self._append(records)
-        return records[-1]
+        return records[-1], left_out
 
     def _append(self, records: list[dict]) -> None:
         if self._path is not None:
@@ -151,16 +171,17 @@ def _records_until(path: Path, done: int) -> list[dict]:
     return [record for record in records if record["step"] <= done]
 
 
-def _line(values: Mapping[str, float]) -> str:
-    return " ".join(f"{label} {values[key]:.3g}" for key, label in SHOWN.items() if key in values)
+def _line(values: Mapping[str, float | None]) -> str:
+    found = {key: values.get(key) for key in SHOWN}
+    return " ".join(f"{SHOWN[key]} {value:.3g}" for key, value in found.items() if value is not None)
 
 
-def _exceeded(values: Mapping[str, float], limits: Mapping[str, tuple[float, float]]) -> str:
+def _exceeded(values: Mapping[str, float | None], limits: Mapping[str, tuple[float, float]]) -> str:
     """Which limit was passed, in words; empty for none."""
     for key, (lowest, highest) in limits.items():
         if key not in values:
             raise UserError(f"limits.{key}: no such metric; there are {', '.join(values)}")
-        if not lowest <= values[key] <= highest:
+        if values[key] is not None and not lowest <= values[key] <= highest:
             return f"{key} = {values[key]:.3g} has left [{lowest:g}, {highest:g}]"
     return ""
 
