@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sare_jax.command import guarded
 from sare_jax.curation.clip import ClipConfig
-from sare_jax.curation.objects import DEFAULT_MODEL
+from sare_jax.curation.objects import DEFAULT_MODEL, load_tagger, spacy_extractor
 from sare_jax.curation.scored import Work
 from sare_jax.curation.select import PAPER, Quantiles, Thresholds
 from sare_jax.curation.stage import curate
@@ -30,7 +30,7 @@ def main() -> None:
         windows=windows if options.mode == "windows" else None,
         conflicts=options.conflicts,
         bad_images=options.bad_images,
-        tagger=options.tagger,
+        extractor=spacy_extractor(load_tagger(options.tagger)),
         work=Work(options.image_batch, options.view_batch, options.workers),
     )
     print(summary(manifest))

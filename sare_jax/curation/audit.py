@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sare_jax.curation.scored import Scored
+from sare_jax.curation.extraction import Scored
 from sare_jax.curation.select import Selection
 from sare_jax.errors import UserError
 

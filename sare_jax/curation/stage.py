@@ -2,22 +2,31 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sare_jax import files
 from sare_jax.curation import audit, manifest
-from sare_jax.curation.captions import read_captions, refuse_reserved, usable_images
+from sare_jax.curation.captions import (
+    Caption,
+    images_without_caption,
+    read_captions,
+    refuse_reserved,
+    told,
+    usable_images,
+)
 from sare_jax.curation.clip import OPENAI, Clip, ClipConfig
+from sare_jax.curation.extraction import Scored, extract, hash_units
+from sare_jax.curation.extractor import Extractor
 from sare_jax.curation.journal import open_scratch
-from sare_jax.curation.objects import DEFAULT_MODEL, load_tagger, tagger_name
-from sare_jax.curation.scored import DEFAULT_WORK, BadImages, Scored, Scorer, Work, extract, score
+from sare_jax.curation.objects import spacy_extractor
+from sare_jax.curation.scored import DEFAULT_WORK, BadImages, Scorer, Work, score
 from sare_jax.curation.select import PAPER, Conflicts, Quantiles, Rule, Selection, Thresholds, select
 from sare_jax.curation.windows import PAPER_WINDOWS, Windows
 from sare_jax.data.curated import write_curated
 from sare_jax.errors import UserError
 
-_SCRATCH_FORMAT = 1  # raised when the meaning of the kept scores changes
+_SCRATCH_FORMAT = 2  # raised when the meaning of the kept scores changes
 
 
 def curate(
@@ -31,18 +40,17 @@ def curate(
     windows: Windows | None = PAPER_WINDOWS,
     conflicts: Conflicts = "keep",
     bad_images: BadImages = "skip",
-    tagger: str = DEFAULT_MODEL,
+    extractor: Extractor | None = None,
     reserved: Collection[int] = (),
     truth: audit.Truth | None = None,
     work: Work = DEFAULT_WORK,
 ) -> dict:
     """Curates D_neg, D_pos and D_sent.
 
-    Scores are kept in `<out>_scores/`, batch by batch: an interrupted run goes on there, and a run with other
-    thresholds or another rule scores nothing anew. `out` is replaced when everything is done.
+    What was scored before is not scored again, see `gather`. `out` is replaced when everything is done.
 
     Args:
-      captions: JSON lines as `captions.read_captions` takes them.
+      captions: a file as `captions.read_captions` takes it.
       images: folder of the captioned images.
       out: folder to write, as `sare_jax.data.curated` reads it.
       clip: the scoring model.
@@ -51,7 +59,7 @@ def curate(
       windows: geometry of mode `windows`; None scores whole images.
       conflicts: what becomes of a piece with a grounded and a hallucinated object, see `select`.
       bad_images: whether an image that cannot be used is left out and named, or ends the run.
-      tagger: spaCy model by name or folder.
+      extractor: what finds objects; None is spaCy with the default model.
       reserved: image ids that must not be curated (validation and test).
       truth: what is in the images; for the record of precision and recall alone, never for the selection.
       work: batch sizes and threads.
@@ -62,8 +70,76 @@ def curate(
     Raises:
       UserError: nothing is left at some step, or an input is missing or unusable; names it and the way out.
     """
-    captions, images, out = Path(captions), Path(images), Path(out)
-    listed = read_captions(captions)
+    listed = look(captions, images, bad_images=bad_images, reserved=reserved, truth=truth)
+    model = Clip(clip)
+    if isinstance(thresholds, Thresholds):
+        thresholds.check_model(model.id)
+    evidence = gather(listed, out, model, windows=windows, extractor=extractor, work=work)
+    if isinstance(thresholds, Quantiles):
+        thresholds = thresholds.thresholds([s.scores for s in evidence.kept], model.id)
+    selection = _select(evidence.kept, thresholds, rule, conflicts)
+    record = _record(evidence, selection, thresholds, rule, conflicts)
+    if truth is not None:
+        record["audit"] = audit.report(evidence.kept, selection, truth)
+    write_curated(Path(out), manifest.as_curated(evidence.kept, selection, record))
+    return record
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Captions and images that were looked at before anything is computed.
+
+    Attributes:
+      path: file of the captions.
+      images: folder of the images.
+      captions: the captions that can be read.
+      left_out: reason → number of records that are no caption.
+      found: names of the images that are there.
+      refused: name → reason, for the others.
+      bad_images: what becomes of an image that cannot be used.
+    """
+
+    path: Path
+    images: Path
+    captions: list[Caption]
+    left_out: Counter
+    found: list[str]
+    refused: dict[str, str]
+    bad_images: BadImages
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Scored captions, before anything is selected.
+
+    Attributes:
+      listed: what they were made from.
+      scored: every caption, the dropped ones too.
+      kept: those that have scores.
+      source: all that the scores depend on.
+    """
+
+    listed: Listed
+    scored: list[Scored]
+    kept: list[Scored]
+    source: dict
+
+
+def look(
+    captions: Path,
+    images: Path,
+    *,
+    bad_images: BadImages = "skip",
+    reserved: Collection[int] = (),
+    truth: audit.Truth | None = None,
+) -> Listed:
+    """Reads the captions and looks for their images; arguments as in `curate`.
+
+    Raises:
+      UserError: nothing is left, or an image is reserved or, with `raise`, missing, or has no annotations.
+    """
+    captions, images = Path(captions), Path(images)
+    listed, left_out = read_captions(captions, images)
     refuse_reserved(listed, reserved)
     if truth is not None:
         truth.require(c.image_id for c in listed)
@@ -71,43 +147,46 @@ def curate(
     if refused and bad_images == "raise":
         name, reason = next(iter(refused.items()))
         raise UserError(f"{images / name}: {reason}")
-    model, nlp = Clip(clip), load_tagger(tagger)
-    if isinstance(thresholds, Thresholds):
-        thresholds.check_model(model.id)
-
-    source = _source(captions, images, found, model, tagger_name(nlp), windows, work)
-    scratch = open_scratch(out.with_name(f"{out.name}_scores"), files.hash_value(source))
-    scored = extract(listed, nlp, scratch)
-    scorer = Scorer(model, windows, images, work)
-    score(scored, refused, scorer, scratch=scratch, bad_images=bad_images)
-    kept = _kept(scored, captions)
-    if isinstance(thresholds, Quantiles):
-        thresholds = thresholds.thresholds([s.scores for s in kept], model.id)
-    selection = _select(kept, thresholds, rule, conflicts)
-    record = _record(source, scored, kept, selection, thresholds, rule, conflicts)
-    if truth is not None:
-        record["audit"] = audit.report(kept, selection, truth)
-    write_curated(out, manifest.as_curated(kept, selection, record))
-    return record
+    return Listed(captions, images, listed, left_out, found, refused, bad_images)
 
 
-def _source(
-    captions: Path,
-    images: Path,
-    found: Sequence[str],
+def gather(
+    listed: Listed,
+    out: Path,
     model: Clip,
-    tagger: str,
-    windows: Windows | None,
-    work: Work,
-) -> dict:
+    *,
+    windows: Windows | None = PAPER_WINDOWS,
+    extractor: Extractor | None = None,
+    work: Work = DEFAULT_WORK,
+) -> Evidence:
+    """Finds the objects of the captions and scores them; other arguments as in `curate`.
+
+    Objects and scores are kept in `<out>_objects/` and `<out>_scores/`, batch by batch: an interrupted run
+    goes on there, and what selects by other rules scores nothing anew.
+
+    Raises:
+      UserError: nothing is left at some step.
+    """
+    out, extractor = Path(out), extractor or spacy_extractor()
+    source = _source(listed, model, extractor.name, windows, work)
+    key = files.hash_value({"captions": source["captions"], "extractor": extractor.name})
+    scored = extract(listed.captions, extractor, open_scratch(out.with_name(f"{out.name}_objects"), key))
+    key = files.hash_value(source | {"units": hash_units(scored)})
+    scratch = open_scratch(out.with_name(f"{out.name}_scores"), key)
+    scorer = Scorer(model, windows, listed.images, work)
+    score(scored, listed.refused, scorer, scratch=scratch, bad_images=listed.bad_images)
+    return Evidence(listed, scored, _kept(scored, listed.path), source)
+
+
+def _source(listed: Listed, model: Clip, extractor: str, windows: Windows | None, work: Work) -> dict:
     """All that the scores depend on; their hash guards the kept scores. Sizes stand for the images' content.
 
     The batch sizes are part of it since a batch's size moves a score's last bits.
     """
     return {
         "scratch_format": _SCRATCH_FORMAT,
-        "captions": files.hash_file(captions),
-        "images": files.hash_value([[name, (images / name).stat().st_size] for name in found]),
+        "captions": files.hash_file(listed.path),
+        "images": files.hash_value([[n, (listed.images / n).stat().st_size] for n in listed.found]),
         "clip": {
             "model": model.id,
             "weights": model.weights_hash,
@@ -116,7 +195,7 @@ def _source(
             "scale": model.scale,
             "preprocessing": model.preprocessing,
         },
-        "tagger": tagger,
+        "extractor": extractor,
         "mode": "windows" if windows else "whole",
         "windows": asdict(windows) if windows else None,
         "batches": {"images": work.image_batch, "views": work.view_batch},
@@ -126,7 +205,7 @@ def _source(
 def _kept(scored: Sequence[Scored], captions: Path) -> list[Scored]:
     kept = [s for s in scored if not s.dropped]
     if not kept:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(s.dropped for s in scored).items())
+        reasons = told(Counter(s.dropped for s in scored))
         raise UserError(f"{captions}: no caption is left to curate ({reasons})")
     return kept
 
@@ -150,21 +229,17 @@ def _select(kept: Sequence[Scored], thresholds: Thresholds, rule: Rule, conflict
 
 
 def _record(
-    source: dict,
-    scored: Sequence[Scored],
-    kept: Sequence[Scored],
-    selection: Selection,
-    thresholds: Thresholds,
-    rule: Rule,
-    conflicts: Conflicts,
+    evidence: Evidence, selection: Selection, thresholds: Thresholds, rule: Rule, conflicts: Conflicts
 ) -> dict:
     """The manifest: what was made from what, by which rules, and what was left out and why."""
-    return source | {
+    listed, scored = evidence.listed, evidence.scored
+    return evidence.source | {
         "sentence_rule": rule,
         "thresholds": asdict(thresholds),
         "conflicts": {"rule": conflicts, "pieces": selection.conflicts},
-        "counts": manifest.counts(scored, selection),
-        "dropped": manifest.dropped(scored, selection),
+        "counts": manifest.counts(scored, selection)
+        | {"images_without_caption": images_without_caption(listed.captions, listed.images)},
+        "dropped": {"records": dict(listed.left_out)} | manifest.dropped(scored, selection),
         "bad_images": manifest.bad_images(scored),
-        "scores": manifest.distribution(kept),
+        "scores": manifest.distribution(evidence.kept),
     }

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sare_jax.curation.objects import Mention
+from sare_jax.curation.extractor import Mention
 from sare_jax.curation.subsentences import piece_around, pieces
 
 

@@ -7,6 +7,7 @@ from sare_jax.curation import scored as scored_module
 from sare_jax.curation import scoring, stage
 from sare_jax.curation.audit import Truth, auc
 from sare_jax.curation.clip import ClipConfig
+from sare_jax.curation.objects import spacy_extractor
 from sare_jax.curation.scored import Work
 from sare_jax.curation.select import PAPER, Quantiles, Thresholds
 from sare_jax.curation.windows import Windows
@@ -21,10 +22,9 @@ TWO_BY_TWO = Work(image_batch=2, view_batch=4, workers=2)
 
 
 @pytest.fixture
-def curate(world, clip_folder, nlp, tmp_path, monkeypatch):
+def curate(world, clip_folder, nlp, tmp_path):
     """Curates the small world; keywords override."""
     captions, images = world
-    monkeypatch.setattr(stage, "load_tagger", lambda name: nlp)  # loaded once for all tests
 
     def run(out=tmp_path / "curated", **changes):
         settings = {
@@ -32,6 +32,7 @@ def curate(world, clip_folder, nlp, tmp_path, monkeypatch):
             "thresholds": QUANTILES,
             "windows": SMALL,
             "work": TWO_BY_TWO,
+            "extractor": spacy_extractor(nlp),  # loaded once for all tests
         }
         return stage.curate(captions, images, out, **settings | changes)
 
@@ -260,9 +261,9 @@ def test_auc_counts_pairs():
 @pytest.mark.parametrize(
     ("captions", "message"),
     [
-        ([], "holds no captions"),
-        ([{"image": "0.png", "caption": "A dog."}], "image_id"),
-        ([{"image_id": 0, "image": "0.png", "caption": None}], ":1: needs 'caption'"),
+        ([], "no record in it"),
+        ([{"caption": "A dog."}], "1 no image named"),
+        ([{"image_id": 0, "image": "0.png", "caption": None}], "1 caption is no text"),
         ([{"image_id": 0, "image": "0.png", "caption": "It is calm and quiet."}], "names an object"),
         ([{"image_id": 0, "image": "0.png", "caption": "  "}], "names an object"),
         ([{"image_id": 0, "image": "x.png", "caption": "A dog."}], "none of the 1 captioned images"),
