@@ -145,20 +145,22 @@ class Context:
     ) -> list[dict]:
         """`inference.ask` on this model and these images, or those of another folder."""
         from sare_jax.inference.ask import ask
+        from sare_jax.training.sharding import gathering
 
-        return ask(
-            self.loaded,
-            params,
-            requests,
-            images_dir=images or self.images,
-            out=out,
-            processor=self.processor,
-            prompter=self.prompter,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-            name=name,
-            features=None if images else self.features,
-        )
+        with gathering(self.mesh):
+            return ask(
+                self.loaded,
+                params,
+                requests,
+                images_dir=images or self.images,
+                out=out,
+                processor=self.processor,
+                prompter=self.prompter,
+                max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
+                name=name,
+                features=None if images else self.features,
+            )
 
     @cached_property
     def splits(self) -> Splits:
