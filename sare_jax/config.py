@@ -136,6 +136,10 @@ def _check(config: Config) -> None:
         _at_least(run.rho, 0, f"{where}.rho")
         _at_least(run.neg_weight, 0, f"{where}.neg_weight")
         _at_least(run.sent_weight, 0, f"{where}.sent_weight")
+        _above_zero(run.npo_beta, f"{where}.npo_beta")
+        _at_least(run.sam_eta, 0, f"{where}.sam_eta")
+        _at_least(run.sam_steps, 1, f"{where}.sam_steps")
+        _at_least(run.sam_refresh_every, 1, f"{where}.sam_refresh_every")
         _at_least(run.batch_size, 1, f"{where}.batch_size")
         _at_least(run.micro_batches, 1, f"{where}.micro_batches")
         if run.batch_size % run.micro_batches:
@@ -162,6 +166,11 @@ def _check(config: Config) -> None:
             f"config.export.run: no run is called {config.export.run!r}; "
             f"the runs are {', '.join(config.runs)}"
         )
+
+
+def _above_zero(value: float, where: str) -> None:
+    if value <= 0:
+        raise UserError(f"{where}: must be above 0, got {value}")
 
 
 def _at_least(value: float, least: float, where: str) -> None:

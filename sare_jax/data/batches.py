@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import grain
 import numpy as np
@@ -19,6 +19,8 @@ from sare_jax.errors import UserError
 
 SETS = ("neg", "pos", "sent")
 MAX_LOST = 0.01  # share of a set that may be lost to tokenisation before that is an error (case TK-01)
+
+BUCKETS = (0.5, 0.9, 0.99, 1.0)  # quantiles of the rows' lengths at which buckets end
 
 Batch = dict[str, np.ndarray]
 
@@ -43,20 +45,40 @@ class TokenSet:
       tokens: N arrays int32[t]: prompt, context and target; nothing follows the target.
       start: int32[N], index of the first target token.
       image: <U[N], file name.
-      length: T, tokens of a batched row.
+      caption: int32[N], the caption that the unit was cut from, an index into the curated rows.
+      unit: int32[N], the unit's index in its curated table.
+      lengths: the lengths that a batch may have, rising; the last holds every unit.
       window: W, target tokens of a batched row.
       pad_id: token at the right of a row.
+      weight: float32[N], of each unit's loss; None weighs all by 1.
+      reference: float32[N], log-likelihood of each target under the starting weights; None where no loss asks
+        for it.
     """
 
     tokens: list[np.ndarray]
     start: np.ndarray
     image: np.ndarray
-    length: int
+    caption: np.ndarray
+    unit: np.ndarray
+    lengths: tuple[int, ...]
     window: int
     pad_id: int
+    weight: np.ndarray | None = None
+    reference: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def length(self) -> int:
+        """T, tokens of a batched row that may be any."""
+        return self.lengths[-1]
+
+    @property
+    def numbers(self) -> dict[str, np.ndarray]:
+        """`weight` and `reference`, those that there are."""
+        pairs = (("weight", self.weight), ("reference", self.reference))
+        return {name: values for name, values in pairs if values is not None}
 
     def row(self, index: int) -> Batch:
         """One unit, padded: see `unlearn_batches` for the keys."""
@@ -72,6 +94,7 @@ class TokenSet:
             "end": np.int32(len(tokens)),
             "valid": np.float32(1),
             "image": self.image[index],
+            **{name: np.float32(values[index]) for name, values in self.numbers.items()},
         }
 
 
@@ -103,8 +126,7 @@ def tokenize(
       kinds: the sets that are wanted; the others come out empty.
       max_length: tokens that a row may have; longer texts are cut at their end, which shortens or loses the
         target. None sets no limit.
-      multiple: row and target lengths are rounded up to a multiple of this, so that similar data share a
-        compiled step.
+      multiple: row and target lengths are rounded up to a multiple of this.
 
     Raises:
       UserError: D_neg is empty, the prompt alone is too long, or more than 1 % of a set is lost.
@@ -126,22 +148,71 @@ def tokenize(
         for (kind, index), (start, end) in zip(members, found, strict=True):
             unit = ended if kind == "sent" else ended[:end]
             if start < len(unit):
-                units[kind][index] = (unit, start, str(curated.rows.image[row]))
+                units[kind][index] = _Unit(unit, start, str(curated.rows.image[row]), row, index)
             else:
                 lost[kind]["beyond max_length" if start < end else "no target token"] += 1
     kept = {kind: [unit for unit in units[kind] if unit is not None] for kind in SETS}
     _check_lost(lost, spans)
-    length = _round_up(max(len(tokens) for kind in SETS for tokens, *_ in kept[kind]), multiple)
-    sets = {kind: _token_set(kept[kind], length, multiple, tokenizer.pad_id) for kind in SETS}
+    sets = {kind: _token_set(kept[kind], multiple, tokenizer.pad_id) for kind in SETS}
     return TokenSets(**sets, lost={kind: dict(counts) for kind, counts in lost.items()})
 
 
-def count_steps(num_negatives: int, batch_size: int, *, epochs: float, steps: int) -> int:
-    """Optimizer steps of a run: `steps` where it is not 0, else `epochs` passes over D_neg, rounded up.
+def common_prefix(sets: TokenSets, image_token_id: int) -> tuple[int, ...]:
+    """The tokens before the image that all rows share: the system sentence and what opens the question.
+
+    Args:
+      sets: token rows.
+      image_token_id: ends the prefix.
+    """
+    rows = [tokens for kind in SETS for tokens in getattr(sets, kind).tokens]
+    size = min(int(np.argmax(np.append(tokens, image_token_id) == image_token_id)) for tokens in rows)
+    same = np.all([tokens[:size] == rows[0][:size] for tokens in rows], axis=0)
+    return tuple(rows[0][: int(np.argmin(np.append(same, False)))].tolist())
+
+
+def round_up(count: int, multiple: int) -> int:
+    """The smallest multiple that is at least `count`."""
+    return -(-count // multiple) * multiple
+
+
+def bucket_lengths(lengths: Sequence[int], multiple: int) -> tuple[int, ...]:
+    """The few lengths to which batches of rows are padded, so that a step is compiled once for each.
+
+    A batch takes the smallest that holds its longest row, so what matters are the upper quantiles.
+
+    Args:
+      lengths: of all rows.
+      multiple: the results are multiples of it.
+
+    Returns:
+      At most as many as `BUCKETS`, rising; the last holds every row.
+    """
+    quantiles = np.quantile(lengths, BUCKETS, method="higher") if len(lengths) else [1]
+    return tuple(sorted({round_up(int(length), multiple) for length in quantiles}))
+
+
+def bucket_of(lengths: Sequence[int], longest: int) -> int:
+    """Which of the `lengths` is the first to hold a row of `longest` tokens."""
+    return next(place for place, length in enumerate(lengths) if length >= longest)
+
+
+def bucket(lengths: Sequence[int], place: int) -> int:
+    """The length of that place, or the last where there are fewer."""
+    return lengths[min(place, len(lengths) - 1)]
+
+
+def count_steps(size: int, batch_size: int, *, epochs: float, steps: int) -> int:
+    """Optimizer steps of a run: `steps` where it is not 0, else `epochs` passes, rounded up.
 
     The last batch of the last pass is filled up from the pass that would follow.
+
+    Args:
+      size: units or rows of a pass.
+      batch_size: of them in a step.
+      epochs: passes.
+      steps: of the run.
     """
-    return steps or math.ceil(epochs * num_negatives / batch_size)
+    return steps or math.ceil(epochs * size / batch_size)
 
 
 def unlearn_batches(
@@ -150,7 +221,8 @@ def unlearn_batches(
     """Batches of `batch_size` negatives, positives and sentences each, drawn independently.
 
     D_neg defines the epoch and the others cycle; each stream has its own shuffle, anew in each of its epochs
-    (the sampling of protocols 1.5). An empty set gives rows with `valid` 0.
+    (the sampling of protocols 1.5). An empty set gives rows with `valid` 0. Each set has its own length; the
+    sets' buckets go up together, so that there are no more combinations than buckets.
 
     Args:
       sets: token rows.
@@ -163,9 +235,10 @@ def unlearn_batches(
     Returns:
       An `IterDataset` of {"neg", "pos", "sent"}, each a dict of tokens int32[B, T]; targets int32[B, W], the
       tokens from `start` to `end`, padded; start, end int32[B]; valid float32[B], 1 for a unit and 0 for a
-      filler; image <U[B]. Iterators are checkpointable.
+      filler; image <U[B]; and weight, reference float32[B] where the set has them. Iterators are
+      checkpointable.
     """
-    streams = []
+    streams, lengths = [], {}
     seeds = np.random.SeedSequence(seed).generate_state(len(SETS))
     for kind, stream_seed in zip(SETS, seeds, strict=True):
         units = getattr(sets, kind)
@@ -174,9 +247,11 @@ def unlearn_batches(
         source = sets.neg if filler else units
         stream = grain.MapDataset.range(len(source)).shuffle(seed=int(stream_seed)).repeat()
         stream = stream.map(functools.partial(_row, source, valid=not filler))
-        streams.append(_batched(stream, batch_size, row_multiple)[:steps])
+        # Cut before batching: Grain cannot count the batches of an endless stream.
+        streams.append(_batched(stream[: steps * batch_size], batch_size, row_multiple))
+        lengths[kind] = source.lengths
     zipped = grain.experimental.ZipMapDataset(streams).map(lambda batch: dict(zip(SETS, batch, strict=True)))
-    return _iterate(zipped)
+    return iterate(zipped.map(functools.partial(_cut, lengths=lengths)))
 
 
 def finetune_batches(
@@ -196,7 +271,17 @@ def finetune_batches(
     stream = grain.MapDataset.source([int(index) for index in order]).map(
         functools.partial(_row, units, valid=True)
     )
-    return _iterate(_batched(stream, batch_size, row_multiple))
+    return iterate(_batched(stream, batch_size, row_multiple))
+
+
+class _Unit(NamedTuple):
+    """A unit that has target tokens; see `TokenSet`."""
+
+    tokens: np.ndarray
+    start: int
+    image: str
+    caption: int
+    index: int
 
 
 def _character_spans(curated: Curated, kind: str) -> list[tuple[int, int, int]]:
@@ -226,20 +311,18 @@ def _check_lost(lost: dict[str, Counter], spans: dict[str, list]) -> None:
             )
 
 
-def _token_set(units: list[tuple[np.ndarray, int, str]], length: int, multiple: int, pad_id: int) -> TokenSet:
-    widest = max((len(tokens) - start for tokens, start, _ in units), default=1)
+def _token_set(units: list[_Unit], multiple: int, pad_id: int) -> TokenSet:
+    widest = max((len(unit.tokens) - unit.start for unit in units), default=1)
     return TokenSet(
-        tokens=[tokens for tokens, _, _ in units],
-        start=np.array([start for _, start, _ in units], np.int32),
-        image=np.array([image for *_, image in units], np.str_),
-        length=length,
-        window=_round_up(widest, multiple),
+        tokens=[unit.tokens for unit in units],
+        start=np.array([unit.start for unit in units], np.int32),
+        image=np.array([unit.image for unit in units], np.str_),
+        caption=np.array([unit.caption for unit in units], np.int32),
+        unit=np.array([unit.index for unit in units], np.int32),
+        lengths=bucket_lengths([len(unit.tokens) for unit in units], multiple),
+        window=round_up(widest, multiple),
         pad_id=pad_id,
     )
-
-
-def _round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
 
 
 def _row(units: TokenSet, index: int, *, valid: bool) -> Batch:
@@ -247,7 +330,7 @@ def _row(units: TokenSet, index: int, *, valid: bool) -> Batch:
 
 
 def _batched(stream: grain.MapDataset, batch_size: int, row_multiple: int) -> grain.MapDataset:
-    rows = _round_up(batch_size, row_multiple)
+    rows = round_up(batch_size, row_multiple)
     return stream.batch(batch_size, batch_fn=functools.partial(_stack, rows=rows))
 
 
@@ -258,6 +341,16 @@ def _stack(units: Sequence[Batch], *, rows: int) -> Batch:
     return {key: np.stack([unit[key] for unit in units]) for key in units[0]}
 
 
-def _iterate(batches: grain.MapDataset) -> grain.IterDataset:
+def _cut(batch: dict[str, Batch], *, lengths: dict[str, tuple[int, ...]]) -> dict[str, Batch]:
+    """Takes off padding, down to the first bucket that holds all sets."""
+    place = max(bucket_of(lengths[kind], int(part["end"].max())) for kind, part in batch.items())
+    return {
+        kind: part | {"tokens": part["tokens"][:, : bucket(lengths[kind], place)]}
+        for kind, part in batch.items()
+    }
+
+
+def iterate(batches: grain.MapDataset) -> grain.IterDataset:
+    """Batches one after the other, two of them ahead; iterators are checkpointable."""
     # A batch costs microseconds: one thread that is two batches ahead is plenty.
     return batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))

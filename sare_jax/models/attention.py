@@ -19,8 +19,8 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
     Args:
       q: float[B, T, N, H].
-      k: float[B, T, K, H], K a divisor of N.
-      v: float[B, T, K, H].
+      k: float[B, S, K, H], K a divisor of N and S at least T; the queries are the last T of the S tokens.
+      v: float[B, S, K, H].
 
     Returns:
       float[B, T, N, H] in the dtype of `q`.
@@ -29,17 +29,44 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     if backend == "cpu":
         return _in_pieces(q, k, v)
     flash = backend == "gpu" and q.dtype in _FLASH_DTYPES and q.shape[-1] <= 128 and q.shape[-1] % 8 == 0
-    return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="cudnn" if flash else "xla")
+    # These kernels align the first query with the first key.
+    ahead = k.shape[1] - q.shape[1]
+    padded = jnp.pad(q, ((0, 0), (ahead, 0), (0, 0), (0, 0)))
+    attended = jax.nn.dot_product_attention(
+        padded, k, v, is_causal=True, implementation="cudnn" if flash else "xla"
+    )
+    return attended[:, ahead:]
+
+
+def attention_at(q: jax.Array, k: jax.Array, v: jax.Array, places: jax.Array) -> jax.Array:
+    """As `causal_attention`, for queries of a few tokens.
+
+    Args:
+      q: float[B, W, N, H].
+      k: float[B, S, K, H].
+      v: float[B, S, K, H].
+      places: int32[B, W], which of the S tokens the queries are.
+
+    Returns:
+      float[B, W, N, H].
+    """
+    visible = jnp.arange(k.shape[1]) <= places[..., None]
+    return jax.nn.dot_product_attention(q, k, v, mask=visible[:, None])
 
 
 def _in_pieces(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     batch, length, heads, size = q.shape
+    ahead = k.shape[1] - length
     q = q.reshape(batch, length, k.shape[2], -1, size)
     q, k, v = q.transpose(0, 2, 3, 1, 4), k.swapaxes(1, 2), v.swapaxes(1, 2)
     pieces = -(-length // _PIECE)
     width = -(-length // pieces)
     seen = [
-        _attend(q[:, :, :, start : start + width], k[:, :, : start + width], v[:, :, : start + width])
+        _attend(
+            q[:, :, :, start : start + width],
+            k[:, :, : ahead + start + width],
+            v[:, :, : ahead + start + width],
+        )
         for start in range(0, length, width)
     ]
     return jnp.concatenate(seen, axis=3).transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, size)

@@ -76,8 +76,7 @@ def _compiled(graphdef: nnx.GraphDef, params: Params, frozen: Params, batch: dic
 
     def total(params: Params) -> jax.Array:
         model = merge(graphdef, params, frozen)
-        hidden = model.hidden(batch["tokens"], batch["features"])
-        return jnp.sum(batch["valid"] * token_mean_nll(*target_log_probs(model, hidden, batch)))
+        return jnp.sum(batch["valid"] * token_mean_nll(*target_log_probs(model, batch)))
 
     return jax.value_and_grad(total)(params)
 

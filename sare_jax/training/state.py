@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sare_jax.optim import targeted_sam
+from sare_jax.optim import Perturbation, skip_nonfinite, targeted_sam
 
 Params = Any
 
@@ -17,11 +17,12 @@ class Hyper(NamedTuple):
     """Settings of an unlearning step. They enter the compiled step as arguments: other values, same program.
 
     Attributes:
-      rho: ρ, radius of the perturbation; 0 is EFUF (Eq. 1).
+      rho: ρ, radius of the perturbation.
       neg_weight: λ₁.
       sent_weight: λ₂.
       learning_rate: of AdamW, constant.
       weight_decay: of AdamW, on every trainable leaf.
+      pos_weight: of L_pos.
     """
 
     rho: float | jax.Array
@@ -29,6 +30,7 @@ class Hyper(NamedTuple):
     sent_weight: float | jax.Array
     learning_rate: float | jax.Array
     weight_decay: float | jax.Array
+    pos_weight: float | jax.Array = 1.0
 
 
 class FinetuneHyper(NamedTuple):
@@ -56,9 +58,21 @@ class TrainState:
     rng: jax.Array
 
 
-def unlearn_optimizer(hyper: Hyper) -> optax.GradientTransformationExtraArgs:
-    """Targeted-SAM before AdamW with torch's habits: constant rate, decay everywhere, no clipping."""
-    return optax.chain(targeted_sam(hyper.rho, hyper.neg_weight), _adamw(hyper))
+def unlearn_optimizer(
+    hyper: Hyper,
+    perturbation: Perturbation = Perturbation(),  # noqa: B008, immutable
+) -> optax.GradientTransformationExtraArgs:
+    """Targeted-SAM before AdamW with torch's habits: constant rate, decay everywhere, no clipping.
+
+    A step in which something is not finite is left out.
+    """
+    sam = targeted_sam(hyper.rho, hyper.neg_weight, perturbation=perturbation)
+    return skip_nonfinite(optax.chain(sam, _adamw(hyper)))
+
+
+def efuf_optimizer(hyper: Hyper) -> optax.GradientTransformationExtraArgs:
+    """The same AdamW alone, for the gradient of Eq. 1."""
+    return skip_nonfinite(_adamw(hyper))
 
 
 def finetune_optimizer(hyper: FinetuneHyper) -> optax.GradientTransformation:

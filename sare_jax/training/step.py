@@ -1,45 +1,47 @@
-"""The pure training steps: unlearning with Targeted-SAM, and plain fine-tuning.
+"""The pure training steps: EFUF, SARE by Targeted-SAM, and plain fine-tuning.
 
-Data flow of the unlearning step, for a batch of B negatives, B positives and B sentences:
+Data flow of the SARE step, whose batch holds groups of rows (`sare_jax.training.passes`):
 
-    pass 1   neg at θ′ = θ, pos and sent at θ     one forward, one backward; θ′ is an argument of its own, so
-             → ∇L_neg(θ), ∇(L_pos + λ₂ L_sent)(θ)  that the two gradients come out apart
-    ε*       from ∇L_neg(θ)                       inside `targeted_sam`
-    pass 2   neg at θ + ε*                        → ∇L_neg(θ + ε*)
+    pass 1   all rows at θ          one forward; one backward for each gradient that a row has a part in
+             → ∇L_neg(θ), ∇(L_pos + λ₂ L_sent)(θ)
+    ε*       from ∇L_neg(θ)         inside `targeted_sam`
+    pass 2   negatives at θ + ε*    → ∇L_neg(θ + ε*)
 
-which equals the four calls of the equations exactly. The three sub-batches are an axis of their own under
-`jax.vmap`, each with its copy of θ: frozen weights are shared and see all rows in one product, and the batch
-axis keeps its sharding, which a concatenation of sub-batches would break up.
+which equals the four calls of the equations exactly. Rows of one unit (the paper's independent draws) come in
+three groups, one a set, and each is pulled back once. Packed rows come in two, with negatives and without;
+the first is pulled back twice, and pass 2 ends behind its last negative. The EFUF step is pass 1 with the one
+gradient of Eq. 1.
+
+Groups are run one after the other: rows keep their own group's length and their devices, and one group's
+activations are held at a time.
 
 Every L_k is the mean over the units of the global batch, whatever the devices and micro-batches.
 """
 
-import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from sare_jax.optim.objectives import UnitLoss, token_mean_nll
+from sare_jax.optim import Perturbation, logged
+from sare_jax.optim.objectives import token_mean_nll
+from sare_jax.training import passes
+from sare_jax.training.passes import SETS, Batch, Loss, Losses, Merge, RematPolicy, Rows
 from sare_jax.training.state import (
     FinetuneHyper,
     Hyper,
     Params,
     TrainState,
+    efuf_optimizer,
     finetune_optimizer,
     unlearn_optimizer,
 )
 
-# (trainable, frozen) → a model with `hidden(tokens, features, remat_policy)` and `logits(hidden)`.
-Merge = Callable[[Params, Params], Any]
-RematPolicy = Callable[..., bool]
-Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-
-SETS = ("neg", "pos", "sent")
+# Settings and int32[] finished steps → settings of this step.
+Schedule = Callable[[Hyper, jax.Array], Hyper]
 
 
 def unlearn_step(
@@ -49,52 +51,98 @@ def unlearn_step(
     hyper: Hyper,
     *,
     merge: Merge,
-    neg_loss: UnitLoss,
+    neg_loss: Loss,
+    retain_loss: Loss = token_mean_nll,
+    prefix: tuple[int, ...] = (),
+    perturbation: Perturbation = Perturbation(),  # noqa: B008, immutable
+    schedule: Schedule | None = None,
     micro_batches: int = 1,
     remat_policy: RematPolicy | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One step of Eq. 8 and AdamW.
 
     Args:
-      state: of the run.
+      state: of the run, with the optimizer of `unlearn_optimizer` for this perturbation.
       frozen: weights that do not change.
-      batch: {"neg", "pos", "sent"}, each a dict of tokens int32[B, T]; targets int32[B, W]; start, end
-        int32[B]; valid float32[B]; features float[B, P, D_v]. Rows with `valid` 0 count nowhere; a set
-        without valid rows has loss and gradient 0.
+      batch: of `unlearn_batches` or `packed_batches`, with `features` float[B, P, D_v] in the place of image
+        names. Padded rows and units count nowhere; a set without units has loss and gradient 0.
       hyper: ρ, λ₁, λ₂ and AdamW's.
-      merge: makes the model from trainable and frozen weights.
-      neg_loss: erasing objective of a unit (`sare_jax.optim.objectives`).
-      micro_batches: parts in which gradients are accumulated; divides B.
+      merge: makes the model from trainable and frozen weights; see `passes.Merge`.
+      neg_loss: erasing objective of a unit (`sare_jax.optim.objectives`); with `reference` in the batch it is
+        called with that as a third argument.
+      retain_loss: loss of a positive or a sentence.
+      prefix: tokens that all rows begin with, before their image.
+      perturbation: how ε* is found.
+      schedule: changes the settings from step to step; None leaves them.
+      micro_batches: parts in which gradients are accumulated; divides the rows of each group.
       remat_policy: passed to the model.
 
     Returns:
       The next state, and float32[] metrics at θ before the step: `neg`, `pos`, `sent` (L_k),
-      `neg_perturbed` (L_neg at θ + ε*), `neg_grad_norm`, `eps_norm`, `cosine` (see `TargetedSamState`), and
-      `update_norm`, which is not finite if anything was not.
+      `neg_perturbed` (L_neg at θ + ε*; left out where ε* is not found in every step), those of
+      `sare_jax.optim.logged`, and `update_norm`. A step in which something is not finite leaves parameters
+      and optimizer as they were and counts in `skipped`; its own metrics may be not finite.
     """
-    terms = _Terms(
-        frozen, merge, remat_policy, {kind: _count(batch[kind]) for kind in SETS}, neg_loss, hyper.sent_weight
-    )
-    parts = _split(batch, micro_batches)
-    nothing, no_grads = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)
-    clean_pass = functools.partial(
-        jax.grad(terms.clean, argnums=(0, 1), has_aux=True), state.params, state.params
-    )
-    (neg_grads, retain_grads), metrics = _sum_over_parts(
-        clean_pass, parts, ((no_grads, no_grads), dict.fromkeys(SETS, nothing))
-    )
+    hyper = schedule(hyper, state.step) if schedule else hyper
+    losses = Losses(merge, neg_loss, retain_loss, prefix, remat_policy)
+    work = _Work(losses, frozen, batch, micro_batches)
+    retain = {"pos": hyper.pos_weight, "sent": hyper.sent_weight}
+    (neg_grads, retain_grads), metrics = work.at(state.params, [{"neg": 1.0}, retain])
 
     def neg_grad_fn(params: Params) -> Params:
-        # The transform calls this once, in this very trace, so the loss may be noted on the side.
-        neg_pass = functools.partial(jax.value_and_grad(terms.neg), params)
-        metrics["neg_perturbed"], grads = _sum_over_parts(neg_pass, parts, (nothing, no_grads))
+        (grads,), found = work.again(params)
+        # Where ε* is found in every step all calls are in this very trace, and the last is at θ + ε*.
+        if perturbation.refresh_every == 1:
+            metrics["neg_perturbed"] = found["neg"]
         return grads
 
-    updates, opt_state = unlearn_optimizer(hyper).update(
+    updates, opt_state = unlearn_optimizer(hyper, perturbation).update(
         retain_grads, state.opt_state, state.params, neg_grad_fn=neg_grad_fn, neg_grads=neg_grads
     )
-    metrics |= opt_state[0]._asdict() | {"update_norm": optax.tree.norm(updates)}
+    metrics |= logged(opt_state) | {"update_norm": optax.tree.norm(updates)}
     return _advance(state, updates, opt_state), metrics
+
+
+def efuf_step(
+    state: TrainState,
+    frozen: Params,
+    batch: dict[str, Batch],
+    hyper: Hyper,
+    *,
+    merge: Merge,
+    neg_loss: Loss,
+    retain_loss: Loss = token_mean_nll,
+    prefix: tuple[int, ...] = (),
+    schedule: Schedule | None = None,
+    micro_batches: int = 1,
+    remat_policy: RematPolicy | None = None,
+) -> tuple[TrainState, Metrics]:
+    """One step of Eq. 1, L_pos + λ₁ L_neg + λ₂ L_sent, and AdamW: what `unlearn_step` is with ρ = 0.
+
+    Args:
+      state: of the run, with the optimizer of `efuf_optimizer`.
+      frozen: weights that do not change.
+      batch: as in `unlearn_step`; of packed batches `second` is not used.
+      hyper: λ₁, λ₂ and AdamW's; ρ is not used.
+      merge: as in `unlearn_step`, and so are the others.
+      neg_loss: erasing objective.
+      retain_loss: loss of a positive or a sentence.
+      prefix: tokens that all rows begin with.
+      schedule: changes the settings from step to step.
+      micro_batches: parts in which gradients are accumulated.
+      remat_policy: passed to the model.
+
+    Returns:
+      The next state, and float32[] metrics `neg`, `pos`, `sent`, `grad_norm`, `skipped`, `skipped_in_a_row`
+      and `update_norm`.
+    """
+    hyper = schedule(hyper, state.step) if schedule else hyper
+    losses = Losses(merge, neg_loss, retain_loss, prefix, remat_policy)
+    weights = {"neg": hyper.neg_weight, "pos": hyper.pos_weight, "sent": hyper.sent_weight}
+    (grads,), metrics = _Work(losses, frozen, batch, micro_batches).at(state.params, [weights])
+    updates, opt_state = efuf_optimizer(hyper).update(grads, state.opt_state, state.params)
+    norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
+    return _advance(state, updates, opt_state), metrics | logged(opt_state) | norms
 
 
 def finetune_step(
@@ -111,7 +159,7 @@ def finetune_step(
     Args:
       state: of the run.
       frozen: weights that do not change.
-      batch: one set as in `unlearn_step`.
+      batch: of `finetune_batches`, with `features`.
       hyper: AdamW's settings.
       merge: makes the model from trainable and frozen weights.
       remat_policy: passed to the model.
@@ -119,11 +167,11 @@ def finetune_step(
     Returns:
       The next state, and float32[] metrics `loss` (at θ before the step), `grad_norm` and `update_norm`.
     """
+    count = jnp.maximum(jnp.sum(batch["valid"]), 1)
 
     def loss_at(params: Params) -> jax.Array:
-        model = merge(params, frozen)
-        hidden = model.hidden(batch["tokens"], batch["features"], remat_policy)
-        return _mean_loss(model, hidden, batch, token_mean_nll, _count(batch))
+        losses = token_mean_nll(*target_log_probs(merge(params, frozen), batch, remat_policy))
+        return jnp.sum(jnp.where(batch["valid"] > 0, losses, 0)) / count
 
     loss, grads = jax.value_and_grad(loss_at)(state.params)
     updates, opt_state = finetune_optimizer(hyper).update(grads, state.opt_state, state.params)
@@ -131,70 +179,64 @@ def finetune_step(
     return _advance(state, updates, opt_state), metrics
 
 
-def target_log_probs(model: Any, hidden: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Log-probabilities of a batch's target tokens; the head runs on their positions alone.
+def target_log_probs(
+    model: Any, batch: Batch, remat_policy: RematPolicy | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Log-probabilities of the targets of rows with one unit; the head runs on their places alone.
 
     Args:
-      model: has `logits`.
-      hidden: float[B, T, D].
-      batch: targets int32[B, W]; start, end int32[B].
+      model: see `passes.Merge`.
+      batch: tokens int32[B, T]; targets int32[B, W]; start, end int32[B]; features float[B, P, D_v].
+      remat_policy: passed to the model.
 
     Returns:
       float32[B, W] log-probabilities, and bool[B, W], where there is a target.
     """
-    offsets = jnp.arange(batch["targets"].shape[1])
-    # The state before a token predicts it. Clipped places are masked.
-    places = jnp.minimum(batch["start"][:, None] - 1 + offsets, hidden.shape[1] - 1)
-    logits = model.logits(jnp.take_along_axis(hidden, places[..., None], axis=1)).astype(jnp.float32)
-    log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), batch["targets"][..., None], axis=-1)[..., 0]
-    return log_probs, offsets < (batch["end"] - batch["start"])[:, None]
+    seen = model.project(batch["features"])
+    places = passes.places_of(batch)
+    hidden = model.read(batch["tokens"], seen, places=places, remat_policy=remat_policy)
+    offsets = jnp.arange(places.shape[1])
+    return (
+        passes.log_probs_of(model.logits(hidden), batch["targets"]),
+        offsets < (batch["end"] - batch["start"])[:, None],
+    )
 
 
-@dataclass(frozen=True)
-class _Terms:
-    """The losses of an unlearning step as functions of parameters and a part of the batch."""
+class _Work:
+    """A batch, cut into micro-batches, and the gradients of its losses at given parameters."""
 
-    frozen: Params
-    merge: Merge
-    remat_policy: RematPolicy | None
-    counts: dict[str, jax.Array]
-    neg_loss: UnitLoss
-    sent_weight: float | jax.Array
+    def __init__(self, losses: Losses, frozen: Params, batch: dict[str, Batch], micro_batches: int):
+        self._losses, self._frozen = losses, frozen
+        groups, features = _groups(batch)
+        self._counts = passes.count_units(groups)
+        self._parts = _split((groups, features), micro_batches)
+        negatives = passes.as_rows("neg", batch["second"]) if "second" in batch else groups["neg"]
+        alone = {"neg": negatives._replace(units={"neg": negatives.units["neg"]})}
+        self._negatives = _split((alone, {"neg": features["neg"]}), micro_batches)
 
-    def clean(self, neg_params: Params, params: Params, part: dict[str, Batch]) -> tuple[jax.Array, Metrics]:
-        """L_neg(θ′) + L_pos(θ) + λ₂ L_sent(θ), and the three losses: pass 1."""
-        owners = {"neg": neg_params, "pos": params, "sent": params}
-        copies = jax.tree.map(lambda *leaves: jnp.stack(leaves), *owners.values())
-        stacked = {key: jnp.stack([part[kind][key] for kind in SETS]) for key in ("tokens", "features")}
-        hidden = jax.vmap(self._hidden)(copies, stacked)
-        losses = {
-            kind: self._loss(owners[kind], hidden[place], kind, part[kind]) for place, kind in enumerate(SETS)
-        }
-        return losses["neg"] + losses["pos"] + self.sent_weight * losses["sent"], losses
+    def at(self, params: Params, wanted: list[Mapping[str, Any]]) -> tuple[list[Params], Metrics]:
+        """Gradients of the wanted sums of losses, and the losses, over all rows."""
+        return self._sum(self._parts, params, wanted)
 
-    def neg(self, params: Params, part: dict[str, Batch]) -> jax.Array:
-        """L_neg: pass 2."""
-        return self._loss(params, self._hidden(params, part["neg"]), "neg", part["neg"])
+    def again(self, params: Params) -> tuple[list[Params], Metrics]:
+        """∇L_neg and L_neg, over the negatives alone."""
+        return self._sum(self._negatives, params, [{"neg": 1.0}])
 
-    def _hidden(self, params: Params, batch: Batch) -> jax.Array:
-        return self.merge(params, self.frozen).hidden(batch["tokens"], batch["features"], self.remat_policy)
+    def _sum(self, parts: Any, params: Params, wanted: list[Mapping[str, Any]]) -> tuple:
+        def evaluate(part: tuple[dict[str, Rows], dict[str, jax.Array]]) -> tuple:
+            return passes.gradients(self._losses, params, self._frozen, *part, self._counts, wanted)
 
-    def _loss(self, params: Params, hidden: jax.Array, kind: str, part: Batch) -> jax.Array:
-        unit_loss = self.neg_loss if kind == "neg" else token_mean_nll
-        return _mean_loss(self.merge(params, self.frozen), hidden, part, unit_loss, self.counts[kind])
+        no_grads = jax.tree.map(jnp.zeros_like, params)
+        return _sum_over_parts(
+            evaluate, parts, ([no_grads] * len(wanted), dict.fromkeys(SETS, jnp.zeros(())))
+        )
 
 
-def _mean_loss(
-    model: Any, hidden: jax.Array, part: Batch, unit_loss: UnitLoss, count: jax.Array
-) -> jax.Array:
-    """This part's share of the mean over all `count` units."""
-    losses = unit_loss(*target_log_probs(model, hidden, part))
-    return jnp.sum(jnp.where(part["valid"] > 0, losses, 0)) / count
-
-
-def _count(batch: Batch) -> jax.Array:
-    """Units of the global batch; at least 1, so that an empty set has loss 0."""
-    return jnp.maximum(jnp.sum(batch["valid"]), 1)
+def _groups(batch: dict[str, Batch]) -> tuple[dict[str, Rows], dict[str, jax.Array]]:
+    """Rows and features of the groups that are run at θ."""
+    names = [name for name in batch if name != "second"]
+    rows = {name: passes.as_rows(name, batch[name]) for name in names}
+    return rows, {name: batch[name]["features"] for name in names}
 
 
 def _split(batch: Any, micro_batches: int) -> Any:

@@ -1,27 +1,53 @@
 """Stage 3: from the curated sets to tuned parameters."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
-from sare_jax.data.batches import SETS, Batch, Tokenizer, count_steps, tokenize, unlearn_batches
+from sare_jax.data.batches import (
+    Batch,
+    Tokenizer,
+    TokenSets,
+    common_prefix,
+    count_steps,
+    tokenize,
+    unlearn_batches,
+)
 from sare_jax.data.curated import Curated
+from sare_jax.data.packing import pack, packed_batches
 from sare_jax.models.load import LoadedLlava
-from sare_jax.optim.objectives import ERASING
 from sare_jax.settings import OptimConfig
 from sare_jax.training import loop
 from sare_jax.training.checkpoints import Checkpoints
+from sare_jax.training.objective import (
+    EfufSchedule,
+    losses_of,
+    perturbation_of,
+    with_references,
+    with_score_weights,
+)
 from sare_jax.training.remat import Policy
 from sare_jax.training.sharding import compile_step, gathering, on_mesh, spread_rows
-from sare_jax.training.state import Hyper, Params, TrainState, as_arrays, init_state, unlearn_optimizer
-from sare_jax.training.step import Metrics, unlearn_step
+from sare_jax.training.state import (
+    Hyper,
+    Params,
+    TrainState,
+    as_arrays,
+    efuf_optimizer,
+    init_state,
+    unlearn_optimizer,
+)
+from sare_jax.training.step import Metrics, efuf_step, unlearn_step
 
 # Image file names → float[n, P, D_v] vision features; usually a `FeatureCache`.
 Features = Callable[[Sequence[str]], np.ndarray]
+
+# Settings that are arguments of a compiled step.
+_NUMBERS = ("rho", "neg_weight", "sent_weight", "learning_rate", "weight_decay")
 
 # Settings that say how long to train and how often to save, which a resumed run may change.
 _DURATION = ("epochs", "steps", "checkpoint_every")
@@ -44,8 +70,8 @@ def unlearn(
 ) -> Params:
     """Trains the mapping layers on D_neg, D_pos and D_sent, going on from the checkpoints in `folder`.
 
-    Runs on one model that differ in numbers alone (ρ, λ, rates) share one compiled step; the two erasing
-    objectives have one each. Neither the number of devices nor of hosts changes what comes out; of several
+    Runs on one model that differ in numbers alone (ρ, λ, rates) share one compiled step; those with ρ = 0
+    have another, of one pass. Neither the number of devices nor of hosts changes what comes out; of several
     hosts, all call this with the same arguments, and the first writes the log.
 
     Args:
@@ -55,7 +81,7 @@ def unlearn(
       features: vision features by file name.
       settings: of the run.
       folder: of its checkpoints.
-      log: of its metrics, JSON lines, one a step: the metrics of `unlearn_step`.
+      log: of its metrics, JSON lines, one a step: the metrics of `unlearn_step` or `efuf_step`.
       name: shown with the progress.
       mesh: devices that share the batches, from `make_mesh`.
       keep: the newest so many checkpoints are kept; 0 keeps all.
@@ -70,30 +96,28 @@ def unlearn(
       loop.NotFiniteError: training diverged.
       KeyboardInterrupt: on a signal, after a checkpoint.
     """
-    sets = tokenize(curated, tokenizer, settings.instruction)
-    steps = count_steps(len(sets.neg), settings.batch_size, epochs=settings.epochs, steps=settings.steps)
-    batches = unlearn_batches(
-        sets,
-        batch_size=settings.batch_size,
-        steps=steps,
-        seed=settings.seed,
-        row_multiple=mesh.size * settings.micro_batches,
-    )
-    compiled = compile_step(
-        unlearn_step,
-        mesh,
-        merge=loaded.merge,
-        neg_loss=ERASING[settings.objective],
-        micro_batches=settings.micro_batches,
-        remat_policy=remat_policy,
-    )
-    hyper = Hyper(**{field: getattr(settings, field) for field in Hyper._fields})
-    optimizer = unlearn_optimizer(hyper)
-    arguments = as_arrays(hyper)
+    sets = _sets(loaded, curated, tokenizer, features, settings, mesh)
+    batches, steps = _batches(sets, settings, mesh)
+    hyper = as_arrays(Hyper(**{key: getattr(settings, key) for key in _NUMBERS}))
+    losses = losses_of(settings, sets)
+    shared = {
+        "merge": loaded.merge,
+        "prefix": common_prefix(sets, loaded.config.image_token_id),
+        "schedule": EfufSchedule(steps) if settings.preset == "efuf" else None,
+        "micro_batches": settings.micro_batches,
+        "remat_policy": remat_policy,
+    }
+    if settings.rho:
+        perturbation = perturbation_of(settings)
+        compiled = compile_step(unlearn_step, mesh, **losses, **shared, perturbation=perturbation)
+        optimizer = unlearn_optimizer(hyper, perturbation)
+    else:
+        compiled = compile_step(efuf_step, mesh, **losses, **shared)
+        optimizer = efuf_optimizer(hyper)
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in _DURATION}
 
     def step(state: TrainState, batch: dict[str, Batch]) -> tuple[TrainState, Metrics]:
-        return compiled(state, loaded.frozen, spread_rows(attach(batch, features), mesh), arguments)
+        return compiled(state, loaded.frozen, spread_rows(attach(batch, features), mesh), hyper)
 
     with (
         gathering(mesh),
@@ -114,9 +138,45 @@ def unlearn(
 
 def attach(batch: dict[str, Batch], features: Features) -> dict[str, dict[str, Any]]:
     """Puts vision features in the place of image names, asking for each image once."""
-    names = [batch[kind]["image"] for kind in SETS]
-    found = np.split(features(np.concatenate(names).tolist()), len(SETS))
+    names = {group: part["image"] for group, part in batch.items() if "image" in part}
+    found = features(np.concatenate(list(names.values())).tolist())
+    pieces = np.split(found, np.cumsum([len(part) for part in names.values()])[:-1])
+    seen = {group: {"features": rows} for group, rows in zip(names, pieces, strict=True)}
     return {
-        kind: {key: value for key, value in batch[kind].items() if key != "image"} | {"features": rows}
-        for kind, rows in zip(SETS, found, strict=True)
+        group: {key: value for key, value in part.items() if key != "image"} | seen.get(group, {})
+        for group, part in batch.items()
     }
+
+
+def _sets(
+    loaded: LoadedLlava,
+    curated: Curated,
+    tokenizer: Tokenizer,
+    features: Features,
+    settings: OptimConfig,
+    mesh: Mesh,
+) -> TokenSets:
+    """The sets as token rows, with the numbers that the objective asks for."""
+    sets = tokenize(curated, tokenizer, settings.instruction)
+    if settings.preset == "efuf":
+        sets = with_score_weights(sets, curated)
+    if settings.objective == "npo":
+        sets = with_references(sets, loaded, features, mesh, batch_size=settings.batch_size)
+    return sets
+
+
+def _batches(sets: TokenSets, settings: OptimConfig, mesh: Mesh) -> tuple[Iterable[dict[str, Batch]], int]:
+    """The stream of batches, and how many there are."""
+    packed = settings.packing == "packed"
+    rows = pack(sets) if packed else ()
+    size = len(rows) if packed else len(sets.neg)
+    steps = count_steps(size, settings.batch_size, epochs=settings.epochs, steps=settings.steps)
+    shared = {
+        "batch_size": settings.batch_size,
+        "steps": steps,
+        "seed": settings.seed,
+        "row_multiple": mesh.size * settings.micro_batches,
+    }
+    if packed:
+        return packed_batches(rows, pad_id=sets.neg.pad_id, **shared), steps
+    return unlearn_batches(sets, **shared), steps

@@ -51,7 +51,7 @@ def batches(order):
 @jax.jit
 def nll(params, batch):
     model = LOADED.merge(params, LOADED.frozen)
-    losses = token_mean_nll(*target_log_probs(model, model.hidden(batch["tokens"], batch["features"]), batch))
+    losses = token_mean_nll(*target_log_probs(model, batch))
     return jnp.sum(losses * batch["valid"]) / jnp.sum(batch["valid"])
 
 

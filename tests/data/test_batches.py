@@ -5,7 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sare_jax.data.batches import count_steps, finetune_batches, tokenize, unlearn_batches
+from sare_jax.data.batches import (
+    bucket_lengths,
+    common_prefix,
+    count_steps,
+    finetune_batches,
+    tokenize,
+    unlearn_batches,
+)
 from sare_jax.data.curated import Rows, Sentences, Units
 from sare_jax.errors import UserError
 from tests import tiny_training as tiny
@@ -60,14 +67,50 @@ def test_tk_09_whole_captions_alone_end_with_one_end_symbol():
         assert text(row["tokens"][row["start"] : row["end"] - 1]) in tiny.SENTENCES
 
 
-def test_all_sets_share_one_length_and_each_has_its_window():
+def test_each_set_has_its_lengths_and_its_window():
     token_sets = sets()
-    longest = max(
-        len(tokens) for kind in ("neg", "pos", "sent") for tokens in getattr(token_sets, kind).tokens
-    )
-    assert token_sets.neg.length == token_sets.pos.length == token_sets.sent.length >= longest
-    assert token_sets.neg.length % 8 == 0
+    for kind in ("neg", "pos", "sent"):
+        units = getattr(token_sets, kind)
+        assert units.length == units.lengths[-1] >= max(map(len, units.tokens)) > units.length - 8
+        assert len(units.lengths) <= 4
+        assert all(length % 8 == 0 for length in units.lengths)
     assert token_sets.neg.window < token_sets.sent.window <= token_sets.sent.length
+
+
+def test_buckets_end_at_quantiles_and_go_up_together():
+    assert bucket_lengths([10] * 120 + [20] * 70 + [30] * 9 + [90], 8) == (16, 24, 32, 96)
+    assert bucket_lengths([], 8) == (8,)
+    token_sets = sets(num_neg=40, num_pos=40)
+    short, long = token_sets.neg.lengths[0], token_sets.neg.lengths[-1]
+    assert short < long
+    seen = {
+        tuple(batch[kind]["tokens"].shape[1] for kind in ("neg", "pos", "sent"))
+        for batch in unlearn_batches(token_sets, batch_size=1, steps=60, seed=0)
+    }
+    assert 1 < len(seen) <= 4
+    for batch in unlearn_batches(token_sets, batch_size=1, steps=60, seed=0):
+        for part in batch.values():
+            assert part["end"].max() <= part["tokens"].shape[1]
+
+
+def test_the_prefix_is_what_all_rows_have_before_the_image():
+    token_sets = sets()
+    assert common_prefix(token_sets, tiny.IMAGE) == (tiny.BOS,)
+    other = dataclasses.replace(token_sets.neg, tokens=[np.array([7, tiny.IMAGE, 3])])
+    assert common_prefix(dataclasses.replace(token_sets, neg=other), tiny.IMAGE) == ()
+    longer = common_prefix(token_sets, image_token_id=-1)
+    assert text(longer[1 + tiny.PATCHES :]) == INSTRUCTION, "without an image, until captions differ"
+
+
+def test_weights_and_references_come_with_their_units():
+    token_sets = sets(num_neg=4)
+    weight = np.arange(4, dtype=np.float32)
+    weighed = dataclasses.replace(token_sets.neg, weight=weight, reference=-weight)
+    (batch,) = finetune_batches(weighed, np.array([2, 0, 3]), batch_size=3)
+    np.testing.assert_array_equal(batch["weight"], [2, 0, 3])
+    np.testing.assert_array_equal(batch["reference"], [-2, 0, -3])
+    curated = tiny.curated(num_neg=4)
+    np.testing.assert_array_equal(token_sets.neg.caption, curated.neg.row[token_sets.neg.unit])
 
 
 def test_pa_02_the_mask_of_a_row_is_ones_and_then_zeros():
@@ -150,6 +193,13 @@ def test_negatives_define_the_epoch_and_the_others_cycle():
     cycled = keys(batches, "pos")
     assert sorted(cycled[:4]) == sorted(cycled[4:8]) == sorted(cycled[8:12])
     assert len(set(keys(batches, "sent"))) == 2
+
+
+def test_batches_of_one_unit_are_possible():
+    """EFUF's own batch size; Grain cannot count the batches of one of an endless stream."""
+    batches = stream(sets(), steps=12, batch_size=1)
+    assert len(batches) == 12
+    assert len(set(keys(batches[:10], "neg"))) == len(set(keys(stream(sets(), 1, batch_size=10), "neg")))
 
 
 def test_streams_are_independent_and_follow_the_seed():

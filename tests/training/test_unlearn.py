@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from sare_jax import files
+from sare_jax.data.batches import tokenize
 from sare_jax.errors import UserError
 from sare_jax.settings import OptimConfig
-from sare_jax.training import step as step_module
+from sare_jax.training import passes
 from sare_jax.training.checkpoints import load_params, steps_in
+from sare_jax.training.loop import NotFiniteError
+from sare_jax.training.objective import EfufSchedule
 from sare_jax.training.sharding import make_mesh
+from sare_jax.training.state import Hyper
 from sare_jax.training.unlearn import attach, unlearn
 from tests import tiny_training as tiny
 from tests.tiny_training import quick_compile  # noqa: F401
@@ -64,6 +68,7 @@ def test_it_trains_saves_and_logs(tmp_path):
     records = files.read_jsonl(tmp_path / "log.jsonl")
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
     wanted = {"neg", "pos", "sent", "neg_perturbed", "neg_grad_norm", "eps_norm", "cosine", "update_norm"}
+    wanted |= {"skipped", "skipped_in_a_row"}
     assert set(records[0]) == wanted | {"step"}
     # Case OP-11: the perturbation is on, and has its length, in every step.
     np.testing.assert_allclose([record["eps_norm"] for record in records], SETTINGS.rho, rtol=1e-5)
@@ -89,21 +94,104 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one(tmp_path):
     assert (tmp_path / "cut" / "log.jsonl").read_text() == log
 
 
-def test_four_methods_share_two_programs(tmp_path, monkeypatch):
+def test_methods_share_programs_where_numbers_alone_differ(tmp_path, monkeypatch):
+    """One program with ρ, one without it, for each objective."""
     traced = []
-    original = step_module.target_log_probs
-    monkeypatch.setattr(step_module, "target_log_probs", lambda *a: traced.append(1) or original(*a))
+    original = passes.log_probs_of
+    monkeypatch.setattr(passes, "log_probs_of", lambda *a: traced.append(1) or original(*a))
     counts = []
     methods = (
+        {"rho": 0.05},
+        {"rho": 0.1, "neg_weight": 0.3, "learning_rate": 1e-4},
         {"rho": 0.0},
-        {"rho": 0.05, "neg_weight": 0.3, "learning_rate": 1e-4},
+        {"rho": 0.0, "sent_weight": 0.0, "seed": 3},
         {"objective": "unlikelihood"},
-        {"objective": "unlikelihood", "rho": 0.0, "sent_weight": 0.0, "seed": 3},
     )
     for number, change in enumerate(methods):
         train(tmp_path / str(number), dataclasses.replace(SETTINGS, steps=1, batch_size=2, **change))
         counts.append(len(traced))
-    assert 0 < counts[0] == counts[1] < counts[2] == counts[3]
+    assert 0 < counts[0] == counts[1] < counts[2] == counts[3] < counts[4]
+
+
+def test_without_rho_it_is_one_pass_of_eq_1(tmp_path):
+    """The compiled step without ρ goes where the step with a vanishing ρ goes."""
+    alone = train(tmp_path / "efuf", dataclasses.replace(SETTINGS, rho=0.0, steps=2))
+    limit = train(tmp_path / "sare", dataclasses.replace(SETTINGS, rho=1e-9, steps=2))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), alone, limit)
+    records = files.read_jsonl(tmp_path / "efuf" / "log.jsonl")
+    assert set(records[0]) == {
+        *("step", "neg", "pos", "sent", "grad_norm", "update_norm", "skipped", "skipped_in_a_row")
+    }
+
+
+def test_packed_captions_come_once_an_epoch(tmp_path):
+    settings = dataclasses.replace(SETTINGS, packing="packed", steps=0, epochs=3.0, batch_size=2)
+    train(tmp_path, settings)
+    records = files.read_jsonl(tmp_path / "log.jsonl")
+    assert len(records) == 6  # four captions
+    assert steps_in(tmp_path / "checkpoints") == [2, 4, 6]
+    assert all(record["neg_perturbed"] > record["neg"] for record in records)
+
+
+def test_npo_starts_at_its_references(tmp_path):
+    """ℓ = ℓ_ref before the first step: L_neg is 2/β ln 2 whatever the units."""
+    for packing in ("unpacked", "packed"):
+        settings = dataclasses.replace(SETTINGS, objective="npo", packing=packing, steps=2)
+        train(tmp_path / packing, settings)
+        records = files.read_jsonl(tmp_path / packing / "log.jsonl")
+        assert records[0]["neg"] == pytest.approx(2 / 0.1 * np.log(2), rel=1e-5)
+        assert records[1]["neg"] != records[0]["neg"]
+
+
+def test_the_efuf_preset_weighs_by_score_and_lets_go_of_the_negatives(tmp_path):
+    """Scores of 1: a negative weighs 54, and after the last step λ₁ would be 0."""
+    plain = dataclasses.replace(SETTINGS, rho=0.0, steps=4)
+    train(tmp_path / "plain", plain)
+    train(tmp_path / "efuf", dataclasses.replace(plain, preset="efuf"))
+    first, weighed = (files.read_jsonl(tmp_path / name / "log.jsonl")[0] for name in ("plain", "efuf"))
+    assert weighed["neg"] == pytest.approx(54 * first["neg"], rel=1e-5)
+    assert weighed["pos"] == pytest.approx(first["pos"], rel=1e-5)
+    schedule = EfufSchedule(10)
+    at = [schedule(Hyper(0.0, 0.3, 0.2, 1e-5, 0.0), step) for step in (0, 4, 7, 10)]
+    np.testing.assert_allclose([hyper.neg_weight for hyper in at], [0.3, 0.3, 0.15, 0], atol=1e-7)
+    np.testing.assert_allclose([hyper.pos_weight for hyper in at], [1, 0.8, 0.65, 0.5], rtol=1e-6)
+
+
+def test_a_step_that_is_not_finite_is_left_out_and_a_row_of_them_ends_the_run(tmp_path):
+    """Bad features in step 2 alone, then in every step."""
+    calls = 0
+
+    def once(names):
+        nonlocal calls
+        calls += 1
+        return tiny.features(names) * (np.nan if calls == 2 else 1)
+
+    settings = dataclasses.replace(SETTINGS, steps=3)
+    params = train(tmp_path / "once", settings, features=once)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    records = files.read_jsonl(tmp_path / "once" / "log.jsonl")
+    assert [record["skipped_in_a_row"] for record in records] == [0, 1, 0]
+    assert records[1]["neg"] is None
+    with pytest.raises(NotFiniteError, match="6 steps in a row"):
+        train(
+            tmp_path / "always",
+            dataclasses.replace(SETTINGS, steps=20, checkpoint_every=0),
+            features=lambda names: tiny.features(names) * np.nan,
+        )
+
+
+@pytest.mark.parametrize("reduction", ["seq_mean_padded", "div512"])
+def test_reductions_divide_by_the_lineages_lengths(tmp_path, reduction):
+    settings = dataclasses.replace(SETTINGS, rho=0.0, steps=1, batch_size=1)
+    train(tmp_path / "mean", settings)
+    train(tmp_path / reduction, dataclasses.replace(settings, reduction=reduction))
+    mean, other = (files.read_jsonl(tmp_path / name / "log.jsonl")[0] for name in ("mean", reduction))
+    sets = tokenize(tiny.curated(), tiny.Letters(), "say it")
+    divisor = 512 if reduction == "div512" else sets.sent.length - 1
+    tokens = mean["sent"] and divisor * other["sent"] / mean["sent"]
+    lengths = [len(t) - s for t, s in zip(sets.sent.tokens, sets.sent.start, strict=True)]
+    assert round(tokens) in lengths
+    assert tokens == pytest.approx(round(tokens), rel=1e-4)
 
 
 @pytest.mark.parametrize(("devices", "micro_batches"), [(2, 1), (8, 1), (2, 3)])

@@ -1,0 +1,223 @@
+"""One row a caption: the image once, and all units of its caption as runs of the row's own tokens.
+
+A unit's context is a prefix of the caption it was cut from, so one run of a row gives the log-probabilities
+of all its units' targets. A batch holds rows in two groups, those with negatives and those without, since
+only the first are run again at θ + ε*. The head runs on tokens that are some unit's target and on no others;
+these are listed side by side, where a unit is still one run:
+
+    row       <s> … image … Describe it. A man with a red hat sits on a horse.
+    units                                  [      neg      ]        [  pos   ]
+    targets                                man with a red hat on a horse
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+
+from sare_jax.data.batches import (
+    SETS,
+    Batch,
+    TokenSets,
+    bucket,
+    bucket_lengths,
+    bucket_of,
+    iterate,
+    round_up,
+)
+
+GROUPS = ("neg", "rest")
+MULTIPLE = 8  # of row and target lengths
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """One caption and its units.
+
+    Attributes:
+      tokens: int32[t]: prompt and caption, up to the end of the last target.
+      image: file name.
+      spans: set → int32[U, 2], first token and the one after the last of each unit's target.
+      numbers: set → `weight` and `reference` where the set has them, float32[U].
+    """
+
+    tokens: np.ndarray
+    image: str
+    spans: dict[str, np.ndarray]
+    numbers: dict[str, dict[str, np.ndarray]]
+
+    def targets(self, kinds: Sequence[str]) -> np.ndarray:
+        """int64[W], places of the tokens that are a target of some unit of these sets, rising."""
+        runs = [np.arange(start, end) for kind in kinds for start, end in self.spans[kind]]
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *runs]))
+
+    def upto(self, kinds: Sequence[str]) -> int:
+        """Tokens up to the last target of these sets."""
+        return max((int(end) for kind in kinds for _, end in self.spans[kind]), default=0)
+
+
+def pack(sets: TokenSets) -> list[PackedRow]:
+    """Gathers the units of each caption; captions without units are left out.
+
+    Args:
+      sets: token rows, each a prefix of its caption's tokens.
+    """
+    members: dict[int, dict[str, list[int]]] = {}
+    for kind in SETS:
+        for index, row in enumerate(getattr(sets, kind).caption.tolist()):
+            members.setdefault(row, {kind: [] for kind in SETS})[kind].append(index)
+    return [_packed(sets, members[row]) for row in sorted(members)]
+
+
+def _packed(sets: TokenSets, members: dict[str, list[int]]) -> PackedRow:
+    found = [(getattr(sets, kind), index) for kind in SETS for index in members[kind]]
+    longest = max((units.tokens[index] for units, index in found), key=len)
+    spans, numbers = {}, {}
+    for kind in SETS:
+        units, chosen = getattr(sets, kind), members[kind]
+        pairs = [(units.start[index], len(units.tokens[index])) for index in chosen]
+        spans[kind] = np.array(pairs, np.int32).reshape(-1, 2)
+        numbers[kind] = {name: values[chosen] for name, values in units.numbers.items()}
+    units, index = found[0]
+    return PackedRow(longest, str(units.image[index]), spans, numbers)
+
+
+def packed_batches(
+    rows: Sequence[PackedRow],
+    *,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    pad_id: int,
+    row_multiple: int = 1,
+) -> grain.IterDataset:
+    """Batches of about `batch_size` captions; an epoch takes each caption once, in a new order.
+
+    Captions with negatives and those without are shuffled apart and every batch takes its share of both, so
+    that the groups have the same size in all batches.
+
+    Args:
+      rows: from `pack`.
+      batch_size: captions in a batch.
+      steps: number of batches.
+      seed: of the order.
+      pad_id: token at the right of a row.
+      row_multiple: groups are filled up to a multiple of this with rows without units.
+
+    Returns:
+      An `IterDataset` of {"neg", "rest", "second"}. `neg`, the captions with negatives, and `rest`, left out
+      where there are none, are dicts of
+
+      * tokens int32[B, T]; image <U[B];
+      * targets int32[B, W], the tokens that are some unit's target, and places int32[B, W], the place in the
+        row that predicts each; padded;
+      * units: set → start, end int32[B, U], a unit's run among the targets, empty for padding; and weight,
+        reference float32[B, U] where the set has them.
+
+      `second` has the captions of `neg` once more, with their negatives alone and cut behind the last of
+      their targets, and no image. Iterators are checkpointable.
+    """
+    groups = _groups(rows)
+    plan = _Plan(rows, groups, math.ceil(len(rows) / batch_size), seed, pad_id, row_multiple)
+    return iterate(grain.MapDataset.range(steps).map(plan.batch))
+
+
+def _groups(rows: Sequence[PackedRow]) -> dict[str, np.ndarray]:
+    negative = np.array([len(row.spans["neg"]) > 0 for row in rows])
+    found = {"neg": np.flatnonzero(negative), "rest": np.flatnonzero(~negative)}
+    return {name: members for name, members in found.items() if len(members)}
+
+
+class _Plan:
+    """Which rows are in which batch, and the sizes that all batches share."""
+
+    def __init__(
+        self,
+        rows: Sequence[PackedRow],
+        groups: dict[str, np.ndarray],
+        epoch: int,
+        seed: int,
+        pad_id: int,
+        row_multiple: int,
+    ):
+        self._rows, self._groups, self._epoch, self._seed = rows, groups, epoch, seed
+        self._pad_id = pad_id
+        self._layouts = {name: _Layout([rows[i] for i in members], SETS) for name, members in groups.items()}
+        self._second = _Layout([rows[i] for i in groups["neg"]], ("neg",)) if "neg" in groups else None
+        self._counts = {
+            name: round_up(math.ceil(len(members) / epoch), row_multiple) for name, members in groups.items()
+        }
+        self._order = functools.lru_cache(maxsize=4)(self._shuffled)
+
+    def batch(self, index: int) -> dict[str, Any]:
+        """The batch of that step."""
+        epoch, place = divmod(int(index), self._epoch)
+        chosen = {}
+        for name, members in self._groups.items():
+            first, last = (len(members) * edge // self._epoch for edge in (place, place + 1))
+            chosen[name] = [self._rows[i] for i in self._order(epoch, name)[first:last]]
+        parts = {name: (self._layouts[name], rows) for name, rows in chosen.items()}
+        if self._second:
+            parts["second"] = (self._second, chosen["neg"])
+        # Buckets go up together, so that there are no more combinations than buckets.
+        bucket = max(layout.bucket_of(rows) for layout, rows in parts.values())
+        counts = self._counts | {"second": self._counts.get("neg", 0)}
+        made = {
+            name: layout.stack(rows, counts[name], bucket, self._pad_id)
+            for name, (layout, rows) in parts.items()
+        }
+        if "second" in made:
+            del made["second"]["image"]
+        return made
+
+    def _shuffled(self, epoch: int, name: str) -> np.ndarray:
+        rng = np.random.default_rng([self._seed, epoch, GROUPS.index(name)])
+        return rng.permutation(self._groups[name])
+
+
+class _Layout:
+    """Sizes of a group of rows of which some sets' units are wanted, and the arrays of such rows."""
+
+    def __init__(self, rows: Sequence[PackedRow], kinds: Sequence[str]):
+        self._some = rows[0]
+        self._kinds = [kind for kind in kinds if any(len(row.spans[kind]) for row in rows)]
+        self._lengths = bucket_lengths([row.upto(self._kinds) for row in rows], MULTIPLE)
+        self._window = round_up(max(len(row.targets(self._kinds)) for row in rows), MULTIPLE)
+        self._units = {kind: max(len(row.spans[kind]) for row in rows) for kind in self._kinds}
+
+    def bucket_of(self, rows: Sequence[PackedRow]) -> int:
+        """The first bucket that holds these rows."""
+        return bucket_of(self._lengths, max((row.upto(self._kinds) for row in rows), default=0))
+
+    def stack(self, rows: Sequence[PackedRow], count: int, place: int, pad_id: int) -> Batch:
+        """Arrays of `count` rows, the last ones without units."""
+        length, window = bucket(self._lengths, place), self._window
+        made = {
+            "tokens": np.full((count, length), pad_id, np.int32),
+            "targets": np.full((count, window), pad_id, np.int32),
+            "places": np.zeros((count, window), np.int32),
+        }
+        units = {kind: self._blank(kind, count) for kind in self._kinds}
+        for index, row in enumerate(rows):
+            size, targets = row.upto(self._kinds), row.targets(self._kinds)
+            made["tokens"][index, :size] = row.tokens[:size]
+            made["targets"][index, : len(targets)] = row.tokens[targets]
+            made["places"][index, : len(targets)] = targets - 1
+            for kind, columns in units.items():
+                start, end = row.spans[kind].T
+                first = np.searchsorted(targets, start)
+                columns["start"][index, : len(start)] = first
+                columns["end"][index, : len(start)] = first + end - start
+                for name, values in row.numbers[kind].items():
+                    columns[name][index, : len(start)] = values
+        names = [row.image for row in rows] + [self._some.image] * (count - len(rows))
+        return made | {"units": units, "image": np.array(names)}
+
+    def _blank(self, kind: str, count: int) -> Batch:
+        shape = (count, self._units[kind])
+        numbers = {name: np.zeros(shape, np.float32) for name in self._some.numbers[kind]}
+        return {"start": np.zeros(shape, np.int32), "end": np.zeros(shape, np.int32), **numbers}
