@@ -58,8 +58,7 @@ def extract(captions: Sequence[Caption], extractor: Extractor, scratch: Path) ->
     Raises:
       UserError: no caption names an object.
     """
-    journal = Journal(scratch / "objects.jsonl")
-    _ask_again(journal, captions, extractor)
+    journal = _asked_again(scratch / "objects.jsonl", captions, extractor)
     done = sum(map(len, journal.batches))
     with bar(len(captions), "objects", done=done, unit="caption") as progress:
         for start in range(done, len(captions), _BATCH):
@@ -77,18 +76,21 @@ def extract(captions: Sequence[Caption], extractor: Extractor, scratch: Path) ->
     return scored
 
 
-def _ask_again(journal: Journal, captions: Sequence[Caption], extractor: Extractor) -> None:
-    """Asks again where the extractor failed the last time, and rewrites the journal with what came of it."""
+def _asked_again(path: Path, captions: Sequence[Caption], extractor: Extractor) -> Journal:
+    """The journal, in which nothing is left that failed the last time and goes well this time."""
+    journal = Journal(path)
     records = [record for batch in journal.batches for record in batch]
     places = [i for i, record in enumerate(records) if record["failed"]]
     if not places:
-        return
+        return journal
     again = _records([captions[i].text for i in places], extractor)
     for i, record in zip(places, again, strict=True):
         records[i] = record
-    sizes = [len(batch) for batch in journal.batches]
-    ends = np.cumsum(sizes)
-    journal.replace([records[end - size : end] for size, end in zip(sizes, ends, strict=True)])
+    with files.replacing(path) as draft:
+        rewritten = Journal(draft)
+        for start in range(0, len(records), _BATCH):
+            rewritten.append(records[start : start + _BATCH])
+    return Journal(path)
 
 
 def _records(texts: Sequence[str], extractor: Extractor) -> list[dict]:

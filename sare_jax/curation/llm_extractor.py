@@ -1,0 +1,140 @@
+"""Objects by a language model: behind any OpenAI-compatible endpoint, or in a transformers folder.
+
+The lineage asks a language model for a comma list of the concrete things that a caption names, with one
+example (protocols 1.2). What the reply lists and the caption does not say is dropped and counted.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from sare_jax import files
+from sare_jax.curation.extractor import Extractor, Found
+from sare_jax.curation.llm_reply import find_names, names_in
+from sare_jax.errors import UserError
+from sare_jax.llm.asking import Asker
+from sare_jax.llm.client import PRESETS, Endpoint, is_local, read_key
+from sare_jax.llm.replies import UnreadableError
+
+INSTRUCTION = """\
+Below is what somebody wrote about a picture. Name every concrete thing that could be seen in such a picture:
+people, animals, objects. Write the names as they stand in the text, in their order, separated by commas, on
+one line. Name a thing once. Leave out moods, times, places in the picture and the picture itself. Write
+nothing else; if the text names no such thing, write: none
+
+Text: In the calm light of the evening, a girl in a yellow raincoat walks two dogs past a row of parked \
+bicycles. The dogs look happy.
+Things: girl, yellow raincoat, dogs, bicycles
+
+Text: {caption}
+Things:"""
+MOST_TOKENS = 256
+_BATCH = 8
+
+
+def question(caption: str) -> str:
+    """What the model is asked about a caption."""
+    return INSTRUCTION.format(caption=" ".join(caption.split()))
+
+
+def default_cache() -> Path:
+    """Folder in which the replies of endpoints are kept if nothing else is said."""
+    from sare_jax.evaluation.reading_cache import folder
+
+    return folder() / "objects"
+
+
+def llm_extractor(
+    where: str, model: str = "", *, cache: Path | None = None, key_variable: str = ""
+) -> Extractor:
+    """The extractor that a setting names.
+
+    Args:
+      where: `deepseek` or `openai`, the address of another endpoint, or a folder of a transformers model.
+      model: name of the model at the endpoint; empty is the present one of `deepseek` and `openai`.
+      cache: folder that keeps an endpoint's replies.
+      key_variable: environment variable with the key of another address; empty sends none.
+
+    Raises:
+      UserError: no such folder, preset or address, no name of a model, or no key.
+    """
+    if Path(where).is_dir():
+        return local_extractor(Path(where))
+    preset = PRESETS.get(where)
+    if preset is None and not where.startswith(("http://", "https://")):
+        raise UserError(
+            f"curate.llm (--llm): {where!r} is no folder, no address and none of {', '.join(sorted(PRESETS))}"
+        )
+    address = preset.base_url if preset else where
+    is_local(address)
+    model = model or (preset.model if preset else "")
+    if not model:
+        raise UserError(f"curate.llm_model (--llm-model): empty; name the model that {address} is to use")
+    key = read_key(preset.key_variable if preset else key_variable, address)
+    endpoint = Endpoint(address, model, key, max_tokens=MOST_TOKENS)
+    return endpoint_extractor(endpoint, cache or default_cache())
+
+
+def endpoint_extractor(endpoint: Endpoint, cache: Path, parallel: int = 8) -> Extractor:
+    """The extractor behind an endpoint; every reply that can be read is kept in `cache`."""
+    asker = Asker(endpoint, cache, names_in, parallel)
+
+    def find(captions: Sequence[str]) -> Iterator[Found]:
+        answers = asker.ask_all([question(caption) for caption in captions], "asking for objects")
+        for caption, answer in zip(captions, answers, strict=True):
+            found = answer.value is not None
+            yield find_names(caption, answer.value) if found else Found(failed=answer.reason or "no reply")
+
+    wording = files.hash_value(INSTRUCTION)[:8]
+    return Extractor(f"{endpoint.model} at {endpoint.base_url}, instruction {wording}", find)
+
+
+def local_extractor(folder: Path, device: str = "") -> Extractor:
+    """The extractor of a causal language model in transformers' format, decoding greedily.
+
+    Raises:
+      UserError: the folder holds no such model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder}: no causal language model in transformers' format ({line})") from None
+    model = model.to(device).eval()
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+
+    def reply(captions: Sequence[str]) -> list[str]:
+        texts = [_as_chat(tokenizer, question(caption)) for caption in captions]
+        batch = tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False).to(device)
+        with torch.inference_mode():
+            ids = model.generate(
+                **batch, do_sample=False, max_new_tokens=MOST_TOKENS, pad_token_id=tokenizer.pad_token_id
+            )
+        return tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    sizes = sorted([p.name, p.stat().st_size] for p in folder.iterdir() if p.is_file())
+    identity = files.hash_value([sizes, INSTRUCTION])[:8]
+    return Extractor(f"{folder.name}, files and instruction {identity}", lambda texts: _found(texts, reply))
+
+
+def _found(captions: Sequence[str], reply: Callable[[Sequence[str]], list[str]]) -> Iterator[Found]:
+    for start in range(0, len(captions), _BATCH):
+        batch = captions[start : start + _BATCH]
+        for caption, text in zip(batch, reply(batch), strict=True):
+            try:
+                yield find_names(caption, names_in(text))
+            except UnreadableError as error:
+                yield Found(failed=str(error))
+
+
+def _as_chat(tokenizer, text: str) -> str:
+    """The question as the model expects one: by its chat template, or as plain text where it has none."""
+    if tokenizer.chat_template is None:
+        return (tokenizer.bos_token or "") + text
+    message = [{"role": "user", "content": text}]
+    return tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
