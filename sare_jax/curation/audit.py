@@ -1,48 +1,15 @@
-"""How good a curation is where the truth is known. For the record alone: nothing is selected by it."""
+"""How good a curation is where the truth is known. For the record: nothing is selected by this report."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from sare_jax.curation.extraction import Scored
 from sare_jax.curation.select import Selection
-from sare_jax.errors import UserError
+from sare_jax.curation.truth import Marks, Truth
 
 
-@dataclass(frozen=True)
-class Truth:
-    """What is in the images.
-
-    Attributes:
-      categories: image id → categories in sight.
-      categories_of: phrase → the categories that it names, in order; empty where it names none that the
-        annotations know, as "wall". The last one counts: a "dog bowl" is a bowl.
-    """
-
-    categories: Mapping[int, frozenset[str]]
-    categories_of: Callable[[str], Sequence[str]]
-
-    def require(self, image_ids: Iterable[int]) -> None:
-        """Refuses images without annotations.
-
-        Raises:
-          UserError: names the first image id that the annotations lack.
-        """
-        lacking = sorted({i for i in image_ids if i not in self.categories})
-        if lacking:
-            raise UserError(
-                f"annotations lack {len(lacking)} of the captioned images, the first is image_id "
-                f"{lacking[0]}; give the annotation files of these images"
-            )
-
-    def is_present(self, image_id: int, phrase: str) -> bool | None:
-        """Whether the thing is in the image; None where the annotations cannot tell."""
-        named = self.categories_of(phrase)
-        return named[-1] in self.categories[image_id] if named else None
-
-
-def report(scored: Sequence[Scored], selection: Selection, truth: Truth) -> dict:
+def report(scored: Sequence[Scored], selection: Selection, truth: Truth | Marks) -> dict:
     """Precision and recall of D_neg and D_pos, and how well the score tells present from absent.
 
     Args:
@@ -60,7 +27,7 @@ def report(scored: Sequence[Scored], selection: Selection, truth: Truth) -> dict
     unjudged = 0
     for c, entry in enumerate(scored):
         for o, unit in enumerate(entry.units):
-            verdict = truth.is_present(entry.caption.image_id, unit.object)
+            verdict = truth.verdict(entry.caption, unit)
             if verdict is None:
                 unjudged += 1
                 continue

@@ -22,6 +22,7 @@ from sare_jax.curation.journal import open_scratch
 from sare_jax.curation.objects import spacy_extractor
 from sare_jax.curation.scored import DEFAULT_WORK, BadImages, Scorer, Work, score
 from sare_jax.curation.select import PAPER, Conflicts, Quantiles, Rule, Selection, Thresholds, select
+from sare_jax.curation.truth import Marks, Truth
 from sare_jax.curation.windows import PAPER_WINDOWS, Windows
 from sare_jax.data.curated import write_curated
 from sare_jax.errors import UserError
@@ -42,7 +43,7 @@ def curate(
     bad_images: BadImages = "skip",
     extractor: Extractor | None = None,
     reserved: Collection[int] = (),
-    truth: audit.Truth | None = None,
+    truth: Truth | Marks | None = None,
     work: Work = DEFAULT_WORK,
 ) -> dict:
     """Curates D_neg, D_pos and D_sent.
@@ -131,7 +132,7 @@ def look(
     *,
     bad_images: BadImages = "skip",
     reserved: Collection[int] = (),
-    truth: audit.Truth | None = None,
+    truth: Truth | Marks | None = None,
 ) -> Listed:
     """Reads the captions and looks for their images; arguments as in `curate`.
 
@@ -142,7 +143,7 @@ def look(
     listed, left_out = read_captions(captions, images)
     refuse_reserved(listed, reserved)
     if truth is not None:
-        truth.require(c.image_id for c in listed)
+        truth.require(listed)
     found, refused = usable_images(listed, images)
     if refused and bad_images == "raise":
         name, reason = next(iter(refused.items()))

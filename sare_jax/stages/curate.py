@@ -27,12 +27,11 @@ def tasks(context: Context) -> Iterator[Task]:
 
 def _curate(context: Context) -> None:
     # Imported here: PyTorch takes seconds to load, which a run that is up to date need not wait for.
-    from sare_jax.curation.audit import Truth
     from sare_jax.curation.clip import ClipConfig
     from sare_jax.curation.select import PAPER, Quantiles, Thresholds
     from sare_jax.curation.stage import Work, curate
+    from sare_jax.curation.truth import Truth, coco_categories_of
     from sare_jax.curation.windows import Windows
-    from sare_jax.evaluation.words import categories_in
 
     settings = context.config.curate
     if settings.thresholds == "fixed":
@@ -54,7 +53,7 @@ def _curate(context: Context) -> None:
         reserved={image.id for image in (*context.splits.val, *context.splits.test)},
         truth=Truth(
             {image.id: context.truth.categories(image.id) for image in context.splits.train},
-            lambda phrase: [mention.category for mention in categories_in(phrase)],
+            coco_categories_of,
         ),
         work=Work(image_batch=settings.image_batch),
     )

@@ -5,11 +5,12 @@ import pytest
 
 from sare_jax.curation import scored as scored_module
 from sare_jax.curation import scoring, stage
-from sare_jax.curation.audit import Truth, auc
+from sare_jax.curation.audit import auc
 from sare_jax.curation.clip import ClipConfig
 from sare_jax.curation.objects import spacy_extractor
 from sare_jax.curation.scored import Work
 from sare_jax.curation.select import PAPER, Quantiles, Thresholds
+from sare_jax.curation.truth import Truth
 from sare_jax.curation.windows import Windows
 from sare_jax.data import images
 from sare_jax.data.curated import read_curated

@@ -5,10 +5,10 @@ import open_clip
 import pytest
 import torch
 
-from sare_jax.curation.audit import Truth
 from sare_jax.curation.clip import Clip, ClipConfig
 from sare_jax.curation.select import Quantiles
 from sare_jax.curation.stage import curate
+from sare_jax.curation.truth import Truth
 from sare_jax.demo import train_clip
 from sare_jax.demo.render import render
 from sare_jax.demo.scenes import Object, Scene, sample_scene
