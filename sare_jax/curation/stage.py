@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sare_jax import files
 from sare_jax.curation import audit, manifest
+from sare_jax.curation.calibrate import Audit
 from sare_jax.curation.captions import (
     Caption,
     images_without_caption,
@@ -37,7 +38,7 @@ def curate(
     *,
     clip: ClipConfig = OPENAI,
     rule: Rule = "paper",
-    thresholds: Thresholds | Quantiles = PAPER,
+    thresholds: Thresholds | Quantiles | Audit = PAPER,
     windows: Windows | None = PAPER_WINDOWS,
     conflicts: Conflicts = "keep",
     bad_images: BadImages = "skip",
@@ -56,13 +57,13 @@ def curate(
       out: folder to write, as `sare_jax.data.curated` reads it.
       clip: the scoring model.
       rule: sentence rule, see `select`.
-      thresholds: limits, or the quantiles of the scores at which they lie.
+      thresholds: limits, the quantiles of the scores at which they lie, or labelled objects that tell.
       windows: geometry of mode `windows`; None scores whole images.
       conflicts: what becomes of a piece with a grounded and a hallucinated object, see `select`.
       bad_images: whether an image that cannot be used is left out and named, or ends the run.
       extractor: what finds objects; None is spaCy with the default model.
       reserved: image ids that must not be curated (validation and test).
-      truth: what is in the images; for the record of precision and recall alone, never for the selection.
+      truth: what is in the images, for the record of precision and recall; nothing is selected by it.
       work: batch sizes and threads.
 
     Returns:
@@ -71,6 +72,8 @@ def curate(
     Raises:
       UserError: nothing is left at some step, or an input is missing or unusable; names it and the way out.
     """
+    if isinstance(thresholds, Audit):
+        truth = truth or thresholds.truth
     listed = look(captions, images, bad_images=bad_images, reserved=reserved, truth=truth)
     model = Clip(clip)
     if isinstance(thresholds, Thresholds):
@@ -78,6 +81,8 @@ def curate(
     evidence = gather(listed, out, model, windows=windows, extractor=extractor, work=work)
     if isinstance(thresholds, Quantiles):
         thresholds = thresholds.thresholds([s.scores for s in evidence.kept], model.id)
+    elif isinstance(thresholds, Audit):
+        thresholds = thresholds.thresholds(evidence.kept, model.id)
     selection = _select(evidence.kept, thresholds, rule, conflicts)
     record = _record(evidence, selection, thresholds, rule, conflicts)
     if truth is not None:
