@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import Compose
 
+from sare_jax.curation.texts import encode_text, is_cut
 from sare_jax.errors import UserError
 
 _LOCAL = "local-dir:"
@@ -83,18 +84,33 @@ class Clip:
         return np.asarray(image)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
-        """Features float32[n, D], not normalised, of pixels uint8[n, H, W, 3]."""
-        with torch.inference_mode(), self._autocast(), self._threads():
-            batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float().div(255)
-            features = self._model.encode_image(self._normalise(batch))
-        return features.float().cpu().numpy()
+        """Features float32[n, D], not normalised, of pixels uint8[n, H, W, 3].
+
+        Raises:
+          UserError: the device has no room for so many.
+        """
+        try:
+            with torch.inference_mode(), self._autocast(), self._threads():
+                batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float().div(255)
+                features = self._model.encode_image(self._normalise(batch))
+            return features.float().cpu().numpy()
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{self._device}: no room for {len(pixels)} views at once; lower --view-batch"
+            ) from None
 
     def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
         """Features float32[n, D], not normalised, of objects' names set into the prompt."""
-        texts = [self.config.prompt.replace("{object}", phrase) for phrase in phrases]
         with torch.inference_mode(), self._autocast():
-            features = self._model.encode_text(self._tokenizer(texts).to(self._device))
+            features = encode_text(self._model, self._tokenizer(self._texts(phrases)).to(self._device))
         return features.float().cpu().numpy()
+
+    def cut_phrases(self, phrases: Sequence[str]) -> list[str]:
+        """Those of the phrases that are longer than the text encoder reads, and so are cut at the end."""
+        return [phrases[i] for i in is_cut(self._tokenizer, self._texts(phrases)).nonzero()[0]]
+
+    def _texts(self, phrases: Sequence[str]) -> list[str]:
+        return [self.config.prompt.replace("{object}", phrase) for phrase in phrases]
 
     @contextmanager
     def _threads(self) -> Iterator[None]:
@@ -206,4 +222,10 @@ def _quick(name: str, config: ClipConfig) -> bool:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # by kind of device and build
+        raise UserError(
+            f"--device {name}: PyTorch cannot use it here ({str(error).splitlines()[0]})"
+        ) from None
     return torch.device(name)

@@ -1,7 +1,7 @@
 """Records of unfinished work: appended as they come, found again after an interruption."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sare_jax import files
@@ -10,36 +10,45 @@ from sare_jax import files
 class Journal:
     """A JSON-lines file to which whole batches of records are appended.
 
-    A process that is killed leaves the batches written so far; a torn last batch is cut off on opening.
-
-    Attributes:
-      batches: the batches found on opening, each a list of records.
+    A process that is killed leaves the batches written so far; a torn last batch is cut off on opening. The
+    records lie on the disk alone: iterating reads them anew, one batch after the other; `len` is the number
+    of batches.
     """
 
     def __init__(self, path: Path):
         """Opens the journal at `path`; none there is an empty one."""
         self._path = Path(path)
-        self.batches: list[list[dict]] = []
-        whole = 0
+        self._length, whole = 0, 0
         if self._path.exists():
             with self._path.open("rb") as stream:
                 for line in stream:
-                    batch = _parsed(line)
-                    if batch is None:
+                    if _parsed(line) is None:
                         break
-                    self.batches.append(batch)
+                    self._length += 1
                     whole += len(line)
             with self._path.open("r+b") as stream:
                 stream.truncate(whole)
 
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        if self._length:
+            with self._path.open("rb") as stream:
+                yield from map(json.loads, stream)
+
+    @property
+    def batches(self) -> list[list[dict]]:
+        """All batches at once."""
+        return list(self)
+
     def append(self, batch: Iterable[dict]) -> None:
-        """Adds a batch; it is on the disk when this returns."""
-        batch = list(batch)
-        line = json.dumps(batch, ensure_ascii=False, allow_nan=False) + "\n"
+        """Adds a batch; it is with the operating system when this returns."""
+        line = json.dumps(list(batch), ensure_ascii=False, allow_nan=False) + "\n"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as stream:
             stream.write(line.encode())
-        self.batches.append(batch)
+        self._length += 1
 
 
 def open_scratch(folder: Path, key: str) -> Path:

@@ -1,8 +1,14 @@
-"""From units and images to scores, batch by batch, with every finished batch kept on the disk."""
+"""From units and images to scores, batch by batch, with every finished batch kept on the disk.
+
+Work is cut into batches of images in one order that does not depend on what was done before, and a batch's
+arithmetic does not depend on the other batches. So a run that was killed goes on with the next batch and
+gives the same numbers, whichever engine runs the batches.
+"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +18,7 @@ from sare_jax import files
 from sare_jax.curation.clip import Clip
 from sare_jax.curation.extraction import Scored
 from sare_jax.curation.journal import Journal
-from sare_jax.curation.scoring import ImageFeatures, encode_views, prefetched, score_objects
+from sare_jax.curation.scoring import ImageFeatures, encode_images, score_objects, view_parts
 from sare_jax.curation.units import phrases_of
 from sare_jax.curation.windows import Windows
 from sare_jax.data.images import ImageError
@@ -31,62 +37,88 @@ class Work:
     Attributes:
       image_batch: images whose windows are scored together, and the most that an interruption repeats.
       view_batch: windows that the encoder takes at once.
-      workers: threads that decode and cut images; twice as many images wait in memory at the most.
+      workers: threads that decode and cut images.
     """
 
     image_batch: int = 16
-    view_batch: int = 256
+    view_batch: int = 64
     workers: int = 2
+
+    def __post_init__(self):
+        for name in ("image_batch", "view_batch", "workers"):
+            if getattr(self, name) < 1:
+                raise UserError(f"curate.{name}: must be at least 1, got {getattr(self, name)}")
 
 
 DEFAULT_WORK = Work()
 
 
 @dataclass(frozen=True)
-class Scorer:
-    """What scores: model, geometry (None for whole images), image folder, batch sizes."""
+class Plan:
+    """What is scored how: geometry (None for whole images), image folder, batch sizes."""
 
-    clip: Clip
     windows: Windows | None
     images: Path
     work: Work
 
-    def records(
-        self, names: Sequence[str], of_image: dict[str, list[Scored]], features: dict[str, np.ndarray]
-    ) -> list[dict]:
-        """Scores the captions of some images; an image that cannot be decoded gives its reason instead."""
-        paths = [self.images / name for name in names]
-        views = prefetched(paths, self.clip, self.windows, workers=self.work.workers)
-        seen = encode_views(views, self.clip, self.work.view_batch)
-        return [
-            self._record(name, image, of_image[name], features)
-            for name, image in zip(names, seen, strict=True)
-        ]
 
-    def _record(
-        self,
-        name: str,
-        image: ImageFeatures | ImageError,
-        entries: list[Scored],
-        features: dict[str, np.ndarray],
-    ) -> dict:
+@dataclass(frozen=True)
+class Job:
+    """One image, and for each of its captions the rows of its objects in the phrases' features."""
+
+    image: str
+    phrases: tuple[tuple[int, ...], ...]
+
+
+Batch = Sequence[Job]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What scores: the model, the plan, and the features float32[phrases, D] of all distinct phrases."""
+
+    clip: Clip
+    plan: Plan
+    phrases: np.ndarray
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[list[dict]]:
+        """Yields the records of each batch; the next batches' images are decoded meanwhile."""
+        batches = list(batches)
+        work, images = self.plan.work, self.plan.images
+        paths = (images / job.image for batch in batches for job in batch)
+        parts = view_parts(paths, self.clip, self.plan.windows, workers=work.workers)
+        for batch in batches:
+            seen = encode_images(parts, len(batch), self.clip, work.view_batch)
+            yield [self._record(job, image) for job, image in zip(batch, seen, strict=True)]
+
+    def _record(self, job: Job, image: ImageFeatures | ImageError) -> dict:
+        """An image's scores, caption by caption; the reason where it cannot be decoded."""
         if isinstance(image, ImageError):
             kind = re.split(r"[,(]", image.reason)[0].strip()  # without what is this file's alone
-            return {"image": name, "dropped": f"image {kind}", "detail": str(image)}
-        scores = []
-        for entry in entries:
-            phrases = np.stack([features[unit.object] for unit in entry.units])
-            values = score_objects(image, phrases, self.clip, self.windows)
-            scores.append([float(value) for value in values])
-        return {"image": name, "whole": self.windows is not None and image.grid is None, "scores": scores}
+            return {"image": job.image, "dropped": f"image {kind}", "detail": str(image)}
+        windows = self.plan.windows
+        scores = [score_objects(image, self.phrases[list(rows)], self.clip, windows) for rows in job.phrases]
+        whole = windows is not None and image.grid is None
+        return {"image": job.image, "whole": whole, "scores": [s.tolist() for s in scores]}
+
+
+Engine = Callable[[Scorer, Sequence[Batch]], Iterator[list[dict]]]
+"""Runs batches and yields their records in order."""
+
+
+def local(scorer: Scorer, batches: Sequence[Batch]) -> Iterator[list[dict]]:
+    """The engine for one machine: this process."""
+    return scorer.run(batches)
 
 
 def score(
     scored: Sequence[Scored],
     refused: dict[str, str],
-    scorer: Scorer,
+    clip: Clip,
+    plan: Plan,
     *,
     scratch: Path,
+    engine: Engine = local,
     bad_images: BadImages = "skip",
 ) -> None:
     """Scores the units of all captions, in place.
@@ -94,8 +126,10 @@ def score(
     Args:
       scored: from `extract`.
       refused: images that cannot be used, name → reason.
-      scorer: what scores.
+      clip: the model.
+      plan: geometry, images and batch sizes.
       scratch: folder of the kept batches.
+      engine: what runs the batches.
       bad_images: `skip` drops the captions of an image that cannot be decoded; `raise` ends with its error.
 
     Raises:
@@ -107,42 +141,49 @@ def score(
         if not entry.dropped:
             of_image.setdefault(entry.caption.image, []).append(entry)
     phrases = phrases_of(entry.units for entries in of_image.values() for entry in entries)
-    features = _phrase_features(phrases, scorer.clip, scratch)
-    names, size = list(of_image), scorer.work.image_batch
+    row = {phrase: i for i, phrase in enumerate(phrases)}
+    features = _phrase_features(phrases, clip, scratch)
+    names, size = list(of_image), plan.work.image_batch
     journal = Journal(scratch / "scores.jsonl")
-    done = min(len(names), len(journal.batches) * size)
+    done = min(len(names), len(journal) * size)
+    jobs = (
+        Job(name, tuple(tuple(row[unit.object] for unit in entry.units) for entry in of_image[name]))
+        for name in names[done:]
+    )
+    batches = [list(islice(jobs, size)) for _ in range(done, len(names), size)]
     with bar(len(names), "scores", done=done, unit="image") as progress:
-        for start in range(0, len(names), size):
-            if start >= done:
-                journal.append(scorer.records(names[start : start + size], of_image, features))
-                progress.update(min(size, len(names) - start))
-            for record in journal.batches[start // size]:
-                _apply(record, of_image[record["image"]], bad_images)
+        for records in journal:
+            _apply(records, of_image, bad_images)
+        for records in engine(Scorer(clip, plan, features), batches) if batches else ():
+            journal.append(records)
+            progress.update(len(records))
+            _apply(records, of_image, bad_images)
 
 
-def _phrase_features(phrases: list[str], clip: Clip, scratch: Path) -> dict[str, np.ndarray]:
-    """Each distinct phrase's features float32[D], encoded once, in one order whatever was done before."""
-    path = scratch / "phrases.npy"
-    if not path.exists():
-        parts = []
-        with bar(len(phrases), "phrases", unit="phrase") as progress:
-            for start in range(0, len(phrases), _PHRASE_BATCH):
-                parts.append(clip.encode_phrases(phrases[start : start + _PHRASE_BATCH]))
-                progress.update(len(parts[-1]))
-        with files.replacing(path) as draft, draft.open("wb") as stream:
-            np.save(stream, np.concatenate(parts) if parts else np.zeros((0, 1), np.float32))
-    return dict(zip(phrases, np.load(path, allow_pickle=False), strict=True))
+def _phrase_features(phrases: list[str], clip: Clip, scratch: Path) -> np.ndarray:
+    """Features float32[phrases, D], each encoded once; finished batches are kept, a file each."""
+    parts = []
+    with bar(len(phrases), "phrases", unit="phrase") as progress:
+        for start in range(0, len(phrases), _PHRASE_BATCH):
+            batch, path = phrases[start : start + _PHRASE_BATCH], scratch / "phrases" / f"{start:08d}.npy"
+            if not path.exists():
+                with files.replacing(path) as draft, draft.open("wb") as stream:
+                    np.save(stream, clip.encode_phrases(batch))
+            parts.append(np.load(path, allow_pickle=False))
+            progress.update(len(batch))
+    return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
 
-def _apply(record: dict, entries: Sequence[Scored], bad_images: BadImages) -> None:
-    """Hands an image's record to its captions; one whose objects and scores differ in number is dropped."""
-    if "dropped" in record and bad_images == "raise":
-        raise UserError(record["detail"])
-    for index, entry in enumerate(entries):
-        if "dropped" in record:
-            entry.dropped, entry.detail = record["dropped"], record["detail"]
-        elif len(record["scores"][index]) != len(entry.units):
-            entry.dropped = "mismatch"
-        else:
-            entry.scores = np.array(record["scores"][index], np.float32)
-            entry.whole_image = record["whole"]
+def _apply(records: Sequence[dict], of_image: dict[str, list[Scored]], bad_images: BadImages) -> None:
+    """Hands images' records to their captions; one whose objects and scores differ in number is dropped."""
+    for record in records:
+        if "dropped" in record and bad_images == "raise":
+            raise UserError(record["detail"])
+        for index, entry in enumerate(of_image[record["image"]]):
+            if "dropped" in record:
+                entry.dropped, entry.detail = record["dropped"], record["detail"]
+            elif len(record["scores"][index]) != len(entry.units):
+                entry.dropped = "mismatch"
+            else:
+                entry.scores = np.array(record["scores"][index], np.float32)
+                entry.whole_image = record["whole"]

@@ -21,14 +21,16 @@ from sare_jax.curation.extraction import Scored, extract, hash_units
 from sare_jax.curation.extractor import Extractor
 from sare_jax.curation.journal import open_scratch
 from sare_jax.curation.objects import spacy_extractor
-from sare_jax.curation.scored import DEFAULT_WORK, BadImages, Scorer, Work, score
+from sare_jax.curation.scored import DEFAULT_WORK, BadImages, Engine, Plan, Work, local, score
 from sare_jax.curation.select import PAPER, Conflicts, Quantiles, Rule, Selection, Thresholds, select
 from sare_jax.curation.truth import Marks, Truth
+from sare_jax.curation.units import phrases_of
 from sare_jax.curation.windows import PAPER_WINDOWS, Windows
 from sare_jax.data.curated import write_curated
 from sare_jax.errors import UserError
 
-_SCRATCH_FORMAT = 2  # raised when the meaning of the kept scores changes
+_SCRATCH_FORMAT = 3  # raised when the meaning of the kept scores changes
+_NAMED = 20  # images in a message
 
 
 def curate(
@@ -46,6 +48,7 @@ def curate(
     reserved: Collection[int] = (),
     truth: Truth | Marks | None = None,
     work: Work = DEFAULT_WORK,
+    engine: Engine = local,
 ) -> dict:
     """Curates D_neg, D_pos and D_sent.
 
@@ -65,6 +68,7 @@ def curate(
       reserved: image ids that must not be curated (validation and test).
       truth: what is in the images, for the record of precision and recall; nothing is selected by it.
       work: batch sizes and threads.
+      engine: what runs the batches, see `engines.engine_of`; the arrays do not depend on it.
 
     Returns:
       The manifest, as written.
@@ -78,7 +82,7 @@ def curate(
     model = Clip(clip)
     if isinstance(thresholds, Thresholds):
         thresholds.check_model(model.id)
-    evidence = gather(listed, out, model, windows=windows, extractor=extractor, work=work)
+    evidence = gather(listed, out, model, windows=windows, extractor=extractor, work=work, engine=engine)
     if isinstance(thresholds, Quantiles):
         thresholds = thresholds.thresholds([s.scores for s in evidence.kept], model.id)
     elif isinstance(thresholds, Audit):
@@ -123,12 +127,14 @@ class Evidence:
       scored: every caption, the dropped ones too.
       kept: those that have scores.
       source: all that the scores depend on.
+      cut_phrases: objects whose names the text encoder does not read to the end.
     """
 
     listed: Listed
     scored: list[Scored]
     kept: list[Scored]
     source: dict
+    cut_phrases: list[str]
 
 
 def look(
@@ -151,8 +157,7 @@ def look(
         truth.require(listed)
     found, refused = usable_images(listed, images)
     if refused and bad_images == "raise":
-        name, reason = next(iter(refused.items()))
-        raise UserError(f"{images / name}: {reason}")
+        raise UserError(f"{images}: {len(refused)} images cannot be used: {_named(refused)}")
     return Listed(captions, images, listed, left_out, found, refused, bad_images)
 
 
@@ -164,6 +169,7 @@ def gather(
     windows: Windows | None = PAPER_WINDOWS,
     extractor: Extractor | None = None,
     work: Work = DEFAULT_WORK,
+    engine: Engine = local,
 ) -> Evidence:
     """Finds the objects of the captions and scores them; other arguments as in `curate`.
 
@@ -179,9 +185,10 @@ def gather(
     scored = extract(listed.captions, extractor, open_scratch(out.with_name(f"{out.name}_objects"), key))
     key = files.hash_value(source | {"units": hash_units(scored)})
     scratch = open_scratch(out.with_name(f"{out.name}_scores"), key)
-    scorer = Scorer(model, windows, listed.images, work)
-    score(scored, listed.refused, scorer, scratch=scratch, bad_images=listed.bad_images)
-    return Evidence(listed, scored, _kept(scored, listed.path), source)
+    plan = Plan(windows, listed.images, work)
+    score(scored, listed.refused, model, plan, scratch=scratch, engine=engine, bad_images=listed.bad_images)
+    kept = _kept(scored, listed.path)
+    return Evidence(listed, scored, kept, source, model.cut_phrases(phrases_of(s.units for s in kept)))
 
 
 def _source(listed: Listed, model: Clip, extractor: str, windows: Windows | None, work: Work) -> dict:
@@ -206,6 +213,12 @@ def _source(listed: Listed, model: Clip, extractor: str, windows: Windows | None
         "windows": asdict(windows) if windows else None,
         "batches": {"images": work.image_batch, "views": work.view_batch},
     }
+
+
+def _named(refused: dict[str, str]) -> str:
+    """Names and reasons of images, the first of many."""
+    named = [f"{name} ({reason})" for name, reason in list(refused.items())[:_NAMED]]
+    return ", ".join(named) + (f" and {len(refused) - _NAMED} more" if len(refused) > _NAMED else "")
 
 
 def _kept(scored: Sequence[Scored], captions: Path) -> list[Scored]:
@@ -247,5 +260,6 @@ def _record(
         | {"images_without_caption": images_without_caption(listed.captions, listed.images)},
         "dropped": {"records": dict(listed.left_out)} | manifest.dropped(scored, selection),
         "bad_images": manifest.bad_images(scored),
+        "cut_phrases": evidence.cut_phrases,
         "scores": manifest.distribution(evidence.kept),
     }

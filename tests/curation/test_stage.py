@@ -169,36 +169,34 @@ def test_a_name_that_leaves_the_image_folder_is_not_followed(curate, world):
     assert curate()["dropped"]["captions"] == {"image outside the folder": 1}
 
 
-def test_an_interrupted_run_goes_on_and_gives_the_same_arrays(curate, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_and_gives_the_same_arrays(curate, tmp_path):
     curate(tmp_path / "whole")
     calls = []
-    original = scored_module.Scorer.records
 
     def stops_after(count):
-        def records(self, names, of_image, features):
-            if len(calls) == count:
-                raise KeyboardInterrupt
-            calls.append(names)
-            return original(self, names, of_image, features)
+        def engine(scorer, batches):
+            for batch, records in zip(batches, scored_module.local(scorer, batches), strict=True):
+                if len(calls) == count:
+                    raise KeyboardInterrupt
+                calls.append(batch)
+                yield records
 
-        return records
+        return engine
 
-    monkeypatch.setattr(scored_module.Scorer, "records", stops_after(2))
     with pytest.raises(KeyboardInterrupt):
-        curate(tmp_path / "resumed")
+        curate(tmp_path / "resumed", engine=stops_after(2))
     assert not (tmp_path / "resumed").exists()
     with (tmp_path / "resumed_scores" / "scores.jsonl").open("a") as stream:
         stream.write('[{"image": "4.png", "whole": fal')  # killed while writing
-    monkeypatch.setattr(scored_module.Scorer, "records", stops_after(99))
-    curate(tmp_path / "resumed")
-    assert sorted(name for names in calls for name in names) == [f"{i}.png" for i in range(6)]
+    curate(tmp_path / "resumed", engine=stops_after(99))
+    assert sorted(job.image for batch in calls for job in batch) == [f"{i}.png" for i in range(6)]
     same_arrays(tmp_path / "whole", tmp_path / "resumed")
 
 
-def test_new_thresholds_score_nothing_anew(curate, monkeypatch):
+def test_new_thresholds_score_nothing_anew(curate):
     first = curate()
-    monkeypatch.setattr(scored_module.Scorer, "records", None)  # calling it would fail
-    second = curate(thresholds=Quantiles(0.9, 0.1, 0.5), rule="efuf", conflicts="drop")
+    never = None  # calling it would fail
+    second = curate(thresholds=Quantiles(0.9, 0.1, 0.5), rule="efuf", conflicts="drop", engine=never)
     assert second["counts"]["objects"] == first["counts"]["objects"]
     assert second["counts"]["neg"] < first["counts"]["neg"]
     assert second["scores"] == first["scores"]
