@@ -103,6 +103,9 @@ def gathered(weights: Any) -> Any:
     """
     if jax.sharding.get_abstract_mesh().empty:
         return weights
+    # The barrier stands between the slice and its gathering. Without it the compiler gives the whole stack,
+    # not the slice, the layout that a gathering likes best: a copy of all layers.
+    weights = jax.lax.optimization_barrier(weights)
     return jax.lax.with_sharding_constraint(weights, PartitionSpec())
 
 

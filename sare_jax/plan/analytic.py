@@ -27,7 +27,7 @@ def local_bytes(tree: Any) -> int:
 def training_bytes(
     model: LlavaConfig, params: partition.Tree, frozen: partition.Tree, mesh: Mesh, sizes: Training
 ) -> Parts:
-    """What one device holds when the first pass of a training step begins to go back.
+    """What one device holds when a pass of a training step begins to go back.
 
     Args:
       model: its shapes.
@@ -37,19 +37,19 @@ def training_bytes(
       sizes: of the step.
 
     Returns:
-      Part → bytes. The three sets are run at once, so a device holds 3 × `rows_at_once` rows.
+      Part → bytes. The three sets are run one after the other, so a device works on `rows_at_once` rows.
     """
-    rows, itemsize = 3 * sizes.rows_at_once, _itemsize(frozen)
+    rows, itemsize = sizes.rows_at_once, _itemsize(frozen)
     trainable = sum(leaf.size for leaf in jax.tree.leaves(params)) * _FLOAT32
     kept = residual_bytes(model.text, sizes.length, itemsize, sizes.remat)
     whole = residual_bytes(model.text, sizes.length, itemsize, "none")
     image = model.num_image_tokens * model.vision.width * itemsize
-    logits = sum(TARGETS.values()) * sizes.rows_at_once * model.text.vocab_size * _FLOAT32
+    logits = max(TARGETS.values()) * rows * model.text.vocab_size * _FLOAT32
     return {
         "frozen weights": local_bytes(frozen),
         "trainable weights, AdamW's two moments": 3 * trainable,
-        "gradients and copies of θ, three of each": 6 * trainable,
-        f"kept for the backward pass, {rows} rows × {model.text.num_layers} layers": (
+        "θ + ε*, and gradients there, of L_neg and of the others": 4 * trainable,
+        f"kept for the backward pass, {rows} row{'s' * (rows > 1)} × {model.text.num_layers} layers": (
             rows * model.text.num_layers * kept
         ),
         # What a layer computes, and as much again of gradients on the way back through it.

@@ -12,8 +12,8 @@ from sare_jax.training.sharding import DATA, FSDP, make_mesh
 
 _CPU = """\
 The CPU's compiler computes bfloat16 products in float32, widening the weights of a layer at a time, and has
-no flash attention; its temporaries are larger than those of a GPU, on which this command has the GPU's own
-compiler speak."""
+no flash attention, so its temporaries are larger than those of a GPU; here it orders the work for the least
+memory. On a GPU this command has the GPU's own compiler speak."""
 
 
 def plan(config: Config) -> None:
