@@ -76,7 +76,8 @@ def _notes(manifest: dict) -> tuple[str, ...]:
         )
     chosen = _part(manifest, "thresholds", "chosen")
     if isinstance(chosen, Mapping):
-        notes.append("Thresholds: " + ", ".join(f"{key} {value}" for key, value in chosen.items()) + ".")
+        flat = {key: value for key, value in chosen.items() if not isinstance(value, Mapping)}
+        notes.append("Thresholds: " + ", ".join(f"{key} {value}" for key, value in flat.items()) + ".")
     for name, text in (("CLIP model", _part(manifest, "clip", "model")), ("Scores", manifest.get("mode"))):
         if text:
             notes.append(f"{name}: {text}.")
@@ -84,6 +85,7 @@ def _notes(manifest: dict) -> tuple[str, ...]:
 
 
 _STEPS = {
+    "records": "records of the file",
     "captions": "captions",
     "mentions": "mentions of objects",
     "objects": "objects in neither D_neg nor D_pos",

@@ -1,0 +1,247 @@
+"""EFUF's training files, `pos_neg.json` and `sentences.json`, in and out (protocols 1.4, 1.5).
+
+`pos_neg.json` has a row an object: image, the caption up to the end of the object's piece, the character at
+which the piece starts, and the score. `sentences.json` has a row a caption: image, caption, mean and least
+score. EFUF applies its thresholds when it trains, so its files hold what lies between them too; here they are
+applied on the way in. The names of the objects are not in the files: the piece stands for the object.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sare_jax import files
+from sare_jax.curation.captions import id_of_name, told
+from sare_jax.curation.select import PAPER, Rule, Thresholds
+from sare_jax.data.curated import Curated, Rows, Sentences, Units, read_curated
+from sare_jax.errors import UserError
+
+POS_NEG, SENTENCES = "pos_neg.json", "sentences.json"
+
+
+def read_efuf(
+    folder: Path, *, thresholds: Thresholds = PAPER, rule: Rule = "efuf", reserved: Collection[int] = ()
+) -> Curated:
+    """The curated sets of a folder of EFUF's files; what cannot be used is counted in the manifest.
+
+    A piece becomes a slice of the whole caption where `sentences.json` has it, so that the units of a caption
+    share a row; else of the longest beginning of it that the image has.
+
+    Args:
+      folder: holds `pos_neg.json` and `sentences.json`.
+      thresholds: limits, strict.
+      rule: sentence rule, see `select`.
+      reserved: image ids that must not be trained on; their rows are left out.
+
+    Raises:
+      UserError: a file is missing or is no JSON list, or no negative unit is left; names the file and the
+        reasons.
+    """
+    folder = Path(folder)
+    dropped = {POS_NEG: Counter(), SENTENCES: Counter()}
+    pieces = _rows(folder / POS_NEG, _piece, dropped[POS_NEG], reserved)
+    sentences = _rows(folder / SENTENCES, _sentence, dropped[SENTENCES], reserved)
+    texts = _Texts()
+    for image, text, _, _ in sentences:
+        texts.add(image, text)
+    for image, text, _, _ in sorted(pieces, key=lambda piece: -len(piece[1])):
+        texts.add_beginning(image, text)
+    neg = [piece for piece in pieces if piece[3] < thresholds.t1]
+    pos = [piece for piece in pieces if piece[3] > thresholds.t0]
+    sent = [
+        row for row in sentences if row[2] > thresholds.t2 and (rule == "paper" or row[3] > thresholds.t1)
+    ]
+    if not neg:
+        raise UserError(
+            f"{folder / POS_NEG}: D_neg is empty: no usable row scores below t1 = {thresholds.t1:g} "
+            f"(left out: {told(dropped[POS_NEG])}); raise curate.t1"
+        )
+    used = sorted({texts.row(image, text) for image, text, *_ in neg + pos + sent})
+    place = {row: index for index, row in enumerate(used)}
+    return Curated(
+        rows=texts.as_rows(used),
+        neg=_units(neg, texts, place),
+        pos=_units(pos, texts, place),
+        sent=Sentences(
+            row=np.array([place[texts.row(image, text)] for image, text, *_ in sent], np.int32),
+            score=np.array([mean for *_, mean, _ in sent], np.float32),
+            score_min=np.array([least for *_, least in sent], np.float32),
+        ),
+        manifest={
+            "source": {"efuf": {name: files.hash_file(folder / name) for name in (POS_NEG, SENTENCES)}},
+            "objects": "not in the files; the piece stands for the object",
+            "sentence_rule": rule,
+            "thresholds": asdict(thresholds),
+            "counts": {
+                "objects": len(pieces),
+                "captions": len(sentences),
+                "neg": len(neg),
+                "pos": len(pos),
+                "sent": len(sent),
+            },
+            "dropped": {
+                "records": {
+                    f"{name}: {reason}": number
+                    for name, reasons in dropped.items()
+                    for reason, number in reasons.items()
+                },
+                "objects": {"between_t1_and_t0": len(pieces) - len(neg) - len(pos)},
+                "sentences": {"not_reliable": len(sentences) - len(sent)},
+            },
+        },
+    )
+
+
+def write_efuf(curated: Path, folder: Path) -> dict[str, int]:
+    """Writes a curated folder as EFUF's two files; what lies between the thresholds was never kept.
+
+    EFUF applies thresholds of its own (23, 32, and 27.5 with a least score of 23) when it reads the files.
+
+    Returns:
+      Number of rows of each file.
+
+    Raises:
+      UserError: the curated folder cannot be read.
+    """
+    sets = read_curated(curated)
+    rows = sets.rows
+    units = [(unit, i) for unit in (sets.neg, sets.pos) for i in range(len(unit))]
+    units.sort(
+        key=lambda pair: (pair[0].row[pair[1]], pair[0].start[pair[1]], pair[0].mention_start[pair[1]])
+    )
+    pos_neg = [
+        {
+            "image": str(rows.image[unit.row[i]]),
+            "sentence": str(rows.caption[unit.row[i]])[: unit.end[i]],
+            "position": int(unit.start[i]),
+            "score": float(unit.score[i]),
+        }
+        for unit, i in units
+    ]
+    sentences = [
+        {
+            "image": str(rows.image[row]),
+            "sentence": str(rows.caption[row]),
+            "mean": float(mean),
+            "min": float(least),
+        }
+        for row, mean, least in zip(sets.sent.row, sets.sent.score, sets.sent.score_min, strict=True)
+    ]
+    files.write_json(Path(folder) / POS_NEG, pos_neg)
+    files.write_json(Path(folder) / SENTENCES, sentences)
+    return {POS_NEG: len(pos_neg), SENTENCES: len(sentences)}
+
+
+class _Texts:
+    """Captions, or what is known of them, each once."""
+
+    def __init__(self) -> None:
+        self._of_image: dict[str, dict[str, int]] = {}
+        self._all: list[tuple[str, str]] = []
+
+    def add(self, image: str, text: str) -> None:
+        texts = self._of_image.setdefault(image, {})
+        if text not in texts:
+            texts[text] = len(self._all)
+            self._all.append((image, text))
+
+    def add_beginning(self, image: str, text: str) -> None:
+        """Adds a beginning of a caption, unless one that is there begins so."""
+        if self._find(image, text) is None:
+            self.add(image, text)
+
+    def row(self, image: str, text: str) -> int:
+        """The row of a caption, or of one that begins so."""
+        row = self._find(image, text)
+        assert row is not None
+        return row
+
+    def _find(self, image: str, text: str) -> int | None:
+        texts = self._of_image.get(image, {})
+        if text in texts:
+            return texts[text]
+        return next((row for whole, row in texts.items() if whole.startswith(text)), None)
+
+    def as_rows(self, used: list[int]) -> Rows:
+        images = [self._all[row][0] for row in used]
+        numbered: dict[str, int] = {}
+        ids = []
+        for image in images:
+            image_id = id_of_name(image)
+            ids.append(numbered.setdefault(image, -1 - len(numbered)) if image_id is None else image_id)
+        return Rows(
+            np.array(images, np.str_),
+            np.array(ids, np.int64),
+            np.array([self._all[row][1] for row in used], np.str_),
+        )
+
+
+def _units(pieces: list[tuple], texts: _Texts, place: dict[int, int]) -> Units:
+    spans = []
+    for image, text, start, score in pieces:
+        name = text[start:].strip()
+        mention = start + text[start:].index(name)
+        row = place[texts.row(image, text)]
+        spans.append((row, start, len(text), name.lower(), mention, mention + len(name), score))
+    row, start, end, name, first, last, score = zip(*spans, strict=True) if spans else ((),) * 7
+    return Units(
+        row=np.array(row, np.int32),
+        start=np.array(start, np.int32),
+        end=np.array(end, np.int32),
+        object=np.array(name, np.str_),
+        mention_start=np.array(first, np.int32),
+        mention_end=np.array(last, np.int32),
+        score=np.array(score, np.float32),
+    )
+
+
+def _rows(
+    path: Path, read: Callable[[dict[str, Any]], tuple | str], dropped: Counter, reserved: Collection[int]
+) -> list[tuple]:
+    """The usable rows of a file; the others are counted by reason."""
+    content = files.read_json(path)
+    if not isinstance(content, list):
+        raise UserError(f"{path}: expected a JSON list of rows, as EFUF writes it")
+    found = []
+    for row in content:
+        result = read(row) if isinstance(row, dict) else "no row"
+        if isinstance(result, str):
+            dropped[result] += 1
+        elif id_of_name(result[0]) in reserved:
+            dropped["image reserved for validation and test"] += 1
+        else:
+            found.append(result)
+    if not found:
+        raise UserError(f"{path}: no row can be used ({told(dropped)})")
+    return found
+
+
+def _piece(row: dict[str, Any]) -> tuple[str, str, int, float] | str:
+    """Image, text up to the end of the piece, its start and its score; or why there is none."""
+    image, text, start, score = (row.get(key) for key in ("image", "sentence", "position", "score"))
+    if not isinstance(image, str) or not isinstance(text, str):
+        return "image or sentence is no text"
+    if type(start) is not int or start < 0:
+        return "position is no whole number"
+    if not text[start:].strip():
+        return "position beyond the sentence"
+    return (image, text, start, float(score)) if _is_number(score) else "score is no number"
+
+
+def _sentence(row: dict[str, Any]) -> tuple[str, str, float, float] | str:
+    """Image, caption, mean and least score; or why there is none."""
+    image, text, mean, least = (row.get(key) for key in ("image", "sentence", "mean", "min"))
+    if not isinstance(image, str) or not isinstance(text, str) or not text.strip():
+        return "image or sentence is no text"
+    if not (_is_number(mean) and _is_number(least)):
+        return "score is no number"
+    return image, text, float(mean), float(least)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
