@@ -99,6 +99,9 @@ class DecodingConfig:
     stop: tuple[str, ...] = ()
 
 
+GREEDY = DecodingConfig()
+
+
 @dataclass(frozen=True)
 class CurateConfig:
     """How captions become D_neg, D_pos and D_sent (stage 2; protocols of EFUF).

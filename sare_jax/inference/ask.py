@@ -2,13 +2,13 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sare_jax.data.images import ImageProcessor, require_images
@@ -16,11 +16,13 @@ from sare_jax.data.prompts import Prompter
 from sare_jax.errors import UserError
 from sare_jax.files import hash_value
 from sare_jax.inference.features import FeatureCache
-from sare_jax.inference.generate import generate
+from sare_jax.inference.generate import Generated, generate
 from sare_jax.inference.journal import Answer, Journal
+from sare_jax.inference.stopping import cut, stop_table
 from sare_jax.models.load import LoadedLlava
 from sare_jax.models.partition import Tree, flatten
 from sare_jax.progress import bar
+from sare_jax.settings import GREEDY, DecodingConfig
 
 # Prompts are padded to a multiple of this many tokens: few lengths, so few compilations, and little waste.
 LENGTH_STEP = 16
@@ -44,38 +46,56 @@ class _Answerer:
     features: FeatureCache
     max_new_tokens: int
     batch_size: int
+    decoding: DecodingConfig
+    rows: jax.sharding.Sharding | None
+    allowed: np.ndarray
+    stops: np.ndarray | None
 
-    def start(self, batch: _Batch, images: list[str]) -> tuple[jax.Array, jax.Array]:
+    def start(self, batch: _Batch, images: list[str]) -> Generated:
         """Queues a batch; rows that it lacks repeat its first one, and their answers are dropped later."""
-        rows = np.arange(self.batch_size)
+        devices = len(self.rows.device_set) if self.rows else 1
+        rows = np.arange(-(-self.batch_size // devices) * devices)
         rows[len(batch.indices) :] = 0
         lengths = np.array([len(batch.prompts[row]) for row in rows], np.int32)
-        tokens = np.full((self.batch_size, _rounded(lengths.max())), self.prompter.pad_id, np.int32)
+        tokens = np.full((len(rows), _rounded(lengths.max())), self.prompter.pad_id, np.int32)
         for place, row in enumerate(rows):
             tokens[place, : lengths[place]] = batch.prompts[row]
+        numbers = np.array(batch.indices, np.int32)[rows]
+        features = self.features(images)[rows]
+        tokens, lengths, features, numbers = jax.device_put((tokens, lengths, features, numbers), self.rows)
         return generate(
             self.loaded.graphdef,
             self.params,
             self.loaded.frozen,
-            jnp.asarray(tokens),
-            jnp.asarray(lengths),
-            jnp.asarray(self.features(images)[rows]),
+            tokens,
+            lengths,
+            features,
             max_new_tokens=self.max_new_tokens,
             eos_id=self.prompter.eos_id,
             pad_id=self.prompter.pad_id,
+            decoding=self.decoding,
+            numbers=numbers,
+            allowed=self.allowed,
+            stops=self.stops,
         )
 
-    def read(self, batch: _Batch, ids: jax.Array, counts: jax.Array) -> dict[int, Answer]:
+    def read(self, batch: _Batch, made: Generated) -> dict[int, Answer]:
         """Waits for a batch and turns it into text, by request number."""
-        answers = {}
-        for index, row, count in zip(batch.indices, np.asarray(ids), np.asarray(counts), strict=False):
-            new = row[:count].tolist()
-            answers[index] = {
-                "text": self.prompter.decode(new).strip(),
-                "finish_reason": "stop" if new[-1] == self.prompter.eos_id else "length",
-                "tokens": len(new),
-            }
-        return answers
+        columns = zip(batch.indices, *map(np.asarray, made), strict=False)
+        return {
+            index: self._answer(ids[:count].tolist(), bool(ended)) for index, ids, count, ended in columns
+        }
+
+    def _answer(self, new: list[int], ended: bool) -> Answer:
+        text = self.prompter.decode(new)
+        before = cut(text, self.decoding.stop)
+        if ended and new[-1] != self.prompter.eos_id and before == text:
+            before = ""  # the string starts with the space before the answer, which decoding strips
+        return {
+            "text": before.strip(),
+            "finish_reason": "stop" if ended else "length",
+            "tokens": len(new),
+        }
 
 
 def ask(
@@ -91,8 +111,10 @@ def ask(
     batch_size: int,
     name: str,
     features: FeatureCache | None = None,
+    decoding: DecodingConfig = GREEDY,
+    rows: jax.sharding.Sharding | None = None,
 ) -> list[dict[str, Any]]:
-    """Answers requests greedily and writes them to `out`, one JSON object a line, in their order.
+    """Answers requests and writes them to `out`, one JSON object a line, in their order.
 
     Finished batches are appended to a file beside `out` that ends in `.partial`. After an interruption the
     same call goes on behind them, and when all are done it writes `out`. A second call with an `out` that
@@ -108,26 +130,46 @@ def ask(
       processor: how pictures become arrays.
       prompter: tokenizer and prompt form.
       max_new_tokens: most tokens of an answer.
-      batch_size: rows generated at a time.
+      batch_size: rows generated at a time, over all devices.
       name: what the progress bar says.
       features: to be shared by several calls; without it every image is encoded in this call.
+      decoding: how answers are decoded; the likeliest token each time where nothing else is said. A draw
+        depends on the seed and the request's number.
+      rows: how the rows of a batch lie on devices, each of which holds the weights; the batch is filled up
+        to a multiple of them. None leaves everything where the weights are.
 
     Returns:
-      Each request with "text" (stripped), "finish_reason" ("stop" at the end token, "length" at the limit)
-      and "tokens" (how many were generated, the end token included).
+      Each request with "text" (stripped, without stop strings), "finish_reason" ("stop" at the end token or
+      a stop string, "length" at the limit) and "tokens" (how many were generated, those of the end
+      included).
 
     Raises:
-      UserError: a request without image or instruction, missing images (all are listed), or an image that
-        cannot be read.
+      UserError: a request without image or instruction, missing images (all are listed), an image that
+        cannot be read, or an empty stop string.
     """
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
-    journal = Journal(out, _key(loaded, params, requests, processor, prompter, settings))
+    _warn(max_new_tokens, decoding)
+    journal = Journal(
+        out, _key(loaded, params, requests, processor, prompter, settings | {"decoding": asdict(decoding)})
+    )
     if (whole := journal.whole()) is not None:
         return whole
     _check(requests)
     require_images(images_dir, (request["image"] for request in requests))
-    features = features or FeatureCache(loaded, processor, images_dir)
-    answerer = _Answerer(loaded, params, prompter, features, **settings)
+    answerer = _Answerer(
+        loaded,
+        params,
+        prompter,
+        features or FeatureCache(loaded, processor, images_dir, rows=rows),
+        max_new_tokens,
+        batch_size,
+        decoding,
+        rows,
+        _allowed(loaded, prompter),
+        stop_table(prompter.tokenizer, decoding.stop, loaded.config.text.vocab_size)
+        if decoding.stop
+        else None,
+    )
 
     batches = _batches([prompter.prompt(request["instruction"]) for request in requests], batch_size)
     answers = journal.resume([batch.indices for batch in batches])
@@ -156,14 +198,14 @@ def _answer(
     answerer: _Answerer, todo: Sequence[_Batch], requests: Sequence[dict[str, Any]]
 ) -> Iterator[dict[int, Answer]]:
     """Answers batch after batch; the next one is prepared and queued before the last one is waited for."""
-    queued: tuple[_Batch, tuple[jax.Array, jax.Array]] | None = None
+    queued: tuple[_Batch, Generated] | None = None
     for batch in todo:
         started = answerer.start(batch, [requests[index]["image"] for index in batch.indices])
         if queued is not None:
-            yield answerer.read(queued[0], *queued[1])
+            yield answerer.read(*queued)
         queued = batch, started
     if queued is not None:
-        yield answerer.read(queued[0], *queued[1])
+        yield answerer.read(*queued)
 
 
 def _batches(prompts: list[list[int]], batch_size: int) -> list[_Batch]:
@@ -175,6 +217,24 @@ def _batches(prompts: list[list[int]], batch_size: int) -> list[_Batch]:
 
 def _rounded(length: int) -> int:
     return -(-int(length) // LENGTH_STEP) * LENGTH_STEP
+
+
+def _allowed(loaded: LoadedLlava, prompter: Prompter) -> np.ndarray:
+    """bool[V], tokens that have a text: not the rows beyond the tokenizer, nor the image's places."""
+    allowed = np.arange(loaded.config.text.vocab_size) < prompter.num_tokens
+    allowed[prompter.image_token_id : prompter.image_token_id + 1] = False
+    return allowed
+
+
+def _warn(max_new_tokens: int, decoding: DecodingConfig) -> None:
+    if max_new_tokens == 1:
+        warnings.warn(
+            "max_new_tokens is 1: a first token that is a space leaves an empty answer", stacklevel=3
+        )
+    if decoding.temperature == 0 and (decoding.top_k or decoding.top_p < 1):
+        warnings.warn(
+            "decoding.temperature is 0: nothing is drawn, top_k and top_p are ignored", stacklevel=3
+        )
 
 
 def _check(requests: Sequence[dict[str, Any]]) -> None:
@@ -190,7 +250,7 @@ def _key(
     requests: Sequence[dict[str, Any]],
     processor: ImageProcessor,
     prompter: Prompter,
-    settings: dict[str, int],
+    settings: dict[str, Any],
 ) -> str:
     """Names all that the answers depend on; the batch size too, which decides who is answered together."""
     return hash_value(

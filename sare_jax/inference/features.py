@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -36,6 +35,7 @@ class FeatureCache:
         max_bytes: int = 4 << 30,
         *,
         batch_size: int = 16,
+        rows: jax.sharding.Sharding | None = None,
     ):
         """Starts empty.
 
@@ -44,7 +44,8 @@ class FeatureCache:
           processor: how pictures become arrays.
           images_dir: folder of the image files.
           max_bytes: memory that the features may take.
-          batch_size: images encoded at a time.
+          batch_size: images encoded at a time, over all devices.
+          rows: how the images of a batch lie on devices, each of which holds the weights.
 
         Raises:
           UserError: the vision tower is being trained, so that its features would not stay the same.
@@ -55,7 +56,9 @@ class FeatureCache:
         self._processor = processor
         self._images_dir = Path(images_dir)
         self._max_bytes = max_bytes
-        self._batch_size = batch_size
+        devices = len(rows.device_set) if rows else 1
+        self._batch_size = -(-batch_size // devices) * devices
+        self._rows = rows
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._bytes = 0
 
@@ -86,7 +89,9 @@ class FeatureCache:
             # Always the same shape, so that it is compiled once: the rest of the batch stays black.
             batch = np.zeros((self._batch_size, *pixels.shape[1:]), np.float32)
             batch[: len(part)] = pixels
-            features = encode_images(loaded.graphdef, loaded.params, loaded.frozen, jnp.asarray(batch))
+            features = encode_images(
+                loaded.graphdef, loaded.params, loaded.frozen, jax.device_put(batch, self._rows)
+            )
             yield from zip(part, np.asarray(features), strict=False)
 
     def _keep(self, name: str, features: np.ndarray) -> None:

@@ -1,16 +1,40 @@
-"""Greedy generation for a batch: prefill and decoding in one compiled function."""
+"""Generation for a batch: prefill and decoding in one compiled function."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from sare_jax.inference import beams
+from sare_jax.inference.sampling import draw
+from sare_jax.inference.stopping import Ending
+from sare_jax.models.llama import Cache
 from sare_jax.models.load import merge
 from sare_jax.models.partition import Tree
+from sare_jax.settings import GREEDY, DecodingConfig
+
+# (tokens int32[B, R], cache) -> logits float32[B, R, V] of what follows them, and the cache with them.
+Step = Callable[[jax.Array, Cache], tuple[jax.Array, Cache]]
 
 
-@partial(jax.jit, static_argnames=("graphdef", "max_new_tokens", "eos_id", "pad_id"))
+class Generated(NamedTuple):
+    """New tokens of a batch.
+
+    Attributes:
+      ids: int32[B, N], the new tokens alone, the end token included, then padding.
+      counts: int32[B], how many of them were generated.
+      ended: bool[B], whether the end token or a stop string ended the row; otherwise the limit did.
+    """
+
+    ids: jax.Array
+    counts: jax.Array
+    ended: jax.Array
+
+
+@partial(jax.jit, static_argnames=("graphdef", "max_new_tokens", "eos_id", "pad_id", "decoding"))
 def generate(
     graphdef: nnx.GraphDef,
     params: Tree,
@@ -22,8 +46,12 @@ def generate(
     max_new_tokens: int,
     eos_id: int,
     pad_id: int,
-) -> tuple[jax.Array, jax.Array]:
-    """Continues each row with its likeliest token until EOS, or for `max_new_tokens`.
+    decoding: DecodingConfig = GREEDY,
+    numbers: jax.Array | None = None,
+    allowed: jax.Array | None = None,
+    stops: jax.Array | None = None,
+) -> Generated:
+    """Continues each row until EOS, a stop string, or for `max_new_tokens`.
 
     The weights are arguments, so one compilation serves every set of weights. It ends as soon as all rows
     have. A row sees neither the other rows nor its own padding.
@@ -38,34 +66,92 @@ def generate(
       max_new_tokens: N; image places and prompt do not count.
       eos_id: the token that ends a row.
       pad_id: what follows the end of a row.
+      decoding: greedy, beams or draws; of its strings only `stops` counts.
+      numbers: int32[B], of the requests, by which rows are drawn; without them, their places in the batch.
+      allowed: bool[V], tokens that may be generated; None allows all.
+      stops: `stop_table` of the strings that end a row; None for none.
 
     Returns:
-      int32[B, N], the new tokens alone, EOS included, and int32[B], how many of them were generated.
+      The new tokens. With beams, those of the best one.
     """
     model = merge(graphdef, params, frozen)
-    batch, width = tokens.shape
+    barred = 0.0 if allowed is None else jnp.where(allowed, 0.0, -jnp.inf)
+    ending = Ending(eos_id, stops)
+    # The last token generated is never read.
+    steps = max(1, max_new_tokens - 1)
+    logits, cache = model.prefill(tokens, features, lengths, decoding.num_beams, steps)
 
-    logits, cache = model.prefill(tokens, features, lengths, width + max_new_tokens)
-    first = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    out = jnp.full((batch, max_new_tokens), pad_id, jnp.int32).at[:, 0].set(first)
+    def step(token: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        return model.decode(token, lengths + cache.step, cache)
 
-    def unfinished(state):
-        step, _, done, _, _ = state
-        return (step < max_new_tokens) & ~done.all()
+    if decoding.num_beams > 1:
+        search = beams.start(len(tokens), decoding.num_beams, max_new_tokens, pad_id)
+        return _search(search, logits, cache, step, decoding, ending, barred)
 
-    def advance(state):
-        step, token, done, out, cache = state
-        logits, cache = model.decode(token, lengths + step - 1, cache)
-        token = jnp.where(done, pad_id, jnp.argmax(logits, axis=-1).astype(jnp.int32))
-        out = jax.lax.dynamic_update_slice(out, token[:, None], (jnp.int32(0), step))
-        return step + 1, token, done | (token == eos_id), out, cache
+    numbers = jnp.arange(len(tokens)) if numbers is None else numbers
 
-    start = (jnp.int32(1), first, first == eos_id, out, cache)
-    _, _, _, out, _ = jax.lax.while_loop(unfinished, advance, start)
-    return out, _count(out, eos_id)
+    def choose(logits: jax.Array, place: jax.Array) -> jax.Array:
+        if decoding.temperature > 0:
+            return draw(logits + barred, decoding, numbers, place)
+        return jnp.argmax(logits + barred, axis=-1).astype(jnp.int32)
+
+    return _extend(choose, logits, cache, step, ending, max_new_tokens, pad_id)
 
 
-def _count(out: jax.Array, eos_id: int) -> jax.Array:
-    """Tokens of each row up to its first EOS, which counts; all N where there is none."""
-    ends = out == eos_id
-    return jnp.where(ends.any(axis=1), jnp.argmax(ends, axis=1) + 1, out.shape[1])
+def _extend(
+    choose: Callable[[jax.Array, jax.Array], jax.Array],
+    logits: jax.Array,
+    cache: Cache,
+    step: Step,
+    ending: Ending,
+    max_new_tokens: int,
+    pad_id: int,
+) -> Generated:
+    """One token after another, each chosen from its logits and its place."""
+    batch = len(logits)
+    first = choose(logits, jnp.int32(0))
+    ended, state = ending(first, jnp.zeros(batch, jnp.int32))
+    ids = jnp.full((batch, max_new_tokens), pad_id, jnp.int32).at[:, 0].set(first)
+
+    def unfinished(carry):
+        place, _, _, made, _ = carry
+        return (place < max_new_tokens) & ~made.ended.all()
+
+    def advance(carry):
+        place, token, state, made, cache = carry
+        logits, cache = step(token[:, None], cache)
+        token = jnp.where(made.ended, pad_id, choose(logits[:, 0], place))
+        ends, state = ending(token, state)
+        ids = jax.lax.dynamic_update_slice(made.ids, token[:, None], (0, place))
+        made = Generated(ids, made.counts + ~made.ended, made.ended | ends)
+        return place + 1, token, state, made, cache
+
+    made = Generated(ids, jnp.ones(batch, jnp.int32), ended)
+    return jax.lax.while_loop(unfinished, advance, (jnp.int32(1), first, state, made, cache))[3]
+
+
+def _search(
+    search: beams.Search,
+    logits: jax.Array,
+    cache: Cache,
+    step: Step,
+    decoding: DecodingConfig,
+    ending: Ending,
+    barred: jax.Array | float,
+) -> Generated:
+    """Beam search; the best beam of each row."""
+
+    def advance(search: beams.Search, logits: jax.Array, cache: Cache) -> tuple[beams.Search, Cache]:
+        log_probs = jax.nn.log_softmax(logits, axis=-1) + barred
+        search = beams.advance(search, log_probs, decoding, ending)
+        return search, cache.follow(search.parents)
+
+    def go_on(carry):
+        search, cache = carry
+        token = jax.lax.dynamic_index_in_dim(search.running.ids, search.step - 1, axis=2, keepdims=False)
+        return advance(search, *step(token, cache))
+
+    whole = jnp.broadcast_to(logits[:, None], (len(logits), decoding.num_beams, logits.shape[-1]))
+    search, _ = jax.lax.while_loop(lambda carry: carry[0].open.any(), go_on, advance(search, whole, cache))
+    best = search.best
+    return Generated(best.ids[:, 0], best.counts[:, 0], best.ended[:, 0])

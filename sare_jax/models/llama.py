@@ -1,35 +1,45 @@
 """LLaMA: RMSNorm, rotary positions (rotate-half), grouped-query attention, SwiGLU."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from sare_jax.models.attention import attention_at, causal_attention
 from sare_jax.models.config import TextConfig
+from sare_jax.models.gather import pick
 from sare_jax.models.layers import Linear, RMSNorm, gathered
 
 
 class Cache(NamedTuple):
-    """Keys and values of the tokens seen so far.
+    """Keys and values of the tokens seen so far, of B prompts and R continuations ("beams") of each.
 
-    A row's prompt fills its first slots; the tokens generated later go, for all rows alike, into the slots
-    behind the longest prompt, one slot a step. So a step writes one slice, and a row's padding is never seen.
-    Slots lie inside heads, so that a step's products run over contiguous memory: twice as fast on a CPU as
-    [L, B, S, K, H].
+    The prompt's are kept once for all its beams. A step adds one token a beam; those of all beams of a row
+    lie side by side, and `seen` says which of them are a beam's own past. So beams may be reordered, copied
+    and dropped without moving a key: only `seen` is permuted. Slots lie inside heads, so that a step's
+    products run over contiguous memory.
 
     Attributes:
-      keys: float[L, B, K, S, H], rotated.
+      prompt_keys: float[L, B, K, T, H], rotated.
+      prompt_values: float[L, B, K, T, H].
+      keys: float[L, B, K, S, H] of the generated tokens, S = R times the steps; step t fills slots from t·R.
       values: float[L, B, K, S, H].
-      filled: bool[B, S], the slots that a query of this row may see.
-      next_slot: int32[], the slot that the next token fills.
+      seen: bool[B, R, T + S], the slots that a beam's query may see, first the prompt's.
+      step: int32[], steps taken.
     """
 
+    prompt_keys: jax.Array
+    prompt_values: jax.Array
     keys: jax.Array
     values: jax.Array
-    filled: jax.Array
-    next_slot: jax.Array
+    seen: jax.Array
+    step: jax.Array
+
+    def follow(self, parents: jax.Array) -> "Cache":
+        """The cache in which beam r of a row goes on from what was beam `parents[row, r]`, int32[B, R]."""
+        return self._replace(seen=jnp.take_along_axis(self.seen, parents[..., None], axis=1))
 
 
 class DecoderLayer(nnx.Module):
@@ -60,26 +70,56 @@ class DecoderLayer(nnx.Module):
         q, k, v = self._project(x, turns)
         return self._finish(x, jax.nn.dot_product_attention(q, k, v, is_causal=True))
 
+    def read(
+        self, x: jax.Array, turns: tuple[jax.Array, jax.Array], past: tuple[jax.Array, jax.Array] | None
+    ) -> jax.Array:
+        """As `__call__`, behind `past` keys and values, float[1, P, K, H], that all rows share."""
+        q, k, v = self._project(x, turns)
+        return self._finish(x, causal_attention(q, *_behind(past, k, v)))
+
+    def read_at(
+        self,
+        x: jax.Array,
+        turns: tuple[jax.Array, jax.Array],
+        past: tuple[jax.Array, jax.Array] | None,
+        places: jax.Array,
+    ) -> jax.Array:
+        """As `read`, for the tokens at `places` int32[B, W] alone: float[B, W, D]."""
+        normal = self.attention_norm(x)
+        heads = (*x.shape[:-1], -1, self.head_size)
+        k, v = _behind(past, _turn(self.k(normal).reshape(heads), turns), self.v(normal).reshape(heads))
+        x = pick(x, places)
+        here = tuple(part[0][places] for part in turns)
+        q = self.q(self.attention_norm(x)).reshape(*x.shape[:-1], -1, self.head_size)
+        return self._finish(x, attention_at(_turn(q, here), k, v, places + k.shape[1] - turns[0].shape[1]))
+
     def prefill(
         self, x: jax.Array, turns: tuple[jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """As `__call__`, and the layer's keys and values float[B, T, K, H]."""
+        """As `__call__`, and the layer's keys and values, float[B, T, K, H]."""
         q, k, v = self._project(x, turns)
-        return self._finish(x, jax.nn.dot_product_attention(q, k, v, is_causal=True)), k, v
+        return self._finish(x, causal_attention(q, k, v)), k, v
 
     def decode(
-        self, x: jax.Array, turns: tuple[jax.Array, jax.Array], layer: jax.Array, cache: Cache
+        self, x: jax.Array, turns: tuple[jax.Array, jax.Array], index: jax.Array, cache: Cache
     ) -> tuple[jax.Array, Cache]:
-        """One layer for one new token a row, float[B, 1, D]; its key and value go into the cache."""
+        """Layer `index` for one new token a beam, float[B, R, D]; its keys and values go into the cache."""
         q, k, v = self._project(x, turns)
-        cache = _store(cache, layer, cache.next_slot, k, v)
-        keys = jax.lax.dynamic_index_in_dim(cache.keys, layer, keepdims=False)
-        values = jax.lax.dynamic_index_in_dim(cache.values, layer, keepdims=False)
-        q = q.reshape(x.shape[0], keys.shape[1], -1, self.head_size) * self.head_size**-0.5
-        scores = jnp.einsum("BKGH,BKSH->BKGS", q, keys, preferred_element_type=jnp.float32)
-        scores = jnp.where(cache.filled[:, None, None], scores, jnp.finfo(jnp.float32).min)
-        weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-        return self._finish(x, jnp.einsum("BKGS,BKSH->BKGH", weights, values)), cache
+        cache = _store(cache, index, k, v)
+        # All that the layer has stored, in two parts: the prompt's, which never change, and the new ones.
+        keys = [_layer(part, index) for part in (cache.prompt_keys, cache.keys)]
+        values = [_layer(part, index) for part in (cache.prompt_values, cache.values)]
+        q = q.reshape(*q.shape[:2], keys[0].shape[1], -1, self.head_size) * self.head_size**-0.5
+        scores = [jnp.einsum("BRKGH,BKSH->BKRGS", q, k, preferred_element_type=jnp.float32) for k in keys]
+        scores = jnp.concatenate(scores, axis=-1)
+        scores = jnp.where(cache.seen[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
+        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+        parts = jnp.split(weights, [keys[0].shape[2]], axis=-1)
+        attended = [
+            jnp.einsum("BKRGS,BKSH->BRKGH", w, v, preferred_element_type=jnp.float32)
+            for w, v in zip(parts, values, strict=True)
+        ]
+        return self._finish(x, sum(attended).astype(x.dtype)), cache
 
     def _project(
         self, x: jax.Array, turns: tuple[jax.Array, jax.Array]
@@ -124,58 +164,111 @@ class Llama(nnx.Module):
         x, _ = jax.lax.scan(run, x, self.layers)
         return self.norm(x)
 
-    def prefill(self, x: jax.Array, lengths: jax.Array, cache_len: int) -> tuple[jax.Array, Cache]:
-        """Runs the prompts and fills a cache.
+    def read(
+        self,
+        x: jax.Array,
+        places: jax.Array,
+        prefix: jax.Array | None = None,
+        remat_policy: Callable[..., bool] | None = None,
+    ) -> jax.Array:
+        """Hidden states at some places of each row, for training.
+
+        The last layer's queries, output and MLP run on these places alone. The keys and values of a text
+        before all rows are computed once, and no gradient passes through them.
+
+        Args:
+          x: float[B, T, D], embeddings.
+          places: int32[B, W].
+          prefix: float[1, P, D], embeddings of the tokens before every row.
+          remat_policy: as in `__call__`.
+
+        Returns:
+          float[B, W, D], final norm included.
+        """
+        past = None if prefix is None else self._past(prefix)
+        ahead = 0 if prefix is None else prefix.shape[1]
+        turns = self._turns(ahead + jnp.arange(x.shape[1])[None])
+        stack, last = (self.layers, past), self.config.num_layers - 1
+
+        # Layers are taken from the stack by number: cutting the last one off would copy all the others.
+        def run(x: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
+            layer, past = jax.tree.map(lambda leaf: _layer(leaf, index), stack)
+            return gathered(layer).read(x, turns, past), None
+
+        def finish(x: jax.Array) -> jax.Array:
+            # The weights are fetched when the layer's input is there, not at the program's beginning.
+            index, _ = jax.lax.optimization_barrier((last, jax.lax.stop_gradient(x[0, 0, 0])))
+            layer, past = jax.tree.map(lambda leaf: _layer(leaf, index), stack)
+            return gathered(layer).read_at(x, turns, past, places)
+
+        run = jax.checkpoint(run, policy=_without_weights(remat_policy), prevent_cse=False)
+        finish = jax.checkpoint(finish, policy=_without_weights(remat_policy))
+        x, _ = jax.lax.scan(run, x, jnp.arange(last))
+        return self.norm(finish(x))
+
+    def _past(self, prefix: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Keys and values of a text, float[L, 1, P, K, H]."""
+        turns = self._turns(jnp.arange(prefix.shape[1])[None])
+
+        def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            x, k, v = gathered(layer).prefill(x, turns)
+            return x, (k, v)
+
+        return jax.lax.scan(run, prefix, self.layers)[1]
+
+    def prefill(self, x: jax.Array, lengths: jax.Array, beams: int, steps: int) -> tuple[jax.Array, Cache]:
+        """Runs the prompts and makes a cache.
 
         Args:
           x: float[B, T, D], embeddings, right-padded.
           lengths: int32[B], tokens of each row.
-          cache_len: S, at least T plus the tokens to come.
+          beams: R, continuations of each prompt.
+          steps: tokens that `decode` will add to each.
 
         Returns:
           The last token's hidden state of each row, float[B, D], and the cache.
         """
         batch, width = x.shape[0], x.shape[1]
         turns = self._turns(jnp.arange(width)[None])
-        config = self.config
-        shape = (config.num_layers, batch, config.num_kv_heads, cache_len, config.head_size)
-        filled = jnp.arange(cache_len)[None] < lengths[:, None]
-        cache = Cache(jnp.zeros(shape, x.dtype), jnp.zeros(shape, x.dtype), filled, jnp.int32(width))
 
-        # The cache is carried, not collected: a scan that stacks its outputs would copy it once more.
-        def run(carry, layer):
-            x, index, cache = carry
+        def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             x, k, v = gathered(layer).prefill(x, turns)
-            return (x, index + 1, _store(cache, index, 0, k, v)), None
+            return x, (k.swapaxes(1, 2), v.swapaxes(1, 2))
 
-        (x, _, cache), _ = jax.lax.scan(run, (x, jnp.int32(0), cache), self.layers)
+        x, (keys, values) = jax.lax.scan(run, x, self.layers)
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
-        return self.norm(last), cache
+        new = jnp.zeros((*keys.shape[:3], beams * steps, self.config.head_size), x.dtype)
+        prompt = jnp.arange(width) < lengths[:, None, None]
+        seen = jnp.concatenate(
+            [jnp.repeat(prompt, beams, axis=1), jnp.zeros((batch, beams, beams * steps), bool)], axis=2
+        )
+        return self.norm(last), Cache(keys, values, new, new, seen, jnp.int32(0))
 
     def decode(self, x: jax.Array, positions: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Runs one further token of each row.
+        """Runs one further token of each beam.
 
         Args:
-          x: float[B, D], its embedding.
+          x: float[B, R, D], its embedding.
           positions: int32[B], its place in the row, counted without padding.
           cache: of the tokens before.
 
         Returns:
-          float[B, D] hidden state, and the cache with this token in it.
+          float[B, R, D] hidden states, and the cache with these tokens in it.
         """
+        batch, beams = x.shape[:2]
         turns = self._turns(positions[:, None])
-        seen = jax.lax.dynamic_update_slice(
-            cache.filled, jnp.ones((x.shape[0], 1), bool), (jnp.int32(0), cache.next_slot)
-        )
-        cache = cache._replace(filled=seen)
+        itself = jnp.broadcast_to(jnp.eye(beams, dtype=bool), (batch, beams, beams))
+        place = cache.prompt_keys.shape[3] + cache.step * beams
+        cache = cache._replace(seen=jax.lax.dynamic_update_slice(cache.seen, itself, (0, 0, place)))
 
+        # The cache is carried, not collected: a scan that stacks its outputs would copy it once more.
         def run(carry, layer):
             x, index, cache = carry
             x, cache = gathered(layer).decode(x, turns, index, cache)
             return (x, index + 1, cache), None
 
-        (x, _, cache), _ = jax.lax.scan(run, (x[:, None], jnp.int32(0), cache), self.layers)
-        return self.norm(x[:, 0]), cache._replace(next_slot=cache.next_slot + 1)
+        (x, _, cache), _ = jax.lax.scan(run, (x, jnp.int32(0), cache), self.layers)
+        return self.norm(x), cache._replace(step=cache.step + 1)
 
     def _turns(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         return rotary(positions, self.config.head_size, self.config.rope_theta)
@@ -196,10 +289,37 @@ def _turn(x: jax.Array, turns: tuple[jax.Array, jax.Array]) -> jax.Array:
     return turned.astype(x.dtype)
 
 
-def _store(cache: Cache, layer: jax.Array, slot: jax.Array | int, k: jax.Array, v: jax.Array) -> Cache:
-    """Writes float[B, T, K, H] keys and values of one layer, from `slot` on, in place."""
-    start = (layer, 0, 0, slot, 0)
+def _behind(
+    past: tuple[jax.Array, jax.Array] | None, k: jax.Array, v: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Keys and values of rows, float[B, T, K, H], behind the past that they share."""
+    if past is None:
+        return k, v
+    return tuple(
+        jnp.concatenate([jnp.broadcast_to(old, (new.shape[0], *old.shape[1:])), new], axis=1)
+        for old, new in zip(past, (k, v), strict=True)
+    )
+
+
+def _store(cache: Cache, layer: jax.Array, k: jax.Array, v: jax.Array) -> Cache:
+    """Writes float[B, R, K, H] keys and values of one layer into the step's slots, in place."""
+    start = (layer, 0, 0, cache.step * k.shape[1], 0)
     return cache._replace(
         keys=jax.lax.dynamic_update_slice(cache.keys, k.swapaxes(1, 2)[None], start),
         values=jax.lax.dynamic_update_slice(cache.values, v.swapaxes(1, 2)[None], start),
     )
+
+
+def _without_weights(policy: Callable[..., bool] | None) -> Callable[..., bool]:
+    """A policy that keeps what `policy` keeps, but not the copy of a layer's weights."""
+
+    def keeps(primitive: Any, *args: Any, **params: Any) -> bool:
+        if primitive.name in ("dynamic_slice", "squeeze", "sharding_constraint"):
+            return False
+        return policy is None or policy(primitive, *args, **params)
+
+    return keeps
+
+
+def _layer(stacked: jax.Array, index: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(stacked, index, keepdims=False)

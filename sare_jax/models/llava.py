@@ -8,6 +8,7 @@ from flax import nnx
 
 from sare_jax.models.clip_vit import VisionTower
 from sare_jax.models.config import LlavaConfig
+from sare_jax.models.gather import deal
 from sare_jax.models.layers import BiasedLinear, Embedding, Linear, exact_gelu, gathered
 from sare_jax.models.llama import Cache, Llama
 
@@ -54,6 +55,10 @@ class Llava(nnx.Module):
         hidden = self.vision_tower(pixels)
         return jax.lax.stop_gradient(hidden if self.config.keep_class_token else hidden[:, 1:])
 
+    def project(self, features: jax.Array) -> jax.Array:
+        """Features float[..., D_v] of `encode_images` -> float[..., D], by the mapping layers alone."""
+        return self.projector(features)
+
     def hidden(
         self,
         tokens: jax.Array,
@@ -77,13 +82,38 @@ class Llava(nnx.Module):
         """
         return self.language_model(self._merge_image(tokens, features), remat_policy)
 
+    def read(
+        self,
+        tokens: jax.Array,
+        seen: jax.Array,
+        *,
+        places: jax.Array,
+        prefix: tuple[int, ...] = (),
+        remat_policy: Callable[..., bool] | None = None,
+    ) -> jax.Array:
+        """Hidden states at some places of each row, as training needs them; equal to those of `hidden`.
+
+        Args:
+          tokens: int32[B, T], as in `hidden`, without the prefix.
+          seen: float[B, M * P, D], projected features.
+          places: int32[B, W], counted without the prefix.
+          prefix: text that stands before every row; it is run once, and no gradient passes through it.
+          remat_policy: see `Llama.__call__`.
+
+        Returns:
+          float[B, W, D].
+        """
+        words = self._place(tokens, seen)
+        before = self.embed(jnp.array([prefix])) if prefix else None
+        return self.language_model.read(words, places, before, remat_policy)
+
     def logits(self, hidden: jax.Array) -> jax.Array:
         """float[..., D] hidden states -> float32[..., V] logits."""
         head = self.embed.table[...].T if self.config.text.tied else self.head.kernel[...]
         return jnp.matmul(hidden, gathered(head), preferred_element_type=jnp.float32)
 
     def prefill(
-        self, tokens: jax.Array, features: jax.Array | None, lengths: jax.Array, cache_len: int
+        self, tokens: jax.Array, features: jax.Array | None, lengths: jax.Array, beams: int, steps: int
     ) -> tuple[jax.Array, Cache]:
         """Runs the prompts of a batch.
 
@@ -91,42 +121,42 @@ class Llava(nnx.Module):
           tokens: int32[B, T], right-padded.
           features: as in `hidden`.
           lengths: int32[B], tokens of each row.
-          cache_len: S, at least T plus the tokens to come.
+          beams: R, continuations of each prompt.
+          steps: tokens that `decode` will add to each.
 
         Returns:
           float32[B, V] logits of the token that follows each prompt, and the cache.
         """
-        hidden, cache = self.language_model.prefill(self._merge_image(tokens, features), lengths, cache_len)
+        words = self._merge_image(tokens, features)
+        hidden, cache = self.language_model.prefill(words, lengths, beams, steps)
         return self.logits(hidden), cache
 
     def decode(self, token: jax.Array, positions: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Runs one further token of each row.
+        """Runs one further token of each beam.
 
         Args:
-          token: int32[B].
+          token: int32[B, R].
           positions: int32[B], its place in the row, counted without padding.
           cache: from `prefill` or the step before.
 
         Returns:
-          float32[B, V] logits of the token after it, and the cache with this token in it.
+          float32[B, R, V] logits of the token after it, and the cache with this token in it.
         """
         hidden, cache = self.language_model.decode(self.embed(token), positions, cache)
         return self.logits(hidden), cache
 
     def _merge_image(self, tokens: jax.Array, features: jax.Array | None) -> jax.Array:
         """Embeds tokens, with projected features, in order, where the image tokens stand."""
+        return self.embed(tokens) if features is None else self._place(tokens, self.project(features))
+
+    def _place(self, tokens: jax.Array, seen: jax.Array) -> jax.Array:
         is_image = tokens == self.config.image_token_id
         words = self.embed(jnp.where(is_image, 0, tokens))
-        if features is None:
-            return words
         vision, places = self.config.vision, self.config.num_image_tokens
-        if features.shape[1] % places:
+        if seen.shape[1] % places:
             raise ValueError(
-                f"{features.shape[1]} image features a row, need {places} an image (image_size "
+                f"{seen.shape[1]} image features a row, need {places} an image (image_size "
                 f"{vision.image_size}, patch_size {vision.patch_size}, keep_class_token "
                 f"{self.config.keep_class_token})"
             )
-        projected = self.projector(features).astype(words.dtype)
-        order = jnp.clip(jnp.cumsum(is_image, axis=1) - 1, 0, projected.shape[1] - 1)
-        placed = jnp.take_along_axis(projected, order[..., None], axis=1)
-        return jnp.where(is_image[..., None], placed, words)
+        return jnp.where(is_image[..., None], deal(seen.astype(words.dtype), is_image), words)

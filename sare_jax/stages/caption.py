@@ -1,5 +1,6 @@
 """Stage 1: the base model describes the training images."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ def tasks(context: Context) -> Iterator[Task]:
             "images": files.hash_value([[image.id, image.file] for image in images]),
             "prompt": settings.prompt,
             "max_new_tokens": settings.max_new_tokens,
+            "decoding": dataclasses.asdict(context.config.decoding),
         },
         outputs=(context.captions,),
         scratch=(_partial(context),),
@@ -52,6 +54,7 @@ def _describe(context: Context, images: Sequence[Image]) -> None:
         name="caption",
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
+        decoding=context.config.decoding,
     )
     with files.replacing(context.captions) as folder:
         folder.mkdir()
@@ -61,6 +64,7 @@ def _describe(context: Context, images: Sequence[Image]) -> None:
             "skipped": bad,
             "prompt": settings.prompt,
             "max_new_tokens": settings.max_new_tokens,
+            "decoding": dataclasses.asdict(context.config.decoding),
             "finish_reasons": dict(Counter(answer["finish_reason"] for answer in answers)),
             **context.model_inputs(),
         }

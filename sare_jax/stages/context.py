@@ -6,7 +6,7 @@ from typing import Any
 
 from sare_jax import files, pipeline
 from sare_jax.data.splits import Image, Splits
-from sare_jax.settings import Config
+from sare_jax.settings import GREEDY, Config, DecodingConfig
 
 
 class Context:
@@ -91,6 +91,13 @@ class Context:
         return make_mesh(self.config.model.data_parallel, self.config.model.fsdp)
 
     @cached_property
+    def rows(self):
+        """How the rows of a batch lie on the mesh."""
+        from sare_jax.training.sharding import by_rows
+
+        return by_rows(self.mesh)
+
+    @cached_property
     def loaded(self):
         """The base model, in the memory of the mesh's devices."""
         from sare_jax.models.load import load_llava, parameter_table
@@ -130,6 +137,7 @@ class Context:
             self.processor,
             self.images,
             max_bytes=int(self.config.model.feature_cache_gib * 2**30),
+            rows=self.rows,
         )
 
     def ask(
@@ -142,6 +150,7 @@ class Context:
         max_new_tokens: int,
         batch_size: int,
         images: Path | None = None,
+        decoding: DecodingConfig = GREEDY,
     ) -> list[dict]:
         """`inference.ask` on this model and these images, or those of another folder."""
         from sare_jax.inference.ask import ask
@@ -160,6 +169,8 @@ class Context:
                 batch_size=batch_size,
                 name=name,
                 features=None if images else self.features,
+                decoding=decoding,
+                rows=self.rows,
             )
 
     @cached_property

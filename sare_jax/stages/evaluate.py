@@ -1,5 +1,6 @@
 """Stage 4: what a model says about held-out images, and what that measures."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -84,6 +85,7 @@ def measured(
             "questions": context.digest(pope_folder, "evaluate"),
             "prompts": [describing, asking],
             "max_new_tokens": settings.max_new_tokens,
+            "decoding": dataclasses.asdict(context.config.decoding),
         },
         outputs=(said,),
         scratch=(_partial(said),),
@@ -126,6 +128,7 @@ def describe(
         name=name,
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
+        decoding=context.config.decoding,
     )
 
 

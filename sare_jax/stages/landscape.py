@@ -34,6 +34,8 @@ def tasks(context: Context) -> Iterator[Task]:
                 settings.landscape_points,
             ],
             "prompt": context.config.evaluate.prompt,
+            "max_new_tokens": context.config.evaluate.max_new_tokens,
+            "decoding": dataclasses.asdict(context.config.decoding),
         },
         outputs=(context.workdir / "landscape.json",),
         scratch=(_scratch(context),),

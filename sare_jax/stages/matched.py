@@ -48,6 +48,8 @@ def tasks(context: Context) -> Iterator[Task]:
             "attack": dataclasses.asdict(attacking),
             "images": len(context.eval_images),
             "prompt": context.config.evaluate.prompt,
+            "max_new_tokens": context.config.evaluate.max_new_tokens,
+            "decoding": dataclasses.asdict(context.config.decoding),
             "annotations": evaluate.annotations_hash(context),
         },
         outputs=(context.workdir / "matched.json",),

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from sare_jax.models.config import LlavaConfig
 from sare_jax.models.llama import rotary
@@ -71,7 +72,7 @@ def test_beams_see_their_own_past_alone(model, rows):
     rng = np.random.default_rng(0)
     past = np.zeros((2, 3, 0), np.int32)
     for step in range(4):
-        new = rng.integers(5, 40, (2, 3, 1))
+        new = rng.integers(IMAGE + 1, 40, (2, 3, 1))
         past = np.concatenate([past, new], axis=2)
         logits, cache = decode(jnp.asarray(new[..., 0]), lengths + step, cache)
         for beam in range(3):
@@ -83,12 +84,17 @@ def test_beams_see_their_own_past_alone(model, rows):
 
 
 def continued(model, rows, new: np.ndarray) -> jax.Array:
-    """Logits at every place of the prompts with `new`, [2, n], behind them."""
+    """Logits at every place of the prompts with `new`, [2, n ≤ 4], behind them."""
     tokens, lengths, features = rows
-    whole = np.full((2, 10 + new.shape[1]), 63)
+    whole = np.full((2, 14), 63)
     for row, length in enumerate(lengths):
         whole[row, : length + new.shape[1]] = [*tokens[row, :length], *new[row]]
-    return jax.jit(lambda tokens: model.logits(model.hidden(tokens, features)))(whole)
+    return whole_logits(model, whole, features)
+
+
+@nnx.jit
+def whole_logits(model, tokens, features):
+    return model.logits(model.hidden(tokens, features))
 
 
 def test_padding_does_not_reach_the_text(model, rows):

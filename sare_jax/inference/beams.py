@@ -1,0 +1,144 @@
+"""Beam search as transformers 5 does it, each row for itself.
+
+A step extends each of the R running beams by every token and keeps the 2R best candidates, of which at least
+R have not ended. The best R of those run on. Of the candidates that end, those among the R best of all join
+the finished ones, ranked by log-probability ÷ length^penalty, of which again the R best are kept. A row is
+closed, and changes no more, when its finished beams are R and either `early_stopping` is "yes" or no running
+beam can be expected to do better than the worst of them; or when none can go on.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sare_jax.inference.stopping import Ending
+from sare_jax.settings import DecodingConfig
+
+# Below every score: transformers' own figure, so that ties among excluded beams fall alike.
+_OUT = -1e9
+
+
+class Beams(NamedTuple):
+    """Sequences of one kind, R a row.
+
+    Attributes:
+      ids: int32[B, R, N], new tokens.
+      scores: float32[B, R], summed log-probabilities; of finished beams, penalised.
+      states: int32[B, R], of the stop automaton.
+      finished: bool[B, R], whether it is whole: ended, or as long as allowed.
+      ended: bool[B, R], whether the end token or a stop string ended it.
+      counts: int32[B, R], its length.
+    """
+
+    ids: jax.Array
+    scores: jax.Array
+    states: jax.Array
+    finished: jax.Array
+    ended: jax.Array
+    counts: jax.Array
+
+    def take(self, places: jax.Array) -> "Beams":
+        """The beams int32[B, R'] of each row."""
+
+        def gather(leaf: jax.Array) -> jax.Array:
+            return jnp.take_along_axis(leaf, places[..., None] if leaf.ndim == 3 else places, axis=1)
+
+        return jax.tree.map(gather, self)
+
+
+class Search(NamedTuple):
+    """Where a search stands.
+
+    Attributes:
+      step: int32[], tokens generated.
+      running: the beams that go on.
+      parents: int32[B, R], which running beam of the step before each one continues.
+      best: the finished beams, best first.
+      open: bool[B], rows that may still change.
+    """
+
+    step: jax.Array
+    running: Beams
+    parents: jax.Array
+    best: Beams
+    open: jax.Array
+
+
+def start(batch: int, beams: int, max_new_tokens: int, pad_id: int) -> Search:
+    """Before the first token: one beam a row counts, so that the first step takes R different ones."""
+    flags, zeros = jnp.zeros((batch, beams), bool), jnp.zeros((batch, beams), jnp.int32)
+    ids = jnp.full((batch, beams, max_new_tokens), pad_id, jnp.int32)
+    scores = jnp.full((batch, beams), _OUT, jnp.float32)
+    best = Beams(ids, scores, zeros, flags, flags, zeros)
+    running = best._replace(scores=scores.at[:, 0].set(0))
+    return Search(jnp.int32(0), running, zeros, best, jnp.ones(batch, bool))
+
+
+def advance(
+    search: Search,
+    log_probs: jax.Array,
+    decoding: DecodingConfig,
+    ending: Ending,
+) -> Search:
+    """Takes one step.
+
+    Args:
+      search: from `start` or the step before.
+      log_probs: float32[B, R, V], of the token that follows each running beam.
+      decoding: `length_penalty` and `early_stopping` count.
+      ending: what ends a beam.
+
+    Returns:
+      The search one token on. Rows that are closed keep their `best`.
+    """
+    running, (beams, longest) = search.running, search.running.ids.shape[1:]
+    candidates, parents = _candidates(running, log_probs, search.step)
+    ends, states = ending(
+        jax.lax.dynamic_index_in_dim(candidates.ids, search.step, axis=2, keepdims=False), candidates.states
+    )
+    stops = ends | (search.step + 1 == longest)
+    candidates = candidates._replace(
+        states=states, finished=stops, ended=ends, counts=jnp.full_like(states, search.step + 1)
+    )
+
+    going = candidates.scores + stops * jnp.float32(_OUT)
+    scores, places = jax.lax.top_k(going, beams)
+    chosen = candidates.take(places)._replace(scores=scores)
+
+    # Length powers are figures of the settings, so they are computed once and in double precision.
+    powers = jnp.asarray(np.arange(longest + 1.0)[1:] ** decoding.length_penalty, jnp.float32)
+    power = powers[search.step]
+    whole = stops & (jnp.arange(stops.shape[1]) < beams)
+    ranked = candidates._replace(
+        scores=candidates.scores / power + ~whole * jnp.float32(_OUT), finished=whole
+    )
+    pool = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), search.best, ranked)
+    best = _where(search.open, pool.take(jax.lax.top_k(pool.scores, beams)[1]), search.best)
+
+    reach = powers[-1] if decoding.early_stopping == "never" and decoding.length_penalty > 0 else power
+    hoped = chosen.scores[:, 0] / reach
+    full = best.finished.all(axis=1)
+    better = hoped > best.scores.min(axis=1)
+    may_gain = ~full | (better if decoding.early_stopping != "yes" else False)
+    still = search.open & may_gain & ~stops.all(axis=1)
+    return Search(search.step + 1, chosen, jnp.take_along_axis(parents, places, axis=1), best, still)
+
+
+def _candidates(running: Beams, log_probs: jax.Array, step: jax.Array) -> tuple[Beams, jax.Array]:
+    """The 2R likeliest continuations of each row's running beams, best first, and their parents."""
+    batch, beams, vocabulary = log_probs.shape
+    total = (log_probs + running.scores[..., None]).reshape(batch, beams * vocabulary)
+    scores, flat = jax.lax.top_k(total, 2 * beams)
+    parents, tokens = flat // vocabulary, (flat % vocabulary).astype(jnp.int32)
+    taken = running.take(parents)
+    ids = jax.lax.dynamic_update_slice(taken.ids, tokens[..., None], (0, 0, step))
+    return taken._replace(ids=ids, scores=scores), parents
+
+
+def _where(rows: jax.Array, new: Beams, old: Beams) -> Beams:
+    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, new, old)
