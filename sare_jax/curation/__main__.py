@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sare_jax.command import guarded
 from sare_jax.curation.clip import ClipConfig
+from sare_jax.curation.engines import engine_of
 from sare_jax.curation.objects import DEFAULT_MODEL, load_tagger, spacy_extractor
 from sare_jax.curation.scored import Work
 from sare_jax.curation.select import PAPER, Quantiles, Thresholds
@@ -32,6 +33,7 @@ def main() -> None:
         bad_images=options.bad_images,
         extractor=spacy_extractor(load_tagger(options.tagger)),
         work=Work(options.image_batch, options.view_batch, options.workers),
+        engine=engine_of(options.engine),
     )
     print(summary(manifest))
 
@@ -92,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--bad-images", default="skip", choices=("skip", "raise"))
     add("--image-batch", type=int, default=Work.image_batch)
     add("--view-batch", type=int, default=Work.view_batch)
+    add("--engine", default="local", choices=("local", "ray"), help="ray: all machines of a Ray cluster")
     add("--workers", type=int, default=Work.workers, help="threads that decode images")
     return parser
 

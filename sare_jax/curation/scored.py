@@ -8,7 +8,7 @@ gives the same numbers, whichever engine runs the batches.
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -95,7 +95,7 @@ class Scorer:
         """An image's scores, caption by caption; the reason where it cannot be decoded."""
         if isinstance(image, ImageError):
             kind = re.split(r"[,(]", image.reason)[0].strip()  # without what is this file's alone
-            return {"image": job.image, "dropped": f"image {kind}", "detail": str(image)}
+            return {"image": job.image, "dropped": f"image {kind}", "detail": f"{job.image}: {image.reason}"}
         windows = self.plan.windows
         scores = [score_objects(image, self.phrases[list(rows)], self.clip, windows) for rows in job.phrases]
         whole = windows is not None and image.grid is None
@@ -152,12 +152,17 @@ def score(
     )
     batches = [list(islice(jobs, size)) for _ in range(done, len(names), size)]
     with bar(len(names), "scores", done=done, unit="image") as progress:
-        for records in journal:
-            _apply(records, of_image, bad_images)
-        for records in engine(Scorer(clip, plan, features), batches) if batches else ():
-            journal.append(records)
-            progress.update(len(records))
-            _apply(records, of_image, bad_images)
+
+        def fresh() -> Iterator[list[dict]]:
+            for records in engine(Scorer(clip, plan, features), batches):
+                journal.append(records)
+                progress.update(len(records))
+                yield records
+
+        for records in chain(journal, fresh() if batches else ()):
+            if bad_images == "raise":
+                _refuse_bad(records, plan.images)
+            _apply(records, of_image)
 
 
 def _phrase_features(phrases: list[str], clip: Clip, scratch: Path) -> np.ndarray:
@@ -174,11 +179,15 @@ def _phrase_features(phrases: list[str], clip: Clip, scratch: Path) -> np.ndarra
     return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
 
-def _apply(records: Sequence[dict], of_image: dict[str, list[Scored]], bad_images: BadImages) -> None:
+def _refuse_bad(records: Sequence[dict], images: Path) -> None:
+    for record in records:
+        if "dropped" in record:
+            raise UserError(f"{images}/{record['detail']}")
+
+
+def _apply(records: Sequence[dict], of_image: dict[str, list[Scored]]) -> None:
     """Hands images' records to their captions; one whose objects and scores differ in number is dropped."""
     for record in records:
-        if "dropped" in record and bad_images == "raise":
-            raise UserError(record["detail"])
         for index, entry in enumerate(of_image[record["image"]]):
             if "dropped" in record:
                 entry.dropped, entry.detail = record["dropped"], record["detail"]
