@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from sare_jax.errors import UserError
 from sare_jax.settings import (
+    CAPTION_PROMPTS,
     AttackConfig,
     CaptionConfig,
     Config,
@@ -58,7 +59,7 @@ def parse(raw: dict) -> Config:
         stages=_stages(raw.get("stages", ",".join(STAGES))),
         data=build(DataConfig, raw.get("data", {}), "config.data"),
         model=build(ModelConfig, raw.get("model", {}), "config.model"),
-        caption=build(CaptionConfig, raw.get("caption", {}), "config.caption"),
+        caption=_named_prompt(build(CaptionConfig, raw.get("caption", {}), "config.caption")),
         decoding=build(DecodingConfig, raw.get("decoding", {}), "config.decoding"),
         curate=build(CurateConfig, raw.get("curate", {}), "config.curate"),
         evaluate=build(EvaluateConfig, raw.get("evaluate", {}), "config.evaluate"),
@@ -114,6 +115,11 @@ def _refuse_unknown(values: dict, known: set[str], where: str) -> None:
             raise UserError(f"{where}.{key}: unknown key; {advice}")
 
 
+def _named_prompt(caption: CaptionConfig) -> CaptionConfig:
+    """With the prompt in full where a preset is named."""
+    return dataclasses.replace(caption, prompt=CAPTION_PROMPTS.get(caption.prompt, caption.prompt))
+
+
 def _stages(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
@@ -157,6 +163,8 @@ def _check(config: Config) -> None:
     _at_least(config.decoding.temperature, 0, "config.decoding.temperature")
     if config.decoding.num_beams > 1 and config.decoding.temperature > 0:
         raise UserError("config.decoding.temperature: beams are not drawn; set it to 0, or num_beams to 1")
+    if config.data.split == "efuf" and not config.data.used:
+        raise UserError("config.data.used: empty; name the file of the training images, as objects.txt")
     if "{}" not in config.evaluate.pope_prompt:
         raise UserError("config.evaluate.pope_prompt: must hold {} where the question goes")
     for key in ("max_new_tokens", "batch_size", "pope_batch_size"):

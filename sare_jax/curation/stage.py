@@ -79,6 +79,8 @@ def curate(
     if isinstance(thresholds, Audit):
         truth = truth or thresholds.truth
     listed = look(captions, images, bad_images=bad_images, reserved=reserved, truth=truth)
+    if isinstance(thresholds, Audit):
+        thresholds.truth.require(listed.captions)
     model = Clip(clip)
     if isinstance(thresholds, Thresholds):
         thresholds.check_model(model.id)

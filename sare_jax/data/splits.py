@@ -1,11 +1,13 @@
 """Which images are trained on, which choose the settings, and which are looked at once."""
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from sare_jax import files
 from sare_jax.errors import UserError
+from sare_jax.evaluation.records import read_records
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
@@ -68,6 +70,53 @@ def reserve(images: tuple[Image, ...], *, validation: int, test: int, seed: int)
         val=tuple(image for i, image in enumerate(ordered) if i in parts["val"]),
         test=tuple(image for i, image in enumerate(ordered) if i in parts["test"]),
     )
+
+
+def first_unused(images: tuple[Image, ...], used: Collection[str], *, validation: int, test: int) -> Splits:
+    """EFUF's rule: what was used trains, and the first unused images by file name are set aside.
+
+    EFUF evaluates on the first 1,600 (protocols 1.8); they are the test images here, and the next ones choose
+    settings. What remains is in no part.
+
+    Args:
+      images: all images.
+      used: file names of the training images, with or without folders.
+      validation: number of images that choose settings.
+      test: number of images that are looked at once.
+
+    Raises:
+      UserError: none of the images is used, or too few are not.
+    """
+    names = {Path(name).name for name in used}
+    ordered = sorted(images, key=lambda image: image.file)
+    rest = [image for image in ordered if image.file not in names]
+    train = [image for image in images if image.file in names]
+    if not train:
+        raise UserError(
+            f"config.data.used: names none of the {len(images)} images, such as {ordered[0].file}"
+        )
+    if len(rest) < validation + test:
+        raise UserError(
+            f"config.data.reserve_validation + reserve_test = {validation + test}, but only {len(rest)} "
+            "images are not used; lower them or add images"
+        )
+
+    def by_id(part: list[Image]) -> tuple[Image, ...]:
+        return tuple(sorted(part, key=lambda image: image.id))
+
+    return Splits(by_id(train), by_id(rest[test : test + validation]), by_id(rest[:test]))
+
+
+def used_images(path: Path) -> set[str]:
+    """File names in `image ### …` lines, in JSON lines or in a JSON array with the key `image`.
+
+    Raises:
+      UserError: the file is missing or is none of these; names it.
+    """
+    names = {record["image"] for record in read_records(path)[0] if isinstance(record.get("image"), str)}
+    if not names:
+        raise UserError(f"{path}: names no image; needs lines `image ### …` or JSON with the key image")
+    return names
 
 
 def in_folder(images: Path, annotations: Path) -> tuple[Image, ...]:

@@ -10,6 +10,7 @@ from sare_jax.data.images import usable_images
 from sare_jax.data.splits import Image
 from sare_jax.errors import UserError
 from sare_jax.pipeline import Task
+from sare_jax.stages import imported
 from sare_jax.stages.context import Context
 
 
@@ -17,6 +18,9 @@ def tasks(context: Context) -> Iterator[Task]:
     """Makes `captions/captions.jsonl` and `captions/manifest.json`."""
     settings = context.config.caption
     images = context.splits.train[: context.config.data.max_train_images or None]
+    if settings.file:
+        yield imported.task(context, images)
+        return
     yield Task(
         name="caption",
         inputs=context.model_inputs()

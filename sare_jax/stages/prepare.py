@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from sare_jax import files
 from sare_jax.data import splits
@@ -29,6 +30,7 @@ def tasks(context: Context) -> Iterator[Task]:
             "split": data.split,
             "reserve": [data.reserve_validation, data.reserve_test],
             "annotations": [files.digest(path) for path in instances],
+            "used": files.hash_file(used) if (used := _used(context)) else "",
             "images": files.hash_value(sorted(path.name for path in context.images.glob("*"))),
         },
         outputs=(context.workdir / "splits.json",),
@@ -41,7 +43,25 @@ def _split(context: Context) -> splits.Splits:
     present = splits.in_folder(context.images, context.annotations)
     if data.split == "files":
         return splits.from_annotation_files(context.annotations)
-    return splits.reserve(present, validation=data.reserve_validation, test=data.reserve_test, seed=0)
+    sizes = {"validation": data.reserve_validation, "test": data.reserve_test}
+    if used := _used(context):
+        return splits.first_unused(present, splits.used_images(used), **sizes)
+    return splits.reserve(present, **sizes, seed=0)
+
+
+def _used(context: Context) -> Path | None:
+    """The file that names the training images, with the split `efuf`.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    data = context.config.data
+    if data.split != "efuf":
+        return None
+    path = Path(data.used)
+    if not path.is_file():
+        raise UserError(f"config.data.used: {path}: no such file")
+    return path
 
 
 def _maker(name: str) -> Callable[..., None]:

@@ -71,13 +71,13 @@ def test_the_papers_sentence_rule_asks_for_the_mean_alone(folder):
     assert sent.score.tolist() == [30.0, 28.0]
 
 
-def test_other_thresholds_and_reserved_images(folder):
+def test_other_thresholds_and_images_that_are_not_for_training(folder):
     curated = read_efuf(folder, thresholds=Thresholds(33, 11, 29))
     assert (len(curated.neg), len(curated.pos)) == (1, 1)
-    curated = read_efuf(folder, reserved={9})
+    curated = read_efuf(folder, training={B, "c.png"})
     assert curated.manifest["dropped"]["records"] == {
-        f"{POS_NEG}: image reserved for validation and test": 4,
-        f"{SENTENCES}: image reserved for validation and test": 1,
+        f"{POS_NEG}: image not for training": 4,
+        f"{SENTENCES}: image not for training": 1,
     }
     assert 9 not in curated.rows.image_id
 

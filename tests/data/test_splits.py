@@ -55,3 +55,37 @@ def test_an_empty_folder_is_named(tmp_path):
 def test_annotated_images_that_are_not_there_are_left_out(tmp_path):
     images, annotations = make_folder(tmp_path, ["a.jpg"], ["a.jpg", "gone.jpg"])
     assert splits.in_folder(images, annotations) == (Image(0, "a.jpg"),)
+
+
+def test_efufs_rule_takes_the_first_unused_files_by_name():
+    images = tuple(Image(100 - i, f"{name}.jpg") for i, name in enumerate("hgfedcba"))
+    used = {"folder/b.jpg", "d.jpg", "g.jpg", "elsewhere.jpg"}
+    found = splits.first_unused(images, used, validation=1, test=2)
+    assert [image.file for image in found.test] == ["a.jpg", "c.jpg"]
+    assert [image.file for image in found.val] == ["e.jpg"]
+    assert [image.file for image in found.train] == ["b.jpg", "d.jpg", "g.jpg"]
+    assert splits.first_unused(images[::-1], {"b.jpg", "d.jpg", "g.jpg"}, validation=1, test=2) == found
+    with pytest.raises(UserError, match=r"reserve_test = 6, but only 5"):
+        splits.first_unused(images, {"b.jpg", "d.jpg", "g.jpg"}, validation=3, test=3)
+    with pytest.raises(UserError, match="names none of the 8 images"):
+        splits.first_unused(images, {"z.jpg"}, validation=1, test=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.jpg ### 0 ### dog, cat\nb.jpg ### -1 ### a hen\n",
+        '{"image": "a.jpg", "caption": "x"}\n{"image": "b.jpg"}\n',
+        '[{"image": "a.jpg", "sentence": "x", "position": 0, "score": 1.0}, {"image": "b.jpg"}]',
+    ],
+    ids=["objects.txt", "json lines", "pos_neg.json"],
+)
+def test_used_images_in_every_form(tmp_path, text):
+    (tmp_path / "used").write_text(text)
+    assert splits.used_images(tmp_path / "used") == {"a.jpg", "b.jpg"}
+
+
+def test_a_file_without_image_names_is_refused(tmp_path):
+    (tmp_path / "used").write_text('[{"file": "a.jpg"}]')
+    with pytest.raises(UserError, match="names no image"):
+        splits.used_images(tmp_path / "used")
