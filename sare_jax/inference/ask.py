@@ -93,7 +93,7 @@ class _Answerer:
             before = ""  # the string starts with the space before the answer, which decoding strips
         return {
             "text": before.strip(),
-            "finish_reason": "stop" if ended else "length",
+            "finish_reason": "stop" if ended or before != text else "length",
             "tokens": len(new),
         }
 
@@ -149,9 +149,8 @@ def ask(
     """
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
     _warn(max_new_tokens, decoding)
-    journal = Journal(
-        out, _key(loaded, params, requests, processor, prompter, settings | {"decoding": asdict(decoding)})
-    )
+    asked = settings | {"decoding": asdict(decoding)}
+    journal = Journal(out, _key(loaded, params, requests, processor, prompter, asked))
     if (whole := journal.whole()) is not None:
         return whole
     _check(requests)
@@ -166,9 +165,7 @@ def ask(
         decoding,
         rows,
         _allowed(loaded, prompter),
-        stop_table(prompter.tokenizer, decoding.stop, loaded.config.text.vocab_size)
-        if decoding.stop
-        else None,
+        _stops(loaded, prompter, decoding),
     )
 
     batches = _batches([prompter.prompt(request["instruction"]) for request in requests], batch_size)
@@ -224,6 +221,12 @@ def _allowed(loaded: LoadedLlava, prompter: Prompter) -> np.ndarray:
     allowed = np.arange(loaded.config.text.vocab_size) < prompter.num_tokens
     allowed[prompter.image_token_id : prompter.image_token_id + 1] = False
     return allowed
+
+
+def _stops(loaded: LoadedLlava, prompter: Prompter, decoding: DecodingConfig) -> np.ndarray | None:
+    if not decoding.stop:
+        return None
+    return stop_table(prompter.tokenizer, decoding.stop, loaded.config.text.vocab_size)
 
 
 def _warn(max_new_tokens: int, decoding: DecodingConfig) -> None:

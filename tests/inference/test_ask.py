@@ -1,4 +1,5 @@
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,12 @@ from sare_jax.errors import UserError
 from sare_jax.inference import ask as ask_module
 from sare_jax.inference.ask import ask, hash_params
 from sare_jax.inference.features import FeatureCache, encode_images
+from sare_jax.inference.generate import Generated
 from sare_jax.models.load import load_llava
-from tests.tiny_llava import pictures, write_llava
+from sare_jax.settings import DecodingConfig
+from sare_jax.stages.evaluate import POPE_ANSWER_TOKENS
+from sare_jax.training.sharding import by_rows, make_mesh, replicated
+from tests.tiny_llava import llama_tokenizer, pictures, write_llava
 
 NAMES = [f"{number}.png" for number in range(5)]
 QUESTIONS = ["Please describe the image.", "Is there a cat in the image?"]
@@ -93,6 +98,116 @@ def test_ge_01_text_is_the_answer_alone(setting, requests, tmp_path):
         assert "USER" not in record["text"]
         assert record["instruction"] not in record["text"]
         assert "<" not in record["text"].replace("<0x", "")  # no special token is spelled out
+
+
+@pytest.fixture
+def saying(monkeypatch, setting):
+    """Makes every answer a given text, ended by the end token or by the limit."""
+
+    def arrange(text: str, *, ended: bool) -> None:
+        prompter = setting["prompter"]
+        ids = prompter.tokenizer.encode(text, add_special_tokens=False).ids + [prompter.eos_id] * ended
+
+        def generate(*args, **_):
+            rows = len(args[3])
+            return Generated(np.tile(ids, (rows, 1)), np.full(rows, len(ids)), np.full(rows, ended))
+
+        monkeypatch.setattr(ask_module, "generate", generate)
+
+    return arrange
+
+
+def test_ge_03_a_blank_first_token_does_not_empty_the_answer(setting, requests, saying, tmp_path):
+    saying("  yes", ended=True)
+    records = ask(requests=requests, out=tmp_path / "a.jsonl", **setting | {"max_new_tokens": 8})
+    assert {record["text"] for record in records} == {"yes"}
+    assert POPE_ANSWER_TOKENS >= 8
+    with pytest.warns(UserWarning, match="max_new_tokens is 1"):
+        ask(requests=requests, out=tmp_path / "b.jsonl", **setting | {"max_new_tokens": 1})
+
+
+def test_ge_04_marks_of_other_models_stay_in_the_text_unless_named(setting, requests, saying, tmp_path):
+    saying("A dog ### USER: a cat", ended=False)
+    whole = ask(requests=requests, out=tmp_path / "a.jsonl", **setting)
+    assert {record["text"] for record in whole} == {"A dog ### USER: a cat"}
+    assert {record["finish_reason"] for record in whole} == {"length"}
+    cutting = DecodingConfig(stop=("###",))
+    short = ask(requests=requests, out=tmp_path / "b.jsonl", **setting | {"decoding": cutting})
+    assert {record["text"] for record in short} == {"A dog"}
+
+
+def test_stop_strings_end_answers_and_the_search_for_them(setting, requests, tmp_path):
+    free = ask(requests=requests, out=tmp_path / "a.jsonl", **setting)
+    # Letters somewhere inside two of the answers.
+    stop = tuple(re.search(r"(?<=.{3})[a-z]{2}", record["text"], re.DOTALL)[0] for record in free[:2])
+    stopped = ask(
+        requests=requests, out=tmp_path / "b.jsonl", **setting | {"decoding": DecodingConfig(stop=stop)}
+    )
+    for before, after in zip(free, stopped, strict=True):
+        places = [before["text"].find(string) for string in stop if string in before["text"]]
+        assert after["text"] == (before["text"][: min(places)].strip() if places else before["text"])
+        if places:
+            assert after["finish_reason"] == "stop"
+            assert after["tokens"] <= before["tokens"]
+    assert sum(a != b for a, b in zip(stopped, free, strict=True)) >= 2
+
+
+def test_ge_07_settings_of_draws_without_a_temperature_are_warned_about(setting, requests, tmp_path):
+    greedy = ask(requests=requests, out=tmp_path / "a.jsonl", **setting)
+    with pytest.warns(UserWarning, match=r"decoding\.temperature is 0"):
+        idle = ask(
+            requests=requests, out=tmp_path / "b.jsonl", **setting | {"decoding": DecodingConfig(top_p=0.9)}
+        )
+    assert idle == greedy
+
+
+def test_draws_follow_seed_and_request_whatever_the_batch(setting, requests, tmp_path):
+    drawing = setting | {"decoding": DecodingConfig(temperature=2.0, seed=1)}
+    drawn = ask(requests=requests, out=tmp_path / "a.jsonl", **drawing)
+    alone = ask(requests=requests, out=tmp_path / "b.jsonl", **drawing | {"batch_size": 2})
+    assert alone == drawn
+    other = setting | {"decoding": DecodingConfig(temperature=2.0, seed=2)}
+    assert ask(requests=requests, out=tmp_path / "a.jsonl", **other) != drawn  # and the journal knows
+
+
+def test_tk_12_only_tokens_of_the_tokenizer_are_asked_for(setting, requests, monkeypatch, tmp_path):
+    seen = []
+
+    def generate(*args, allowed, **settings):
+        seen.append(np.asarray(allowed))
+        return real(*args, allowed=allowed, **settings)
+
+    real = ask_module.generate
+    monkeypatch.setattr(ask_module, "generate", generate)
+    ask(requests=requests, out=tmp_path / "out.jsonl", **setting)
+    prompter, vocabulary = setting["prompter"], setting["loaded"].config.text.vocab_size
+    expected = set(llama_tokenizer().get_vocab().values()) - {prompter.image_token_id}
+    assert max(expected) + 1 < vocabulary
+    assert set(np.flatnonzero(seen[0])) == expected
+
+
+def test_sh_02_every_request_once_and_the_same_on_any_number_of_devices(setting, tmp_path):
+    requests = [
+        {"id": number, "image": NAMES[number % 5], "instruction": QUESTIONS[number % 2]}
+        for number in range(21)
+    ]
+    setting = setting | {"batch_size": 6, "max_new_tokens": 12}
+    expected = ask(requests=requests, out=tmp_path / "one.jsonl", **setting)
+    assert [record["id"] for record in expected] == list(range(21))
+    for devices in (2, 4, 8):
+        mesh = make_mesh(devices)
+        loaded = load_llava(
+            setting["loaded"].folder, dtype=jnp.float32, placement=lambda *_, mesh=mesh: replicated(mesh)
+        )
+        spread = setting | {
+            "loaded": loaded,
+            "params": loaded.params,
+            "features": None,
+            "rows": by_rows(mesh),
+        }
+        out = tmp_path / f"{devices}.jsonl"
+        assert ask(requests=requests, out=out, **spread) == expected
+        assert out.read_bytes() == (tmp_path / "one.jsonl").read_bytes()
 
 
 def test_ge_06_finish_reason_says_when_the_limit_cut(setting, requests, tmp_path):
