@@ -77,7 +77,9 @@ def load_image(path: Path) -> Image.Image:
         raise ImageError(path, "too many pixels to be opened safely") from None
     except ImageError:
         raise
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's decoders raise all three on broken data
+    except MemoryError:
+        raise
+    except Exception as error:  # on broken data Pillow's decoders raise nearly every kind there is
         raise ImageError(path, f"damaged ({error})") from None
 
 

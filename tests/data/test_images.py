@@ -310,6 +310,15 @@ def test_im_11_bad_files_are_named_with_their_reason(rng, tmp_path):
     assert bad["gone.jpg"] == "no such file"
 
 
+@pytest.mark.parametrize(("suffix", "cut"), [("qoi", 14), ("avif", 2600), ("webp", 40), ("tif", 200)])
+def test_im_11_whatever_a_decoder_raises_is_a_damaged_file(rng, tmp_path, suffix, cut):
+    noise(rng, 60, 50).save(tmp_path / f"whole.{suffix}")
+    content = (tmp_path / f"whole.{suffix}").read_bytes()[:cut]
+    (tmp_path / "cut").write_bytes(content)
+    with pytest.raises(ImageError, match=r"cut: (damaged|unidentified)"):
+        load_image(tmp_path / "cut")
+
+
 def test_im_10_all_missing_files_in_one_error(rng, tmp_path):
     names = [f"{number}.png" for number in range(10)]
     for name in names[2:]:
