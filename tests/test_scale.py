@@ -4,6 +4,7 @@ Tolerance against one device, in float32: rows are summed in another order, and 
 small ones. Losses agree within 1e-6 of their size, weights within 2e-6, after four steps of 1e-3 each.
 """
 
+import functools
 import os
 import socket
 import subprocess
@@ -37,23 +38,32 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def alone(root):
     """One device: the folder of the run, its tuned weights, and what they say."""
+    params = train(root, root / "alone", (1, 1), steps=4)
     mesh = make_mesh(1)
-    loaded = scale_run.load(root, mesh)
-    params = scale_run.train(root, root / "alone", mesh, loaded, steps=4)
-    return root / "alone", params, scale_run.caption(root, loaded, params, mesh)
+    return root / "alone", params, scale_run.caption(root, load(root, (1, 1)), params, mesh)
 
 
-@pytest.mark.parametrize("shape", [(8, 1), (1, 8), (4, 2)])
+@functools.cache
+def load(root, shape):
+    """One model a mesh, so that its step is compiled once."""
+    return scale_run.load(root, make_mesh(*shape))
+
+
+def train(root, out, shape, steps):
+    return scale_run.train(root, out, make_mesh(*shape), load(root, shape), steps)
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (1, 8), (4, 2)], ids=str)
 def test_eight_devices_do_all_that_one_does(root, alone, shape):
     """Load, train with checkpoints, caption, restore onto 1 and 2 devices (CK-03), export."""
     mesh, out = make_mesh(*shape), root / f"mesh_{shape[0]}_{shape[1]}"
-    loaded = scale_run.load(root, mesh)
+    loaded = load(root, shape)
     for path, leaf in partition.flatten(loaded.frozen).items():
         is_matrix = leaf.ndim - ("/layers/" in path) > 1
         parts = {str(shard.index) for shard in leaf.addressable_shards}
         assert len(parts) == (shape[1] if is_matrix else 1), path
 
-    params = scale_run.train(root, out, mesh, loaded, steps=4)
+    params = train(root, out, shape, steps=4)
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(params))
     assert_close(params, alone[1])
     assert_same_losses(out, alone[0])
@@ -62,9 +72,9 @@ def test_eight_devices_do_all_that_one_does(root, alone, shape):
     export_folder(loaded.source, params, out / "export")
     assert_equal(load_llava(out / "export", dtype=jnp.float32).params, params)
     for devices in (1, 2):
-        fewer = make_mesh(devices)
+        fewer = make_mesh(1, devices)
         with jax.set_mesh(fewer):  # case SH-03
-            restored = load_params(out / "checkpoints", scale_run.load(root, fewer))
+            restored = load_params(out / "checkpoints", load(root, (1, devices)))
         assert_equal(restored, params)
         for leaf in jax.tree.leaves(restored):
             assert leaf.sharding.device_set == set(fewer.devices.flat)
@@ -72,10 +82,9 @@ def test_eight_devices_do_all_that_one_does(root, alone, shape):
 
 def test_ck_03_a_run_goes_on_from_divided_weights_on_fewer_devices(root, alone):
     """Two steps with the weights over eight devices, two more on two: the uninterrupted run of one."""
-    out, eight = root / "fewer", make_mesh(1, 8)
-    scale_run.train(root, out, eight, scale_run.load(root, eight), steps=2)
-    two = make_mesh(1, 2)
-    params = scale_run.train(root, out, two, scale_run.load(root, two), steps=4)
+    out = root / "fewer"
+    train(root, out, (1, 8), steps=2)
+    params = train(root, out, (1, 2), steps=4)
     assert steps_in(out / "checkpoints") == [2, 4]
     assert_close(params, alone[1])
     assert_same_losses(out, alone[0])
@@ -91,9 +100,7 @@ def test_two_processes_train_together_and_write_once(root, alone):
         np.testing.assert_array_equal(first[name], second[name])
     assert len(files.read_jsonl(out / "log.jsonl")) == 2
     assert [path.name for path in (out / "checkpoints" / "2" / "data").glob("*.json")] == ["place.json"]
-    mesh = make_mesh(1)
-    params = scale_run.train(root, out, mesh, scale_run.load(root, mesh), steps=4)
-    assert_close(params, alone[1])
+    assert_close(train(root, out, (1, 1), steps=4), alone[1])
     assert_same_losses(out, alone[0])
 
 
