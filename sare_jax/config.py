@@ -159,6 +159,7 @@ def _check(config: Config) -> None:
             if run not in (BASE_RUN, *config.runs):
                 raise UserError(f"config.attacks.{name}.runs: no run is called {run!r}")
     _at_least(config.model.fsdp, 1, "config.model.fsdp")
+    _at_least(config.model.data_parallel, 0, "config.model.data_parallel")
     _at_least(config.decoding.num_beams, 1, "config.decoding.num_beams")
     _at_least(config.decoding.temperature, 0, "config.decoding.temperature")
     if config.decoding.num_beams > 1 and config.decoding.temperature > 0:
