@@ -89,18 +89,13 @@ class Audit:
                 f"least {2 * FEWEST} are needed, and a few hundred are better; label more, or choose "
                 "thresholds by quantiles"
             )
-        chosen, record = {}, {}
-        for name, precision in (("t1", self.p1), ("t0", self.p0), ("t2", self.p2)):
-            chosen[name] = choose(name, labelled, precision)
-            record[name] = _described(name, labelled, precision, chosen[name])
-        record["t0_raised_to_t1"] = chosen["t1"] > chosen["t0"]
-        return Thresholds(
-            max(chosen["t0"], chosen["t1"]),
-            chosen["t1"],
-            chosen["t2"],
-            clip_id,
-            {"how": f"audit by {len(labelled.score)} labelled objects", "seed": self.seed} | record,
-        )
+        wanted = {"t0": self.p0, "t1": self.p1, "t2": self.p2}
+        limits = {name: choose(name, labelled, precision) for name, precision in wanted.items()}
+        raised = limits["t1"] > limits["t0"]
+        limits["t0"] = max(limits["t0"], limits["t1"])
+        record = {name: _described(name, labelled, wanted[name], limits[name]) for name in limits}
+        how = {"how": f"audit by {len(labelled.score)} labelled objects", "t0_raised_to_t1": raised}
+        return Thresholds(**limits, model=clip_id, chosen=how | {"seed": self.seed} | record)
 
 
 def sample(kept: Sequence[Scored], truth: Truth | Marks, objects: int, seed: int) -> Labelled:

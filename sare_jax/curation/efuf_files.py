@@ -94,8 +94,8 @@ def read_efuf(
                     for name, reasons in dropped.items()
                     for reason, number in reasons.items()
                 },
-                "objects": {"between_t1_and_t0": len(pieces) - len(neg) - len(pos)},
-                "sentences": {"not_reliable": len(sentences) - len(sent)},
+                "objects": +Counter(between_t1_and_t0=len(pieces) - len(neg) - len(pos)),
+                "sentences": +Counter(not_reliable=len(sentences) - len(sent)),
             },
         },
     )

@@ -1,6 +1,6 @@
 """What is known of the images besides the scores: COCO's categories, or people's marks inside captions."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,15 +89,14 @@ class Marks:
         return (), 0
 
 
-def coco_truth(path: Path, captions: Iterable[Caption]) -> Truth:
-    """Truth by COCO annotations (a folder, or JSON {image id: [category, …]}), for the images of captions.
+def coco_truth(path: Path) -> Truth:
+    """Truth by COCO annotations: a folder, or JSON {image id: [category, …]}.
 
     Raises:
       UserError: the annotations cannot be read.
     """
     truth = read_truth(path)
-    known = {c.image_id for c in captions} & set(truth.image_ids)
-    return Truth({image_id: truth.categories(image_id) for image_id in known}, coco_categories_of)
+    return Truth({image_id: truth.categories(image_id) for image_id in truth.image_ids}, coco_categories_of)
 
 
 def coco_categories_of(phrase: str) -> list[str]:
@@ -116,6 +115,23 @@ def read_marks(path: Path) -> Marks:
     if not marks:
         raise UserError(f"{path}: holds no marked caption ({dropped.told()})")
     return Marks(marks, str(path))
+
+
+def plain_captions(path: Path) -> list[dict]:
+    """The finished captions of a file of marks, without the marks, as records for a file of captions.
+
+    Raises:
+      UserError: the file cannot be read, or nothing in it is finished.
+    """
+    annotated, dropped = read_annotations(path)
+    records = [
+        {"image_id" if isinstance(a.image, int) else "image": a.image, "caption": a.caption}
+        for a in annotated
+        if a.done
+    ]
+    if not records:
+        raise UserError(f"{path}: holds no finished caption ({dropped.told()})")
+    return records
 
 
 def _image(item: Annotated) -> int | str:

@@ -107,7 +107,7 @@ def test_limits_that_cross_are_put_in_order():
 def test_impossible_targets_and_too_few_labels_are_refused():
     kept, truth = world(apart=0.0)
     with pytest.raises(UserError, match=r"curate\.p1 = 0\.99: no t1 gives .* the best is \d+\.\d %"):
-        Audit(truth, p1=0.99).thresholds(kept, "clip")
+        Audit(truth, p0=0.5, p1=0.99).thresholds(kept, "clip")
     with pytest.raises(UserError, match=rf"6 labelled objects .* at least {2 * FEWEST}"):
         Audit(truth).thresholds(kept[:2], "clip")
     with pytest.raises(UserError, match=r"curate\.p0: a precision lies between 0 and 1, got 95"):

@@ -1,9 +1,11 @@
+import json
 import subprocess
 import sys
 
 import pytest
 
 from sare_jax.curation import __main__ as command
+from sare_jax.curation import calibrate, scoring
 from sare_jax.data.curated import read_curated
 
 
@@ -46,6 +48,79 @@ def test_mistakes_are_one_line_and_status_2(
     assert stop.value.code == 2
     assert printed.startswith("error: ")
     assert message in printed
+
+
+@pytest.fixture
+def truth(tmp_path):
+    shown = [["dog", "frisbee"], ["person", "bench"], ["car"], ["dog"], ["cat", "bench"], ["kite"]]
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps({str(i): names for i, names in enumerate(shown)}))
+    return path
+
+
+def scoring(world, clip_folder, tmp_path):
+    captions, images = world
+    paths = ["--captions", captions, "--images", images, "--out", tmp_path / "out", "--clip", clip_folder]
+    return [*paths, "--patch", 16, "--device", "cpu"]
+
+
+def test_histogram_of_what_was_scored(world, clip_folder, tmp_path, truth, monkeypatch, capsys):
+    figure = tmp_path / "h.svg"
+    given = [*scoring(world, clip_folder, tmp_path), "--truth", truth]
+    printed = run(monkeypatch, capsys, "histogram", *given, "--quantiles", 0.7, 0.3, 0.5, "--figure", figure)
+    assert "grounded: " in printed
+    assert "AUC " in printed
+    assert figure.stat().st_size > 1000
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(scoring, "load_image", None)  # calling it would fail: all is scored
+    again = run(monkeypatch, capsys, "histogram", *given, "--figure", figure)
+    assert again == printed
+
+
+def test_calibrate_says_the_limits_that_curate_then_takes(
+    world, clip_folder, tmp_path, truth, monkeypatch, capsys
+):
+    monkeypatch.setattr(calibrate, "FEWEST", 3)
+    given = [*scoring(world, clip_folder, tmp_path), "--truth", truth]
+    printed = run(monkeypatch, capsys, "calibrate", *given, "--wanted", 0.3, 0.3, 0.3)
+    assert "t1 = " in printed
+    assert "95 % interval" in printed
+    limits = printed.splitlines()[-1].split()
+    assert limits[0] == "--thresholds"
+    by_hand = run(monkeypatch, capsys, *given, *limits)
+    by_audit = run(monkeypatch, capsys, *given, "--audit", 0.3, 0.3, 0.3)
+    sets = [line for line in by_hand.splitlines() if line.startswith("D_neg")]
+    assert sets == [line for line in by_audit.splitlines() if line.startswith("D_neg")]
+    assert "truth: " in by_audit
+
+
+def test_marks_bring_their_own_captions(world, clip_folder, tmp_path, monkeypatch, capsys):
+    marks = tmp_path / "marks.txt"
+    marks.write_text("0.png ### {A dog} and [a cat].\n1.png ### [A kite] and {a bench}.\n")
+    given = scoring(world, clip_folder, tmp_path)[2:]
+    printed = run(monkeypatch, capsys, "histogram", *given, "--labels", marks, "--figure", tmp_path / "h.png")
+    assert "grounded: 2 objects" in printed
+    assert "hallucinated: 2" in printed
+    with pytest.raises(SystemExit):
+        run(monkeypatch, capsys, *given)
+    assert "--captions is missing" in capsys.readouterr().err
+
+
+def test_efufs_files_out_and_in(world, clip_folder, tmp_path, monkeypatch, capsys):
+    run(monkeypatch, capsys, *scoring(world, clip_folder, tmp_path), "--quantiles", 0.6, 0.4, 0.4)
+    curated = read_curated(tmp_path / "out")
+    printed = run(
+        monkeypatch, capsys, "export-efuf", "--curated", tmp_path / "out", "--efuf", tmp_path / "efuf"
+    )
+    assert f"pos_neg.json: {len(curated.neg) + len(curated.pos)} rows" in printed
+    limits = [curated.manifest["thresholds"][name] for name in ("t0", "t1", "t2")]
+    given = ["--efuf", tmp_path / "efuf", "--out", tmp_path / "back", "--rule", "paper"]
+    printed = run(monkeypatch, capsys, "import-efuf", *given, "--thresholds", *limits)
+    assert f"D_neg {len(curated.neg)}, D_pos {len(curated.pos)}, D_sent {len(curated.sent)}" in printed
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, capsys, "import-efuf", "--efuf", tmp_path, "--out", tmp_path / "x")
+    assert stop.value.code == 2
+    assert "pos_neg.json: no such file" in capsys.readouterr().err
 
 
 def test_curation_never_imports_jax():
