@@ -58,7 +58,7 @@ def truth(tmp_path):
     return path
 
 
-def scoring(world, clip_folder, tmp_path):
+def options_for(world, clip_folder, tmp_path):
     captions, images = world
     paths = ["--captions", captions, "--images", images, "--out", tmp_path / "out", "--clip", clip_folder]
     return [*paths, "--patch", 16, "--device", "cpu"]
@@ -66,7 +66,7 @@ def scoring(world, clip_folder, tmp_path):
 
 def test_histogram_of_what_was_scored(world, clip_folder, tmp_path, truth, monkeypatch, capsys):
     figure = tmp_path / "h.svg"
-    given = [*scoring(world, clip_folder, tmp_path), "--truth", truth]
+    given = [*options_for(world, clip_folder, tmp_path), "--truth", truth]
     printed = run(monkeypatch, capsys, "histogram", *given, "--quantiles", 0.7, 0.3, 0.5, "--figure", figure)
     assert "grounded: " in printed
     assert "AUC " in printed
@@ -81,7 +81,7 @@ def test_calibrate_says_the_limits_that_curate_then_takes(
     world, clip_folder, tmp_path, truth, monkeypatch, capsys
 ):
     monkeypatch.setattr(calibrate, "FEWEST", 3)
-    given = [*scoring(world, clip_folder, tmp_path), "--truth", truth]
+    given = [*options_for(world, clip_folder, tmp_path), "--truth", truth]
     printed = run(monkeypatch, capsys, "calibrate", *given, "--wanted", 0.3, 0.3, 0.3)
     assert "t1 = " in printed
     assert "95 % interval" in printed
@@ -97,7 +97,7 @@ def test_calibrate_says_the_limits_that_curate_then_takes(
 def test_marks_bring_their_own_captions(world, clip_folder, tmp_path, monkeypatch, capsys):
     marks = tmp_path / "marks.txt"
     marks.write_text("0.png ### {A dog} and [a cat].\n1.png ### [A kite] and {a bench}.\n")
-    given = scoring(world, clip_folder, tmp_path)[2:]
+    given = options_for(world, clip_folder, tmp_path)[2:]
     printed = run(monkeypatch, capsys, "histogram", *given, "--labels", marks, "--figure", tmp_path / "h.png")
     assert "grounded: 2 objects" in printed
     assert "hallucinated: 2" in printed
@@ -107,7 +107,7 @@ def test_marks_bring_their_own_captions(world, clip_folder, tmp_path, monkeypatc
 
 
 def test_efufs_files_out_and_in(world, clip_folder, tmp_path, monkeypatch, capsys):
-    run(monkeypatch, capsys, *scoring(world, clip_folder, tmp_path), "--quantiles", 0.6, 0.4, 0.4)
+    run(monkeypatch, capsys, *options_for(world, clip_folder, tmp_path), "--quantiles", 0.6, 0.4, 0.4)
     curated = read_curated(tmp_path / "out")
     printed = run(
         monkeypatch, capsys, "export-efuf", "--curated", tmp_path / "out", "--efuf", tmp_path / "efuf"

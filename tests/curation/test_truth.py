@@ -67,7 +67,7 @@ def test_coco_truth(tmp_path):
     assert truth.verdict(Caption(9, "a", "x"), Unit("brown puppy", 0, 1, 0, 1)) is True
     assert truth.verdict(Caption(10, "a", "x"), Unit("brown puppy", 0, 1, 0, 1)) is False
     assert truth.verdict(Caption(9, "a", "x"), Unit("wall", 0, 1, 0, 1)) is None
-    with pytest.raises(UserError, match="annotations lack 1 of the captioned images, .* image_id 11"):
+    with pytest.raises(UserError, match=r"annotations lack 1 of the captioned images, .* image_id 11"):
         truth.require([Caption(9, "a", "x"), Caption(11, "b", "x")])
 
 
