@@ -81,8 +81,10 @@ def generate(
     steps = max(1, max_new_tokens - 1)
     logits, cache = model.prefill(tokens, features, lengths, decoding.num_beams, steps)
 
+    parts = model.language_model.parts()
+
     def step(token: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        return model.decode(token, lengths + cache.step, cache)
+        return model.decode(token, lengths + cache.step, cache, parts)
 
     if decoding.num_beams > 1:
         search = beams.start(len(tokens), decoding.num_beams, max_new_tokens, pad_id)

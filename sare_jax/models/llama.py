@@ -1,6 +1,7 @@
 """LLaMA: RMSNorm, rotary positions (rotate-half), grouped-query attention, SwiGLU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,11 @@ from sare_jax.models.config import TextConfig
 from sare_jax.models.gather import pick
 from sare_jax.models.layers import Linear, RMSNorm, gathered
 
+# Bytes of all layers from which, and up to which, a CPU takes them apart (see `Llama.parts`).
+_APART_FROM, _APART_TO = 1 << 24, 1 << 30
+
+KeysValues = tuple[jax.Array, jax.Array]
+
 
 class Cache(NamedTuple):
     """Keys and values of the tokens seen so far, of B prompts and R continuations ("beams") of each.
@@ -22,18 +28,19 @@ class Cache(NamedTuple):
     products run over contiguous memory.
 
     Attributes:
-      prompt_keys: float[L, B, K, T, H], rotated.
-      prompt_values: float[L, B, K, T, H].
-      keys: float[L, B, K, S, H] of the generated tokens, S = R times the steps; step t fills slots from t·R.
-      values: float[L, B, K, S, H].
+      prompt_keys: for each part of the layers (see `Llama.parts`), float[l, B, K, T, H], rotated.
+      prompt_values: likewise.
+      keys: for each part float[l, B, K, S, H] of the generated tokens, S = R times the steps; step t fills
+        the slots from t·R.
+      values: likewise.
       seen: bool[B, R, T + S], the slots that a beam's query may see, first the prompt's.
       step: int32[], steps taken.
     """
 
-    prompt_keys: jax.Array
-    prompt_values: jax.Array
-    keys: jax.Array
-    values: jax.Array
+    prompt_keys: tuple[jax.Array, ...]
+    prompt_values: tuple[jax.Array, ...]
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
     seen: jax.Array
     step: jax.Array
 
@@ -101,25 +108,40 @@ class DecoderLayer(nnx.Module):
         return self._finish(x, causal_attention(q, k, v)), k, v
 
     def decode(
-        self, x: jax.Array, turns: tuple[jax.Array, jax.Array], index: jax.Array, cache: Cache
-    ) -> tuple[jax.Array, Cache]:
-        """Layer `index` for one new token a beam, float[B, R, D]; its keys and values go into the cache."""
+        self,
+        x: jax.Array,
+        turns: tuple[jax.Array, jax.Array],
+        prompt: KeysValues,
+        new: KeysValues,
+        place: tuple[jax.Array, jax.Array],
+        seen: jax.Array,
+    ) -> tuple[jax.Array, KeysValues]:
+        """One layer for one new token a beam.
+
+        Args:
+          x: float[B, R, D].
+          turns: cosine and sine of the positions.
+          prompt: the layer's keys and values of the prompts, float[B, K, T, H].
+          new: keys and values of the generated tokens, float[l, B, K, S, H], of several layers.
+          place: where these tokens' keys and values go: which of those layers this is, and the first slot.
+          seen: bool[B, R, T + S], the slots that each beam may see.
+
+        Returns:
+          float[B, R, D], and `new` with these tokens in it.
+        """
         q, k, v = self._project(x, turns)
-        cache = _store(cache, index, k, v)
-        # All that the layer has stored, in two parts: the prompt's, which never change, and the new ones.
-        keys = [_layer(part, index) for part in (cache.prompt_keys, cache.keys)]
-        values = [_layer(part, index) for part in (cache.prompt_values, cache.values)]
+        new = tuple(_store(old, added, *place) for old, added in zip(new, (k, v), strict=True))
+        keys, values = zip(prompt, (_layer(part, place[0]) for part in new), strict=True)
         q = q.reshape(*q.shape[:2], keys[0].shape[1], -1, self.head_size) * self.head_size**-0.5
         scores = [jnp.einsum("BRKGH,BKSH->BKRGS", q, k, preferred_element_type=jnp.float32) for k in keys]
         scores = jnp.concatenate(scores, axis=-1)
-        scores = jnp.where(cache.seen[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
-        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-        parts = jnp.split(weights, [keys[0].shape[2]], axis=-1)
+        scores = jnp.where(seen[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
+        weights = jnp.split(jax.nn.softmax(scores, axis=-1).astype(x.dtype), [keys[0].shape[2]], axis=-1)
         attended = [
             jnp.einsum("BKRGS,BKSH->BRKGH", w, v, preferred_element_type=jnp.float32)
-            for w, v in zip(parts, values, strict=True)
+            for w, v in zip(weights, values, strict=True)
         ]
-        return self._finish(x, sum(attended).astype(x.dtype)), cache
+        return self._finish(x, sum(attended).astype(x.dtype)), new
 
     def _project(
         self, x: jax.Array, turns: tuple[jax.Array, jax.Array]
@@ -237,20 +259,25 @@ class Llama(nnx.Module):
 
         x, (keys, values) = jax.lax.scan(run, x, self.layers)
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
-        new = jnp.zeros((*keys.shape[:3], beams * steps, self.config.head_size), x.dtype)
+        keys, values = self._in_parts(keys), self._in_parts(values)
+        shape = (*keys[0].shape[:3], beams * steps, self.config.head_size)
+        new = tuple(jnp.zeros(shape, x.dtype) for _ in keys)
         prompt = jnp.arange(width) < lengths[:, None, None]
         seen = jnp.concatenate(
             [jnp.repeat(prompt, beams, axis=1), jnp.zeros((batch, beams, beams * steps), bool)], axis=2
         )
         return self.norm(last), Cache(keys, values, new, new, seen, jnp.int32(0))
 
-    def decode(self, x: jax.Array, positions: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+    def decode(
+        self, x: jax.Array, positions: jax.Array, cache: Cache, parts: Sequence[DecoderLayer]
+    ) -> tuple[jax.Array, Cache]:
         """Runs one further token of each beam.
 
         Args:
           x: float[B, R, D], its embedding.
           positions: int32[B], its place in the row, counted without padding.
           cache: of the tokens before.
+          parts: from `parts`, called outside of the loop over steps.
 
         Returns:
           float[B, R, D] hidden states, and the cache with these tokens in it.
@@ -258,17 +285,41 @@ class Llama(nnx.Module):
         batch, beams = x.shape[:2]
         turns = self._turns(positions[:, None])
         itself = jnp.broadcast_to(jnp.eye(beams, dtype=bool), (batch, beams, beams))
-        place = cache.prompt_keys.shape[3] + cache.step * beams
-        cache = cache._replace(seen=jax.lax.dynamic_update_slice(cache.seen, itself, (0, 0, place)))
+        place = cache.step * beams
+        start = (0, 0, cache.prompt_keys[0].shape[3] + place)
+        seen = jax.lax.dynamic_update_slice(cache.seen, itself, start)
 
-        # The cache is carried, not collected: a scan that stacks its outputs would copy it once more.
-        def run(carry, layer):
-            x, index, cache = carry
-            x, cache = gathered(layer).decode(x, turns, index, cache)
-            return (x, index + 1, cache), None
+        # The new keys are carried, not collected: a scan that stacks its outputs would copy them once more.
+        def run(carry, inputs):
+            x, index, new = carry
+            layer, prompt = inputs
+            x, new = gathered(layer).decode(x, turns, prompt, new, (index, place), seen)
+            return (x, index + 1, new), None
 
-        (x, _, cache), _ = jax.lax.scan(run, (x, jnp.int32(0), cache), self.layers)
-        return self.norm(x), cache._replace(step=cache.step + 1)
+        made = []
+        for part, *prompt, keys, values in zip(parts, *cache[:4], strict=True):
+            start = (x, jnp.int32(0), (keys, values))
+            (x, _, new), _ = jax.lax.scan(run, start, (part, tuple(prompt)))
+            made.append(new)
+        keys, values = zip(*made, strict=True)
+        return self.norm(x), cache._replace(keys=keys, values=values, seen=seen, step=cache.step + 1)
+
+    def parts(self) -> tuple[DecoderLayer, ...]:
+        """The layers as `decode` runs them: stacks of l layers each, in order.
+
+        One stack, and so one loop over it, everywhere but on a CPU. There a loop copies a layer's weights
+        before it multiplies by them, which takes most of a step; so each layer is a stack of its own, as long
+        as the weights are small enough to be held twice, and large enough to be worth compiling each layer.
+        """
+        return self._in_parts(self.layers)
+
+    def _in_parts(self, stacked: Any) -> tuple[Any, ...]:
+        """A tree of [L, ...] arrays as trees of [l, ...] arrays."""
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.layers))
+        if jax.default_backend() != "cpu" or not _APART_FROM <= size <= _APART_TO:
+            return (stacked,)
+        each = [slice(layer, layer + 1) for layer in range(self.config.num_layers)]
+        return tuple(jax.tree.map(itemgetter(one), stacked) for one in each)
 
     def _turns(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         return rotary(positions, self.config.head_size, self.config.rope_theta)
@@ -301,13 +352,9 @@ def _behind(
     )
 
 
-def _store(cache: Cache, layer: jax.Array, k: jax.Array, v: jax.Array) -> Cache:
-    """Writes float[B, R, K, H] keys and values of one layer into the step's slots, in place."""
-    start = (layer, 0, 0, cache.step * k.shape[1], 0)
-    return cache._replace(
-        keys=jax.lax.dynamic_update_slice(cache.keys, k.swapaxes(1, 2)[None], start),
-        values=jax.lax.dynamic_update_slice(cache.values, v.swapaxes(1, 2)[None], start),
-    )
+def _store(stacked: jax.Array, added: jax.Array, layer: jax.Array, slot: jax.Array) -> jax.Array:
+    """Writes float[B, R, K, H] into float[l, B, K, S, H], from a slot of a layer on, in place."""
+    return jax.lax.dynamic_update_slice(stacked, added.swapaxes(1, 2)[None], (layer, 0, 0, slot, 0))
 
 
 def _without_weights(policy: Callable[..., bool] | None) -> Callable[..., bool]:

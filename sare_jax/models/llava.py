@@ -1,6 +1,6 @@
 """LLaVA: a CLIP tower, a projector, and a LLaMA that reads projected image features as tokens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from sare_jax.models.clip_vit import VisionTower
 from sare_jax.models.config import LlavaConfig
 from sare_jax.models.gather import deal
 from sare_jax.models.layers import BiasedLinear, Embedding, Linear, exact_gelu, gathered
-from sare_jax.models.llama import Cache, Llama
+from sare_jax.models.llama import Cache, DecoderLayer, Llama
 
 
 class Projector(nnx.Module):
@@ -131,18 +131,21 @@ class Llava(nnx.Module):
         hidden, cache = self.language_model.prefill(words, lengths, beams, steps)
         return self.logits(hidden), cache
 
-    def decode(self, token: jax.Array, positions: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+    def decode(
+        self, token: jax.Array, positions: jax.Array, cache: Cache, parts: Sequence[DecoderLayer]
+    ) -> tuple[jax.Array, Cache]:
         """Runs one further token of each beam.
 
         Args:
           token: int32[B, R].
           positions: int32[B], its place in the row, counted without padding.
           cache: from `prefill` or the step before.
+          parts: from `Llama.parts`, called once, outside of the loop over steps.
 
         Returns:
           float32[B, R, V] logits of the token after it, and the cache with this token in it.
         """
-        hidden, cache = self.language_model.decode(self.embed(token), positions, cache)
+        hidden, cache = self.language_model.decode(self.embed(token), positions, cache, parts)
         return self.logits(hidden), cache
 
     def _merge_image(self, tokens: jax.Array, features: jax.Array | None) -> jax.Array:

@@ -1,9 +1,12 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from sare_jax.models import llama
 from sare_jax.models.config import LlavaConfig
 from sare_jax.models.llama import rotary
 from sare_jax.models.llava import Llava
@@ -58,17 +61,20 @@ def test_decoding_step_by_step_equals_whole_rows(model, rows):
     expected = continued(model, rows, new)
     places = np.arange(2)
     np.testing.assert_allclose(logits, expected[places, lengths - 1], rtol=1e-5, atol=1e-5)
-    decode = jax.jit(model.decode)
+    decode = jax.jit(partial(model.decode, parts=model.language_model.parts()))
     for step in range(3):
         logits, cache = decode(jnp.asarray(new[:, step : step + 1]), lengths + step, cache)
         np.testing.assert_allclose(logits[:, 0], expected[places, lengths + step], rtol=1e-5, atol=1e-5)
 
 
-def test_beams_see_their_own_past_alone(model, rows):
+@pytest.mark.parametrize("apart", [False, True])
+def test_beams_see_their_own_past_alone(model, rows, apart, monkeypatch):
     """Three beams a row; at each step some are dropped, copied or swapped."""
+    monkeypatch.setattr(llama, "_APART_FROM", 0 if apart else 1 << 30)
+    assert len(model.language_model.parts()) == (model.config.text.num_layers if apart else 1)
     tokens, lengths, features = rows
     _, cache = jax.jit(lambda tokens: model.prefill(tokens, features, lengths, 3, 4))(tokens)
-    decode = jax.jit(model.decode)
+    decode = jax.jit(partial(model.decode, parts=model.language_model.parts()))
     rng = np.random.default_rng(0)
     past = np.zeros((2, 3, 0), np.int32)
     for step in range(4):
