@@ -23,6 +23,7 @@ def tiny(**changes) -> Config:
     config = demo_sare.get_config("short")
     config.unlock()
     config.data.prepare_args.update({"train": 48, "val": 10, "test": 16})
+    config.model.data_parallel = 1  # of the eight devices of the tests; `test_scale` takes all
     config.evaluate.max_images = 8
     config.evaluate.pope_images = 4
     config.evaluate.bootstrap = 50
