@@ -4,6 +4,7 @@ The lineage asks a language model for a comma list of the concrete things that a
 example (protocols 1.2). What the reply lists and the caption does not say is dropped and counted.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -108,24 +109,37 @@ def local_extractor(folder: Path, device: str = "") -> Extractor:
     model = model.to(device).eval()
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
-    def reply(captions: Sequence[str]) -> list[str]:
+    room = getattr(model.config, "max_position_embeddings", None) or math.inf
+
+    def reply(captions: Sequence[str]) -> list[str | None]:
         texts = [_as_chat(tokenizer, question(caption)) for caption in captions]
-        batch = tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False).to(device)
+        lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        fits = [length + MOST_TOKENS <= room for length in lengths]
+        if not any(fits):
+            return [None] * len(texts)
+        short = [text for text, fit in zip(texts, fits, strict=True) if fit]
+        batch = tokenizer(short, padding=True, return_tensors="pt", add_special_tokens=False).to(device)
         with torch.inference_mode():
             ids = model.generate(
                 **batch, do_sample=False, max_new_tokens=MOST_TOKENS, pad_token_id=tokenizer.pad_token_id
             )
-        return tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        new = ids[:, batch["input_ids"].shape[1] :]
+        said = iter(tokenizer.batch_decode(new, skip_special_tokens=True))
+        return [next(said) if fit else None for fit in fits]
 
     sizes = sorted([p.name, p.stat().st_size] for p in folder.iterdir() if p.is_file())
     identity = files.hash_value([sizes, INSTRUCTION])[:8]
     return Extractor(f"{folder.name}, files and instruction {identity}", lambda texts: _found(texts, reply))
 
 
-def _found(captions: Sequence[str], reply: Callable[[Sequence[str]], list[str]]) -> Iterator[Found]:
+def _found(captions: Sequence[str], reply: Callable[[Sequence[str]], list[str | None]]) -> Iterator[Found]:
+    """Findings by a function that gives each caption's reply, or None where the model has no room for it."""
     for start in range(0, len(captions), _BATCH):
         batch = captions[start : start + _BATCH]
         for caption, text in zip(batch, reply(batch), strict=True):
+            if text is None:
+                yield Found(failed="longer than the model's context")
+                continue
             try:
                 yield find_names(caption, names_in(text))
             except UnreadableError as error:

@@ -147,6 +147,17 @@ def test_a_local_model_is_decoded_as_transformers_does(language_model, monkeypat
     assert len(set(replies)) > 1
 
 
+def test_a_caption_that_a_local_model_has_no_room_for_fails_alone(language_model, monkeypatch):
+    prompt = len(AutoTokenizer.from_pretrained(language_model)(question("")).input_ids)
+    monkeypatch.setattr(module, "MOST_TOKENS", 2048 - prompt - 10)
+    monkeypatch.setattr(module, "names_in", lambda reply: ["dog"])
+    monkeypatch.setattr(LlamaForCausalLM, "generate", lambda self, input_ids, **_: input_ids)
+    found = list(local_extractor(language_model).find(["A dog.", "A dog. " * 50, "The dog."]))
+    assert [f.failed for f in found] == ["", "longer than the model's context", ""]
+    found = list(local_extractor(language_model).find(["A dog. " * 50]))
+    assert [f.failed for f in found] == ["longer than the model's context"]
+
+
 def test_a_local_model_by_its_chat_template(language_model):
     tokenizer = AutoTokenizer.from_pretrained(language_model)
     tokenizer.chat_template = (
