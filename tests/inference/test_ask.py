@@ -186,28 +186,35 @@ def test_tk_12_only_tokens_of_the_tokenizer_are_asked_for(setting, requests, mon
     assert set(np.flatnonzero(seen[0])) == expected
 
 
+def spread(setting: dict, devices: int) -> dict:
+    """The same model, whole on each of several devices, with the rows of a batch divided over them."""
+    mesh = make_mesh(devices)
+    folder = setting["loaded"].folder
+    loaded = load_llava(folder, dtype=jnp.float32, placement=lambda *_: replicated(mesh))
+    return setting | {"loaded": loaded, "params": loaded.params, "features": None, "rows": by_rows(mesh)}
+
+
 def test_sh_02_every_request_once_and_the_same_on_any_number_of_devices(setting, tmp_path):
     requests = [
         {"id": number, "image": NAMES[number % 5], "instruction": QUESTIONS[number % 2]}
         for number in range(21)
     ]
     setting = setting | {"batch_size": 6, "max_new_tokens": 12}
-    expected = ask(requests=requests, out=tmp_path / "one.jsonl", **setting)
+    expected = ask(requests=requests, out=tmp_path / "1.jsonl", **setting)
     assert [record["id"] for record in expected] == list(range(21))
     for devices in (2, 4, 8):
-        mesh = make_mesh(devices)
-        loaded = load_llava(
-            setting["loaded"].folder, dtype=jnp.float32, placement=lambda *_, mesh=mesh: replicated(mesh)
-        )
-        spread = setting | {
-            "loaded": loaded,
-            "params": loaded.params,
-            "features": None,
-            "rows": by_rows(mesh),
-        }
         out = tmp_path / f"{devices}.jsonl"
-        assert ask(requests=requests, out=out, **spread) == expected
-        assert out.read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+        assert ask(requests=requests, out=out, **spread(setting, devices)) == expected
+        assert out.read_bytes() == (tmp_path / "1.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "decoding", [DecodingConfig(num_beams=3), DecodingConfig(temperature=1.5, top_p=0.9)]
+)
+def test_beams_and_draws_are_the_same_on_eight_devices(setting, requests, decoding, tmp_path):
+    setting = setting | {"batch_size": 5, "max_new_tokens": 12, "decoding": decoding}
+    one = ask(requests=requests, out=tmp_path / "1.jsonl", **setting)
+    assert ask(requests=requests, out=tmp_path / "8.jsonl", **spread(setting, 8)) == one
 
 
 def test_ge_06_finish_reason_says_when_the_limit_cut(setting, requests, tmp_path):
