@@ -1,4 +1,6 @@
-"""Causal attention over whole rows, by the fastest exact way that the device has."""
+"""Causal attention by the fastest exact way that the device has."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,8 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
     Scores and softmax are float32, whatever the inputs. On a GPU with 16-bit inputs it is cuDNN's flash
     attention, which keeps no [T, T] array. On a CPU queries are taken in pieces and each piece meets its own
-    past alone, which halves the work. Elsewhere it is `jax.nn.dot_product_attention`.
+    past alone, which halves the work; the gradient computes the scores again rather than keeping them, which
+    is faster there than reading them back. Elsewhere it is `jax.nn.dot_product_attention`.
 
     Args:
       q: float[B, T, N, H].
@@ -32,10 +35,33 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     # These kernels align the first query with the first key.
     ahead = k.shape[1] - q.shape[1]
     padded = jnp.pad(q, ((0, 0), (ahead, 0), (0, 0), (0, 0)))
-    attended = jax.nn.dot_product_attention(
-        padded, k, v, is_causal=True, implementation="cudnn" if flash else "xla"
-    )
-    return attended[:, ahead:]
+    return kernel_attention(padded, k, v, "cudnn" if flash else "xla")[:, ahead:]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def kernel_attention(q: jax.Array, k: jax.Array, v: jax.Array, implementation: str) -> jax.Array:
+    """`jax.nn.dot_product_attention`, causal, that can be pulled back for several gradients at a time.
+
+    Under `jax.vmap` cuDNN's gradient wants all of its arguments batched, where only the gradients are.
+    """
+    return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=implementation)
+
+
+def _kernel_forward(q: jax.Array, k: jax.Array, v: jax.Array, implementation: str) -> tuple:
+    return jax.vjp(lambda *qkv: kernel_attention.fun(*qkv, implementation), q, k, v)
+
+
+def _kernel_backward(implementation: str, pull: jax.tree_util.Partial, cotangent: jax.Array) -> tuple:
+    del implementation
+    return _pull(pull, cotangent)
+
+
+kernel_attention.defvjp(_kernel_forward, _kernel_backward)
+
+
+@jax.custom_batching.sequential_vmap
+def _pull(pull: jax.tree_util.Partial, cotangent: jax.Array) -> tuple:
+    return pull(cotangent)
 
 
 def attention_at(q: jax.Array, k: jax.Array, v: jax.Array, places: jax.Array) -> jax.Array:
@@ -55,27 +81,78 @@ def attention_at(q: jax.Array, k: jax.Array, v: jax.Array, places: jax.Array) ->
 
 
 def _in_pieces(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    batch, length, heads, size = q.shape
-    ahead = k.shape[1] - length
-    q = q.reshape(batch, length, k.shape[2], -1, size)
-    q, k, v = q.transpose(0, 2, 3, 1, 4), k.swapaxes(1, 2), v.swapaxes(1, 2)
-    pieces = -(-length // _PIECE)
-    width = -(-length // pieces)
-    seen = [
-        _attend(
-            q[:, :, :, start : start + width],
-            k[:, :, : ahead + start + width],
-            v[:, :, : ahead + start + width],
-        )
-        for start in range(0, length, width)
-    ]
-    return jnp.concatenate(seen, axis=3).transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, size)
+    batch, length, _, size = q.shape
+    # [B K, G, T, H] queries and [B K, S, H] keys: a head's queries and keys are one matrix each.
+    matrices = batch * k.shape[2]
+    grouped = q.reshape(batch, length, k.shape[2], -1, size).transpose(0, 2, 3, 1, 4)
+    grouped = grouped.reshape(matrices, -1, length, size)
+    k, v = (x.swapaxes(1, 2).reshape(matrices, -1, size) for x in (k, v))
+    out = _pieces(grouped, k, v).astype(q.dtype)
+    return out.reshape(batch, -1, length, size).swapaxes(1, 2)
 
 
-def _attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """float[B, K, G, T, H] queries, the last T of the S keys' tokens, over float[B, K, S, H]."""
-    scores = jnp.einsum("BKGTH,BKSH->BKGTS", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
-    count, keys = q.shape[3], k.shape[2]
-    visible = jnp.arange(keys) <= jnp.arange(keys - count, keys)[:, None]
-    weights = jax.nn.softmax(jnp.where(visible, scores, _MASKED), axis=-1).astype(v.dtype)
-    return jnp.einsum("BKGTS,BKSH->BKGTH", weights, v)
+@jax.custom_vjp
+def _pieces(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """float32[M, G, T, H] of queries over keys and values float[M, S, H]."""
+    return _pieces_forward(q, k, v)[0]
+
+
+def _pieces_forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple]:
+    found = []
+    for start, end, past in _bounds(q, k):
+        scores = _scores(q, k, start, end, past)
+        peak = jnp.max(scores, axis=-1, keepdims=True)
+        weights = jnp.exp(scores - peak)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        seen = _product("mts,msh->mth", weights.astype(v.dtype), v[:, :past]) / total
+        found.append((_unfold(seen, q), _unfold(peak + jnp.log(total), q)))
+    out, logs = (jnp.concatenate(parts, axis=2) for parts in zip(*found, strict=True))
+    return out, (q, k, v, out, logs)
+
+
+def _pieces_backward(kept: tuple, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The gradient of FlashAttention (Dao et al. 2022), from the logarithms of the softmax's sums."""
+    q, k, v, out, logs = kept
+    inner = jnp.sum(cotangent * out, axis=-1, keepdims=True)
+    cotangent = cotangent.astype(v.dtype)
+    to_q, to_k, to_v = [], jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
+    for start, end, past in _bounds(q, k):
+        queries, coming, log, part = (_fold(x[:, :, start:end]) for x in (q, cotangent, logs, inner))
+        weights = jnp.exp(_scores(q, k, start, end, past) - log)
+        slopes = _product("mth,msh->mts", coming, v[:, :past]) - part
+        slopes = (weights * slopes * q.shape[-1] ** -0.5).astype(q.dtype)
+        to_q.append(_unfold(_product("mts,msh->mth", slopes, k[:, :past]), q))
+        to_k = to_k.at[:, :past].add(_product("mts,mth->msh", slopes, queries))
+        to_v = to_v.at[:, :past].add(_product("mts,mth->msh", weights.astype(v.dtype), coming))
+    return jnp.concatenate(to_q, axis=2).astype(q.dtype), to_k.astype(k.dtype), to_v.astype(v.dtype)
+
+
+_pieces.defvjp(_pieces_forward, _pieces_backward)
+
+
+def _bounds(q: jax.Array, k: jax.Array) -> list[tuple[int, int, int]]:
+    """First query, the one after the last, and number of keys of each piece."""
+    length, ahead = q.shape[2], k.shape[1] - q.shape[2]
+    width = -(-length // -(-length // _PIECE))
+    starts = range(0, length, width)
+    return [(start, min(start + width, length), ahead + min(start + width, length)) for start in starts]
+
+
+def _scores(q: jax.Array, k: jax.Array, start: int, end: int, past: int) -> jax.Array:
+    """float32[M, G T, S], masked, of a piece: its last query is the last of its keys' tokens."""
+    visible = jnp.arange(past) <= jnp.arange(past - (end - start), past)[:, None]
+    scores = _product("mth,msh->mts", _fold(q[:, :, start:end]), k[:, :past]) * q.shape[-1] ** -0.5
+    return jnp.where(jnp.tile(visible, (q.shape[1], 1)), scores, _MASKED)
+
+
+def _fold(x: jax.Array) -> jax.Array:
+    """[M, G, T, H] -> [M, G T, H], one matrix for all queries of a key-value head."""
+    return x.reshape(x.shape[0], -1, x.shape[-1])
+
+
+def _unfold(x: jax.Array, like: jax.Array) -> jax.Array:
+    return x.reshape(x.shape[0], like.shape[1], -1, x.shape[-1])
+
+
+def _product(letters: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.einsum(letters, x, y, preferred_element_type=jnp.float32)
