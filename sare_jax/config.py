@@ -162,6 +162,11 @@ def _check(config: Config) -> None:
     _at_least(config.model.data_parallel, 0, "config.model.data_parallel")
     _at_least(config.decoding.num_beams, 1, "config.decoding.num_beams")
     _at_least(config.decoding.temperature, 0, "config.decoding.temperature")
+    _at_least(config.decoding.top_k, 0, "config.decoding.top_k")
+    if not 0 < config.decoding.top_p <= 1:
+        raise UserError(f"config.decoding.top_p: must be above 0 and at most 1, got {config.decoding.top_p}")
+    if "" in config.decoding.stop:
+        raise UserError("config.decoding.stop: holds an empty string, which would end every answer")
     if config.decoding.num_beams > 1 and config.decoding.temperature > 0:
         raise UserError("config.decoding.temperature: beams are not drawn; set it to 0, or num_beams to 1")
     if config.data.split == "efuf" and not config.data.used:
