@@ -81,13 +81,18 @@ def view_parts(
         yield from _ahead(pool, partial(_part, clip), cuts, 2 * workers)
 
 
+def parts_of(image: Image.Image, clip: Clip, windows: Windows | None) -> Iterator[Part]:
+    """The parts of a picture that is in memory, as `view_parts` cuts those of files."""
+    return (_part(clip, cut) for cut in _cuts(image, windows))
+
+
 def encode_images(
     parts: Iterator[Part | ImageError], count: int, clip: Clip, batch_size: int
 ) -> list[ImageFeatures | ImageError]:
     """Encodes the next `count` images in full batches that run across images.
 
     Args:
-      parts: from `view_parts`; nothing is taken of the images after these.
+      parts: from `view_parts` or `parts_of`; nothing is taken of the images after these.
       count: number of images.
       clip: the model.
       batch_size: views encoded together.

@@ -28,7 +28,7 @@ from torch.nn import functional
 from sare_jax import files
 from sare_jax.curation.audit import auc
 from sare_jax.curation.clip import Clip, ClipConfig
-from sare_jax.curation.scoring import encode_views, score_objects, views_of
+from sare_jax.curation.scoring import encode_images, parts_of, score_objects
 from sare_jax.curation.windows import Windows
 from sare_jax.demo.categories import CATEGORIES
 from sare_jax.demo.render import render
@@ -247,7 +247,8 @@ def measure(folder: Path, windows: Windows | None, *, scenes: int = 200, seed: i
     names = sorted(CATEGORIES)
     phrases = clip.encode_phrases(names)
     scores, present = [], []
-    features = encode_views((views_of(image, clip, windows) for _, image in drawn), clip, 256)
+    parts = (part for _, image in drawn for part in parts_of(image, clip, windows))
+    features = encode_images(parts, len(drawn), clip, 256)
     for (scene, _), seen in zip(drawn, features, strict=True):
         told = [clause.category for clause in clauses(scene, rng) if clause.category]
         of_object = score_objects(seen, phrases[[names.index(name) for name in told]], clip, windows)
