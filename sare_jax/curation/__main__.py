@@ -187,6 +187,10 @@ def summary(manifest: dict) -> str:
         _sets(manifest),
         *_left_out(manifest),
     ]
+    if counts["images_scored_whole"]:
+        lines.append(f"images smaller than a window, scored whole: {counts['images_scored_whole']}")
+    if manifest["cut_phrases"]:
+        lines.append(f"phrases longer than the text encoder reads: {len(manifest['cut_phrases'])}")
     if "t0" in limits["chosen"]:
         lines.extend(calibrate.told(Thresholds(**limits)))
     if "audit" in manifest:

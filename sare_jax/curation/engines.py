@@ -20,6 +20,7 @@ def engine_of(name: EngineName) -> Engine:
         from sare_jax.curation.engine_ray import on_ray  # Ray is an optional extra
     except ModuleNotFoundError as error:
         raise UserError(
-            f"engine ray: the package {error.name} is not installed; pip install -r requirements-ray.txt on every machine"
+            f"engine ray: the package {error.name} is not installed; "
+            "pip install -r requirements-ray.txt on every machine"
         ) from None
     return on_ray

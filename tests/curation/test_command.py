@@ -26,6 +26,7 @@ def test_the_command_curates_and_says_what_came_of_it(world, clip_folder, tmp_pa
     assert f"D_neg {len(curated.neg)}, D_pos {len(curated.pos)}, D_sent {len(curated.sent)}" in printed
     assert "6 captions, 6 scored" in printed
     assert "left out, mentions: 1 repeated_mention" in printed
+    assert "images smaller than a window, scored whole: 1" in printed
 
 
 @pytest.mark.parametrize(
