@@ -154,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (_HEADERS | {"Content-Type": kind, "Content-Length": str(len(content))}).items():
             self.send_header(name, value)
+        if self.close_connection:  # said, or a client would send its next request into the closing connection
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
 
