@@ -45,6 +45,7 @@ from sare_jax.models.llava import Llava
 from sare_jax.models.load import merge
 from sare_jax.optim import Perturbation
 from sare_jax.optim.objectives import ascent
+from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import compile_step, make_mesh
 from sare_jax.training.state import Hyper, as_arrays, efuf_optimizer, init_state, unlearn_optimizer
 from sare_jax.training.step import efuf_step, unlearn_step
@@ -212,6 +213,7 @@ class Work:
         """A compiled step of `efuf` or `sare`; a round of it is `refresh` steps."""
         model, mesh = self.model, make_mesh(1)
         static = {"merge": model.merge, "neg_loss": ascent, "prefix": self.prefix}
+        static["remat_policy"] = remat_policy("dots", mesh)
         if method == "efuf":
             step, optimizer = compile_step(efuf_step, mesh, **static), efuf_optimizer(HYPER)
         else:

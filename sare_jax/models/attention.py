@@ -4,10 +4,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 # Queries that a CPU takes at a time: longer pieces compute more of what the mask drops, shorter ones leave
 # its matrix products too small.
 _PIECE = 192
+# What a `jax.checkpoint` policy may call the results that the gradient needs again.
+ATTENDED = "attended"
 _MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 _FLASH_DTYPES = (jnp.bfloat16, jnp.float16)
 
@@ -106,7 +109,9 @@ def _pieces_forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array
         total = jnp.sum(weights, axis=-1, keepdims=True)
         seen = _product("mts,msh->mth", weights.astype(v.dtype), v[:, :past]) / total
         found.append((_unfold(seen, q), _unfold(peak + jnp.log(total), q)))
-    out, logs = (jnp.concatenate(parts, axis=2) for parts in zip(*found, strict=True))
+    out, logs = (
+        checkpoint_name(jnp.concatenate(parts, axis=2), ATTENDED) for parts in zip(*found, strict=True)
+    )
     return out, (q, k, v, out, logs)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from sare_jax.models.attention import ATTENDED
 from sare_jax.training.sharding import FSDP
 
 Policy = Callable[..., bool]
@@ -16,7 +17,7 @@ def remat_policy(name: str, mesh: Mesh) -> Policy | None:
 
     Args:
       name: `full` keeps a layer's input alone and computes the layer again; `dots` keeps its products with
-        weights; `none` keeps everything.
+        weights, and on a CPU what attention gave; `none` keeps everything.
       mesh: where weights are divided, `none` still gathers them again instead of keeping the whole model.
 
     Returns:
@@ -24,8 +25,13 @@ def remat_policy(name: str, mesh: Mesh) -> Policy | None:
     """
     if name == "none":
         return _all_but_gathered if mesh.shape[FSDP] > 1 else None
-    policies = jax.checkpoint_policies
-    return {"full": policies.nothing_saveable, "dots": policies.dots_with_no_batch_dims_saveable}[name]
+    return {"full": jax.checkpoint_policies.nothing_saveable, "dots": _dots}[name]
+
+
+_dots = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(ATTENDED),
+)
 
 
 def _all_but_gathered(primitive: Any, *_: Any, **__: Any) -> bool:

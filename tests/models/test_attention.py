@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sare_jax.models.attention import causal_attention
+from sare_jax.models.attention import attention_at, causal_attention
 
 
 def arrays(length: int, heads: int, kv_heads: int, seed: int = 0) -> list[np.ndarray]:
@@ -55,3 +55,30 @@ def test_sixteen_bit_inputs_are_summed_in_float32():
     wide = [np.array(x, np.float32) for x in narrow]
     expected, _ = theirs(*wide, np.zeros_like(q))
     np.testing.assert_allclose(np.asarray(out, np.float32), expected, atol=2e-2)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "tpu"])
+@pytest.mark.parametrize("ahead", [0, 35])
+def test_queries_of_the_last_tokens_alone(monkeypatch, backend, ahead):
+    """The rows of the whole attention, with their gradients; several gradients at a time under vmap."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    q, k, v, upstream = arrays(250, 4, 2)
+    both = np.stack([upstream, -2 * upstream])
+    both[:, :, :ahead] = 0
+    expected, gradients = theirs(q, k, v, both[0])
+    out, pull = jax.vjp(causal_attention, q[:, ahead:], k, v)
+    np.testing.assert_allclose(out, expected[:, ahead:], rtol=1e-5, atol=1e-5)
+    found = jax.vmap(pull)(both[:, :, ahead:])
+    gradients[0] = gradients[0][:, ahead:]
+    for ours, reference in zip(found, gradients, strict=True):
+        np.testing.assert_allclose(ours[0], reference, rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(ours[1], -2 * ours[0], rtol=1e-4, atol=2e-5)
+
+
+def test_queries_of_a_few_tokens():
+    q, k, v, upstream = arrays(60, 4, 2)
+    places = np.array([[3, 59, 0], [7, 7, 20]])
+    row = np.arange(2)[:, None]
+    expected, _ = theirs(q, k, v, upstream)
+    found = attention_at(q[row, places], k, v, places)
+    np.testing.assert_allclose(found, expected[row, places], rtol=1e-5, atol=1e-5)
