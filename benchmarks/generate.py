@@ -1,10 +1,10 @@
 """Captions a second beside transformers' `generate`: same weights, same images, greedy, both in turn.
 
-    python -m benchmarks.generate [--batches 1 16] [--new 110] [--rounds 3]
+    python -m benchmarks.generate [--batches 1 16] [--new 200] [--rounds 3]
 
 A LLaVA with the published sequence lengths (336 px, 576 image tokens, 32k words) at a width that a CPU can
 run (`benchmarks.shapes`), random weights, float32. A run goes from pixels to the last token: image tower,
-prefill, `--new` tokens for each row; no row ends early, since there is no end token. Both programs use all
+prefill, `--new` tokens for each row (200 is the configured limit of a caption); no row ends early, since there is no end token. Both programs use all
 cores that this process may. Beside the whole run stands one of a single token, so that prompt and decoding
 can be told apart. Figures are the best of the rounds; compiling is not in them and is printed by itself.
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--new", type=int, default=110, help="tokens a row")
+    parser.add_argument("--new", type=int, default=200, help="tokens a row")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(argv)
 

@@ -95,9 +95,17 @@ def generate(
     def choose(logits: jax.Array, place: jax.Array) -> jax.Array:
         if decoding.temperature > 0:
             return draw(logits + barred, decoding, numbers, place)
-        return jnp.argmax(logits + barred, axis=-1).astype(jnp.int32)
+        return _likeliest(logits + barred)
 
     return _extend(choose, logits, cache, step, ending, max_new_tokens, pad_id)
+
+
+def _likeliest(logits: jax.Array) -> jax.Array:
+    """`argmax` over the last axis, the first of equals; XLA's own is not vectorised on a CPU."""
+    size = logits.shape[-1]
+    is_peak = logits == jnp.max(logits, axis=-1, keepdims=True)
+    first = jnp.min(jnp.where(is_peak, jnp.arange(size, dtype=jnp.int32), size), axis=-1)
+    return jnp.minimum(first, size - 1)  # for logits that are not numbers
 
 
 def _extend(

@@ -10,6 +10,7 @@ from flax import nnx
 
 from sare_jax.models.attention import attention_at, causal_attention
 from sare_jax.models.config import TextConfig
+from sare_jax.models.few_rows import few_rows
 from sare_jax.models.gather import pick
 from sare_jax.models.layers import Linear, RMSNorm, gathered
 
@@ -253,11 +254,16 @@ class Llama(nnx.Module):
         batch, width = x.shape[0], x.shape[1]
         turns = self._turns(jnp.arange(width)[None])
 
-        def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, KeysValues]:
             x, k, v = gathered(layer).prefill(x, turns)
             return x, (k.swapaxes(1, 2), v.swapaxes(1, 2))
 
-        x, (keys, values) = jax.lax.scan(run, x, self.layers)
+        def read(x: jax.Array) -> tuple[jax.Array, KeysValues]:
+            x, made = jax.lax.scan(run, x, self.layers)
+            return x, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), made)  # rows first
+
+        x, made = few_rows(read, x)
+        keys, values = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), made)
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
         keys, values = self._in_parts(keys), self._in_parts(values)
         shape = (*keys[0].shape[:3], beams * steps, self.config.head_size)

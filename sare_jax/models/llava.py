@@ -8,6 +8,7 @@ from flax import nnx
 
 from sare_jax.models.clip_vit import VisionTower
 from sare_jax.models.config import LlavaConfig
+from sare_jax.models.few_rows import few_rows
 from sare_jax.models.gather import deal
 from sare_jax.models.layers import BiasedLinear, Embedding, Linear, exact_gelu, gathered
 from sare_jax.models.llama import Cache, DecoderLayer, Llama
@@ -52,7 +53,7 @@ class Llava(nnx.Module):
         Returns:
           float[I, P, D_v] in the tower's dtype. No gradient flows back from it.
         """
-        hidden = self.vision_tower(pixels)
+        hidden = few_rows(self.vision_tower, pixels)
         return jax.lax.stop_gradient(hidden if self.config.keep_class_token else hidden[:, 1:])
 
     def project(self, features: jax.Array) -> jax.Array:

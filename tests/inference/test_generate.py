@@ -71,3 +71,10 @@ def test_one_compilation_serves_all_weights(case):
     moved = case._replace(loaded=dataclasses.replace(case.loaded, params=params))
     assert run(moved, ALL) != first
     assert generate._cache_size() == compiled
+
+
+def test_prompts_read_two_rows_at_a_time_give_the_same(case, monkeypatch):
+    """As on a CPU that is one device; the tests' own simulates eight."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    ours = run(case, ALL, max_new_tokens=13)  # a limit of its own, so that it is compiled here
+    assert ours == theirs(case, ALL, max_new_tokens=13)
