@@ -4,9 +4,10 @@
 
 A LLaVA with the published sequence lengths (336 px, 576 image tokens, 32k words) at a width that a CPU can
 run (`benchmarks.shapes`), random weights, float32. A run goes from pixels to the last token: image tower,
-prefill, `--new` tokens for each row (200 is the configured limit of a caption); no row ends early, since there is no end token. Both programs use all
-cores that this process may. Beside the whole run stands one of a single token, so that prompt and decoding
-can be told apart. Figures are the best of the rounds; compiling is not in them and is printed by itself.
+prefill, `--new` tokens for each row (200 is the configured limit of a caption); no row ends early, since
+there is no end token. Both programs use all cores that this process may. Beside the whole run stands one of
+a single token, so that prompt and decoding can be told apart. Figures are the best of the rounds; compiling
+is not in them and is printed by itself.
 
 Goal: at batch 16, at least 3 times as many tokens a second.
 """
