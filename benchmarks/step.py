@@ -51,7 +51,7 @@ from sare_jax.training.state import Hyper, as_arrays, efuf_optimizer, init_state
 from sare_jax.training.step import efuf_step, unlearn_step
 
 HYPER = Hyper(rho=0.05, neg_weight=0.3, sent_weight=0.2, learning_rate=1e-5, weight_decay=0.05)
-REFRESH = 5  # steps from one ε* to the next, where it is not found in each
+REFRESH = 5  # steps from one ε* to the next, where it is not found in each; its effect is kept in between
 CAPTION = UNITS["sent"][1]
 NEGATIVE = 1 / 3  # share of the objects
 
@@ -217,7 +217,7 @@ class Work:
         if method == "efuf":
             step, optimizer = compile_step(efuf_step, mesh, **static), efuf_optimizer(HYPER)
         else:
-            how = Perturbation(refresh_every=refresh)
+            how = Perturbation(refresh_every=refresh, between="kept")
             step = compile_step(unlearn_step, mesh, **static, perturbation=how)
             optimizer = unlearn_optimizer(HYPER, how)
         encode = jax.jit(lambda frozen, pixels: model.merge(model.params, frozen).encode_images(pixels))

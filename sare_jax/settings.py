@@ -203,6 +203,8 @@ class OptimConfig:
       sam_eta: added to that size.
       sam_steps: ascent steps to ε*.
       sam_refresh_every: steps from one ε* to the next; in between its effect is taken from memory.
+      sam_between: that effect `turned` with the gradient, or `kept` as it was, which with packed rows spares
+        a backward pass.
       learning_rate, weight_decay: of AdamW; the rate is constant.
       epochs: passes over D_neg, or over the captions where they are packed; used where `steps` is 0.
       steps: optimizer steps; 0 derives them from `epochs`.
@@ -227,6 +229,7 @@ class OptimConfig:
     sam_eta: float = 0.01
     sam_steps: int = 1
     sam_refresh_every: int = 1
+    sam_between: Literal["turned", "kept"] = "turned"
     learning_rate: float = 1e-5
     weight_decay: float = 0.05
     epochs: float = 1.0

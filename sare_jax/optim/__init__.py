@@ -5,7 +5,12 @@ from sare_jax.optim.logged import logged
 from sare_jax.optim.perturbation import Perturbation
 from sare_jax.optim.skipping import skip_nonfinite
 from sare_jax.optim.smoothing import gradient_norm_penalty, randomized_smoothing
-from sare_jax.optim.targeted_sam import RefreshedSamState, TargetedSamState, targeted_sam
+from sare_jax.optim.targeted_sam import (
+    RefreshedSamState,
+    TargetedSamState,
+    refresh_is_due,
+    targeted_sam,
+)
 
 __all__ = [
     "Perturbation",
@@ -16,6 +21,7 @@ __all__ = [
     "gradient_norm_penalty",
     "logged",
     "randomized_smoothing",
+    "refresh_is_due",
     "skip_nonfinite",
     "targeted_sam",
     "uniform_average",

@@ -37,6 +37,9 @@ class Perturbation:
         it changed is taken from memory (`sare_jax.optim.refresh`) and nothing is evaluated beyond
         :math:`\theta`. In `benchmarks/refresh.py`, under unlikelihood on fresh batches, 10 leaves P of the
         hallucination at 0.053 after an attack, 1 at 0.054, and EFUF at 0.078.
+      between: how that memory, the change :math:`h = g(\theta + \epsilon^*) - g(\theta)` when last seen, is
+        used. `turned` scales and turns it with :math:`g(\theta)`; `kept` adds it as it was. The gradient of
+        the whole objective at :math:`\theta` is then enough in between, see `refresh_is_due`.
 
     Raises:
       ValueError: an attribute has another value than those named.
@@ -47,12 +50,15 @@ class Perturbation:
     eta: float = 0.01
     steps: int = 1
     refresh_every: int = 1
+    between: Literal["turned", "kept"] = "turned"
 
     def __post_init__(self) -> None:
         if self.norm not in ("global", "leaf"):
             raise ValueError(f"Perturbation.norm: 'global' or 'leaf', not {self.norm!r}")
         if self.scaling not in ("none", "adaptive"):
             raise ValueError(f"Perturbation.scaling: 'none' or 'adaptive', not {self.scaling!r}")
+        if self.between not in ("turned", "kept"):
+            raise ValueError(f"Perturbation.between: 'turned' or 'kept', not {self.between!r}")
         if self.eta < 0:
             raise ValueError(f"Perturbation.eta must not be negative, got {self.eta}")
         for name in ("steps", "refresh_every"):

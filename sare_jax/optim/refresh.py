@@ -12,13 +12,13 @@ from sare_jax.optim import trees
 class SharpMemory(NamedTuple):
     r"""The change :math:`h = \nabla L_{neg}(\theta + \epsilon^*) - \nabla L_{neg}(\theta)` when last seen.
 
-    It is kept in two parts, since one of them turns with the gradient.
+    It is in two parts where one of them is to turn with the gradient.
 
     Attributes:
       left: int32[], steps until it is to be refreshed; 0 means now.
       neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves when h was seen; 0 before that.
-      along: float32[], ⟨h, d⟩, with d the unit vector along ∇L_neg(θ).
-      across: tree of the parameters in the wide dtype, h − ⟨h, d⟩ d.
+      along: float32[], ⟨h, d⟩, with d the unit vector along ∇L_neg(θ); 0 where h is kept whole.
+      across: tree of the parameters in the wide dtype, h − ⟨h, d⟩ d, or the whole h.
     """
 
     left: jax.Array
@@ -40,8 +40,9 @@ def remember(
     neg_grad_norm: jax.Array,
     *,
     left: int,
+    whole: bool,
 ) -> SharpMemory:
-    """Takes apart what a perturbation did.
+    """What a perturbation did.
 
     Args:
       sharp_grads: ∇L_neg(θ+ε*).
@@ -49,9 +50,10 @@ def remember(
       direction: unit vector along ∇L_neg(θ), zeros at leaves that are not perturbed.
       neg_grad_norm: float32[], its length.
       left: steps for which it is to last.
+      whole: for `recall_whole`, else for `recall`.
     """
     change = jax.tree.map(lambda s, n: trees.wide(s) - trees.wide(n), sharp_grads, neg_grads)
-    along = trees.inner(change, direction)
+    along = jnp.zeros((), jnp.float32) if whole else trees.inner(change, direction)
     across = jax.tree.map(lambda c, d: c - along.astype(d.dtype) * d, change, direction)
     return SharpMemory(jnp.asarray(left, jnp.int32), neg_grad_norm, along, across)
 
@@ -83,3 +85,8 @@ def recall(
         direction,
         memory.across,
     )
+
+
+def recall_whole(memory: SharpMemory, neg_grads: optax.Updates) -> optax.Updates:
+    """∇L_neg(θ) + h, in the wide dtype: an estimate of ∇L_neg(θ+ε*) that is linear in ∇L_neg(θ)."""
+    return jax.tree.map(lambda n, h: trees.wide(n) + h, neg_grads, memory.across)

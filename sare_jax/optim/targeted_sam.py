@@ -32,7 +32,8 @@ class RefreshedSamState(NamedTuple):
     """The state where `Perturbation.refresh_every` is above 1.
 
     Attributes:
-      neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves, in every step.
+      neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves, in every step, or with
+        `Perturbation.between` as `kept` of the last perturbation.
       eps_norm, cosine: float32[], as in `TargetedSamState`, of the last perturbation.
       memory: what that perturbation did.
     """
@@ -101,7 +102,9 @@ def targeted_sam(
       * `retain_grads` is :math:`\nabla L_{retain}(\theta)`; the result has its dtypes;
       * `neg_grad_fn` maps any parameters to :math:`\nabla L_{neg}` at them; it is called once, at
         :math:`\theta + \epsilon^*`, and once more, before that, at :math:`\theta`, unless
-      * `neg_grads`, optional, hands over :math:`\nabla L_{neg}(\theta)` that the caller has already.
+      * `neg_grads`, optional, hands over :math:`\nabla L_{neg}(\theta)` that the caller has already. It may
+        be zeros where `refresh_is_due` says that :math:`\epsilon^*` is not found, if `retain_grads` has
+        :math:`\lambda_1 \nabla L_{neg}(\theta)` in it.
 
       Other extra arguments are ignored, so that they can be meant for the rest of a chain.
 
@@ -156,7 +159,7 @@ def targeted_sam(
     """
     if isinstance(rho, (int, float)) and rho < 0:
         raise ValueError(f"targeted_sam: rho must not be negative, got {rho}")
-    every = perturbation.refresh_every
+    every, whole = perturbation.refresh_every, perturbation.between == "kept"
 
     def init_fn(params: optax.Params) -> TargetedSamState | RefreshedSamState:
         trees.reject_masked("targeted_sam", params)
@@ -193,12 +196,14 @@ def targeted_sam(
 
         def fresh() -> tuple[optax.Updates, RefreshedSamState]:
             grads, seen = perturb()
-            memory = refresh.remember(grads, neg_grads, direction, neg_grad_norm, left=every - 1)
+            memory = refresh.remember(grads, neg_grads, direction, neg_grad_norm, left=every - 1, whole=whole)
             return jax.tree.map(trees.wide, grads), RefreshedSamState(*seen, memory)
 
         def recalled() -> tuple[optax.Updates, RefreshedSamState]:
-            grads = refresh.recall(state.memory, neg_grads, direction, neg_grad_norm)
             memory = state.memory._replace(left=jnp.maximum(state.memory.left - 1, 0))
+            if whole:
+                return refresh.recall_whole(memory, neg_grads), state._replace(memory=memory)
+            grads = refresh.recall(memory, neg_grads, direction, neg_grad_norm)
             return grads, state._replace(neg_grad_norm=neg_grad_norm, memory=memory)
 
         # A batch without negatives teaches nothing, so the refresh waits for the next.
@@ -207,3 +212,24 @@ def targeted_sam(
         return trees.combine(updates, sharp_grads, neg_weight), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def refresh_is_due(opt_state: optax.OptState) -> jax.Array:
+    """Whether the next update looks for ε*, where `Perturbation.refresh_every` is above 1.
+
+    With `Perturbation.between` as `kept` the other updates are linear in both gradients at θ. One backward
+    pass of λ₁ L_neg + L_retain then serves them: handed over as `retain_grads`, with zeros as `neg_grads`.
+
+    Args:
+      opt_state: of `targeted_sam`, or of a chain, `optax.inject_hyperparams` or `skip_nonfinite` around it.
+
+    Returns:
+      bool[].
+
+    Raises:
+      ValueError: no `targeted_sam` with `refresh_every` above 1 is in the state.
+    """
+    memory = optax.tree.get(opt_state, "SharpMemory", default=None)
+    if memory is None:
+        raise ValueError("refresh_is_due: no targeted_sam with refresh_every above 1 in this state")
+    return memory.left == 0

@@ -61,6 +61,7 @@ def perturbation_of(settings: OptimConfig) -> Perturbation:
         eta=settings.sam_eta,
         steps=settings.sam_steps,
         refresh_every=settings.sam_refresh_every,
+        between=settings.sam_between,
     )
 
 

@@ -9,7 +9,8 @@ Data flow of the SARE step, whose batch holds groups of rows (`sare_jax.training
 
 which equals the four calls of the equations exactly. Rows of one unit (the paper's independent draws) come in
 three groups, one a set, and each is pulled back once. Packed rows come in two, with negatives and without;
-the first is pulled back twice, and pass 2 ends behind its last negative. The EFUF step is pass 1 with the one
+the first is pulled back twice, and pass 2 ends behind its last negative. Where `Perturbation.refresh_every`
+leaves pass 2 out, `Perturbation.between` as `kept` pulls them back once. The EFUF step is pass 1 with the one
 gradient of Eq. 1.
 
 Groups are run one after the other: rows keep their own group's length and their devices, and one group's
@@ -25,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sare_jax.optim import Perturbation, logged
+from sare_jax.optim import Perturbation, logged, refresh_is_due
 from sare_jax.optim.objectives import token_mean_nll
 from sare_jax.training import passes
 from sare_jax.training.passes import SETS, Batch, Loss, Losses, Merge, RematPolicy, Rows
@@ -87,7 +88,20 @@ def unlearn_step(
     losses = Losses(merge, neg_loss, retain_loss, prefix, remat_policy)
     work = _Work(losses, frozen, batch, micro_batches)
     retain = {"pos": hyper.pos_weight, "sent": hyper.sent_weight}
-    (neg_grads, retain_grads), metrics = work.at(state.params, [{"neg": 1.0}, retain])
+
+    def apart() -> tuple[list[Params], Metrics]:
+        return work.at(state.params, [{"neg": 1.0}, retain])
+
+    def together() -> tuple[list[Params], Metrics]:
+        (grads,), found = work.at(state.params, [retain | {"neg": hyper.neg_weight}])
+        return [jax.tree.map(jnp.zeros_like, grads), grads], found
+
+    # Between two ε* that are kept, rows with both kinds of units need one backward pass alone.
+    if "second" in batch and perturbation.refresh_every > 1 and perturbation.between == "kept":
+        due = refresh_is_due(state.opt_state)
+        (neg_grads, retain_grads), metrics = jax.lax.cond(due, apart, together)
+    else:
+        (neg_grads, retain_grads), metrics = apart()
 
     def neg_grad_fn(params: Params) -> Params:
         (grads,), found = work.again(params)

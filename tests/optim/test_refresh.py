@@ -6,13 +6,20 @@ import numpy as np
 import optax
 import pytest
 
-from sare_jax.optim import Perturbation, RefreshedSamState, logged, skip_nonfinite, targeted_sam
+from sare_jax.optim import (
+    Perturbation,
+    RefreshedSamState,
+    logged,
+    refresh_is_due,
+    skip_nonfinite,
+    targeted_sam,
+)
 from tests.optim import small_net
 from tests.optim.small_net import flat
 
 
-def every(count, rho=0.5):
-    return targeted_sam(rho, 1.0, perturbation=Perturbation(refresh_every=count))
+def every(count, rho=0.5, between="turned", neg_weight=1.0):
+    return targeted_sam(rho, neg_weight, perturbation=Perturbation(refresh_every=count, between=between))
 
 
 def zeros(params):
@@ -183,6 +190,40 @@ def test_a_refresh_that_is_not_finite_is_forgotten():
     assert (state.skipped, state.inner_state.memory.left) == (1, 2)
     assert jnp.all(jnp.isfinite(flat(updates)))
     assert jnp.any(updates["w"] != 0)
+
+
+def test_a_kept_change_is_added_as_it_was():
+    """g + h where h was seen elsewhere; and a retention gradient that has λ₁ g in it serves as well."""
+    tx, params, (inputs, targets) = (
+        every(3, between="kept", neg_weight=0.3),
+        small_net.params(),
+        small_net.rows(),
+    )
+    f, ones = small_net.neg_grad(inputs, targets), jax.tree.map(jnp.ones_like, params)
+    first, state = tx.update(ones, tx.init(params), params, neg_grad_fn=f)
+    exact, _ = targeted_sam(0.5, 0.3).update(ones, targeted_sam(0.5, 0.3).init(params), params, neg_grad_fn=f)
+    np.testing.assert_allclose(flat(first), flat(exact), rtol=1e-6)
+    moved = jax.tree.map(lambda p: 0.8 * p, params)
+    updates, later = tx.update(ones, state, moved, neg_grad_fn=f)
+    wanted = flat(first) + 0.3 * (flat(f(moved)) - flat(f(params)))
+    np.testing.assert_allclose(flat(updates), wanted, rtol=1e-5, atol=1e-6)
+    assert (later.memory.left, later.neg_grad_norm) == (1, state.neg_grad_norm)
+    together = jax.tree.map(lambda one, g: one + 0.3 * g, ones, f(moved))
+    again, other = tx.update(together, state, moved, neg_grad_fn=f, neg_grads=zeros(params))
+    np.testing.assert_allclose(flat(again), flat(updates), rtol=1e-5, atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, other, later)
+
+
+def test_a_state_says_when_a_refresh_is_due():
+    tx = skip_nonfinite(optax.chain(every(2, between="kept"), optax.adamw(1e-2)))
+    params, (inputs, targets) = small_net.params(), small_net.rows()
+    state, due, step = tx.init(params), [], stepper(tx, small_net.neg_grad(inputs, targets))
+    for _ in range(4):
+        due.append(bool(refresh_is_due(state)))
+        _, state = step(params, state)
+    assert due == [True, False, True, False]
+    with pytest.raises(ValueError, match="refresh_every"):
+        refresh_is_due(targeted_sam(0.5, 1.0).init(params))
 
 
 def test_state_survives_orbax_and_names_its_metrics(tmp_path):

@@ -159,6 +159,24 @@ def test_a_refreshed_eps_is_the_plain_one_when_it_is_found(sets):
     assert later["cosine"] == metrics["cosine"], "of the last ε*"
 
 
+def test_a_kept_change_takes_one_backward_pass_of_packed_rows(sets):
+    """Four steps with k = 3: rows of one unit, where nothing is joined, go the same way."""
+    sets = without(sets, "reference")
+    how = Perturbation(refresh_every=3, between="kept")
+    step = jax.jit(functools.partial(unlearn_step, merge=LOADED.merge, neg_loss=ascent, perturbation=how))
+    states, found = [], []
+    for form in (unpacked, packed):
+        state, metrics = init_state(LOADED.params, unlearn_optimizer(HYPER, how), seed=0), []
+        for _ in range(4):
+            state, seen = step(state, LOADED.frozen, form(sets), as_arrays(HYPER))
+            metrics.append(seen)
+        states.append(state)
+        found.append(metrics)
+    assert_trees_close(states[1].params, states[0].params, rtol=1e-4)
+    for ours, theirs in zip(*found, strict=True):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3), ours, theirs)
+
+
 @pytest.mark.parametrize("form", [unpacked, packed])
 @pytest.mark.parametrize(("step", "times"), [(unlearn_step, 3), (efuf_step, 1)])
 def test_collectives_are_one_reduction_a_gradient(sets, form, step, times):
