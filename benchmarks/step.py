@@ -11,6 +11,7 @@ A *unit* is one loss term of one sample. *Share of peak* counts 4 N floating-poi
 run forward and backward (N: the weights of all layers of the language model, and of the head for targets
 alone), without padding and attention, against the largest matrix product of the same run. Ours computes less
 than that where it can: the system sentence once for all rows, the last layer on targets alone.
+`sare/10` finds ε* in every tenth step and keeps its effect in between.
 """
 
 import argparse
@@ -51,7 +52,7 @@ from sare_jax.training.state import Hyper, as_arrays, efuf_optimizer, init_state
 from sare_jax.training.step import efuf_step, unlearn_step
 
 HYPER = Hyper(rho=0.05, neg_weight=0.3, sent_weight=0.2, learning_rate=1e-5, weight_decay=0.05)
-REFRESH = 5  # steps from one ε* to the next, where it is not found in each; its effect is kept in between
+REFRESH = 10  # steps from one ε* to the next, where it is not found in each; its effect is kept in between
 CAPTION = UNITS["sent"][1]
 NEGATIVE = 1 / 3  # share of the objects
 
@@ -244,7 +245,7 @@ class Work:
             jax.block_until_ready(metrics)
 
         run()
-        extra = 0.0 if method == "efuf" else self.back_flops + self.again_flops / refresh
+        extra = 0.0 if method == "efuf" else (self.back_flops + self.again_flops) / refresh
         peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
         return Case(run, self.units * refresh, (self.efuf_flops + extra) * refresh, compile_s, peak, [])
 
