@@ -14,6 +14,8 @@ from flax import nnx
 
 from configs import llava_sare, sharegpt4v_sare
 from sare_jax.config import parse
+from sare_jax.data.batches import tokenize
+from sare_jax.data.packing import pack, packed_batches
 from sare_jax.errors import UserError
 from sare_jax.models import attention, llama
 from sare_jax.models.config import TextConfig
@@ -23,7 +25,7 @@ from sare_jax.plan import analytic, compiled, sizes
 from sare_jax.settings import ModelConfig
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import make_mesh
-from tests import tiny_llava
+from tests import tiny_llava, tiny_training
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = TextConfig(64, 48, 96, 2, 4, 2, 12, 1e4, 1e-6, False)
@@ -123,6 +125,29 @@ def test_memory_falls_with_the_devices_that_share_the_weights():
         parts = analytic.training_bytes(shapes, model.params, model.frozen, mesh, step)
         assert sum(parts.values()) < limit
         assert parts["frozen weights"] == pytest.approx(14_059_698_176 / fsdp, rel=1e-3)
+
+
+def test_a_packed_step_is_planned_on_the_batch_that_training_makes():
+    config = llava_sare.get_config()
+    config.optim.packing = "packed"
+    config = parse(config.to_dict())
+    shapes, _ = config_without_weights(LLAVA)
+    text = dataclasses.replace(shapes.text, width=64, mlp=96, num_heads=2, num_kv_heads=2, num_layers=2)
+    shapes = dataclasses.replace(shapes, text=dataclasses.replace(text, head_size=32, vocab_size=1000))
+    mesh, step = make_mesh(2), sizes.one_row_training(config, shapes, 2)
+    model = compiled.abstract_model(shapes, ModelConfig(), mesh)
+    planned = compiled.abstract_batch(model, mesh, step)
+    sets = tokenize(tiny_training.curated(), tiny_training.Letters(), "say it")
+    (batch,) = packed_batches(pack(sets), batch_size=9, steps=1, seed=0, pad_id=0)
+    made = {name: tiny_training.attach(batch[name]) for name in ("neg", "second")}
+    assert jax.tree.structure(planned) == jax.tree.structure(made)
+    assert jax.tree.map(lambda x: x.ndim, planned) == jax.tree.map(lambda x: x.ndim, made)
+    program = compiled.compile_training(model, mesh, step)
+    assert program.temporary > 0
+    unpacked = dataclasses.replace(step, packed=False)
+    arguments = (shapes, model.params, model.frozen, mesh)
+    pairs = [analytic.training_bytes(*arguments, which) for which in (step, unpacked)]
+    assert pairs[0]["one layer at work"] == 1.5 * pairs[1]["one layer at work"]
 
 
 def test_the_command_prints_the_plan_of_a_model_that_is_not_there():

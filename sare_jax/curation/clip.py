@@ -20,6 +20,7 @@ from sare_jax.errors import UserError
 _LOCAL = "local-dir:"
 _HUB = "hf-hub:"
 _SMALL = 5_000_000  # parameters
+_CPU_BATCH = 32  # images; the activations of more leave the caches
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class Clip:
         self.preprocessing = {k: list(v) if isinstance(v, tuple) else v for k, v in steps.items()}
         self.scale = float(self._model.logit_scale.exp())
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the encoders run on the CPU."""
+        return self._device.type == "cpu"
+
     def pixels(self, image: Image.Image) -> np.ndarray:
         """The model's own resizing and cropping: uint8[H, W, 3]. Bytes, so that many views fit in memory."""
         for step in self._resize:
@@ -91,13 +97,16 @@ class Clip:
         """
         try:
             with torch.inference_mode(), self._autocast(), self._threads():
-                batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float().div(255)
-                features = self._model.encode_image(self._normalise(batch))
-            return features.float().cpu().numpy()
+                parts = torch.from_numpy(pixels).split(_CPU_BATCH if self.on_cpu else len(pixels))
+                return np.concatenate([self._encode(part) for part in parts])
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self._device}: no room for {len(pixels)} views at once; lower --view-batch"
             ) from None
+
+    def _encode(self, pixels: torch.Tensor) -> np.ndarray:
+        batch = pixels.to(self._device).permute(0, 3, 1, 2).float().div(255)
+        return self._model.encode_image(self._normalise(batch)).float().cpu().numpy()
 
     def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
         """Features float32[n, D], not normalised, of objects' names set into the prompt."""

@@ -37,8 +37,10 @@ def training_bytes(
       sizes: of the step.
 
     Returns:
-      Part → bytes. The three sets are run one after the other, so a device works on `rows_at_once` rows.
+      Part → bytes. The three sets are run one after the other, so a device works on `rows_at_once` rows. A
+      packed caption goes back for two gradients at a time.
     """
+    gradients = 2 if sizes.packed else 1
     rows, itemsize = sizes.rows_at_once, _itemsize(frozen)
     trainable = sum(leaf.size for leaf in jax.tree.leaves(params)) * _FLOAT32
     kept = residual_bytes(model.text, sizes.length, itemsize, sizes.remat)
@@ -52,11 +54,11 @@ def training_bytes(
         f"kept for the backward pass, {rows} row{'s' * (rows > 1)} × {model.text.num_layers} layers": (
             rows * model.text.num_layers * kept
         ),
-        # What a layer computes, and as much again of gradients on the way back through it.
-        "one layer at work": 2 * rows * whole,
+        # What a layer computes, and as much again of each gradient on the way back through it.
+        "one layer at work": (1 + gradients) * rows * whole,
         "gathered weights: two layers and the head": _gathered_bytes(frozen, mesh),
-        "logits and their gradient": 2 * logits,
-        "image features": 3 * sizes.rows // sizes.devices * image,
+        "logits and their gradient": (1 + gradients) * logits,
+        "image features": (1 if sizes.packed else 3) * sizes.rows // sizes.devices * image,
     }
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from sare_jax.models import load, partition
 from sare_jax.models.config import LlavaConfig
 from sare_jax.optim.objectives import ascent
 from sare_jax.plan.analytic import local_bytes
-from sare_jax.plan.sizes import TARGETS, Captioning, Training
+from sare_jax.plan.sizes import ANSWER_TOKENS, TARGETS, UNITS, Captioning, Training
 from sare_jax.settings import ModelConfig
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import by_rows, compile_step, frozen_placement, gathering, replicated
@@ -99,7 +100,7 @@ def compile_training(model: Abstract, mesh: Mesh, sizes: Training) -> Compiled:
     state = jax.eval_shape(lambda params: init_state(params, optimizer, seed=0), model.params)
     whole = replicated(mesh)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
-    batch = {kind: _set(model, sizes, window, by_rows(mesh)) for kind, window in TARGETS.items()}
+    batch = abstract_batch(model, mesh, sizes)
     hyper = Hyper(*[jax.ShapeDtypeStruct((), jnp.float32)] * len(Hyper._fields))
     step = compile_step(
         unlearn_step,
@@ -111,6 +112,17 @@ def compile_training(model: Abstract, mesh: Mesh, sizes: Training) -> Compiled:
     )
     with gathering(mesh):
         return _compile(step.lower(state, model.frozen, batch, hyper), (state, model.frozen, batch))
+
+
+def abstract_batch(model: Abstract, mesh: Mesh, sizes: Training) -> dict[str, Any]:
+    """The batch of a step, as shapes; arguments as in `compile_training`."""
+    rows = by_rows(mesh)
+    if not sizes.packed:
+        return {kind: _set(model, sizes, window, rows) for kind, window in TARGETS.items()}
+    # At the most all captions have negatives, and these stand at the end.
+    batch = {"neg": _captions(model, sizes, UNITS, rows), "second": _captions(model, sizes, ["neg"], rows)}
+    del batch["second"]["features"]
+    return batch
 
 
 def compile_captioning(model: Abstract, mesh: Mesh, sizes: Captioning) -> Compiled:
@@ -136,6 +148,18 @@ def _set(model: Abstract, sizes: Training, window: int, rows: Sharding) -> dict[
         "end": _array((sizes.rows,), jnp.int32, rows),
         "valid": _array((sizes.rows,), jnp.float32, rows),
         "features": _array((sizes.rows, *image), _dtype(model), rows),
+    }
+
+
+def _captions(model: Abstract, sizes: Training, kinds: Iterable[str], rows: Sharding) -> dict[str, Any]:
+    whole = _set(model, sizes, ANSWER_TOKENS, rows)
+    units = {kind: _array((sizes.rows, UNITS[kind]), jnp.int32, rows) for kind in kinds}
+    return {
+        "tokens": whole["tokens"],
+        "targets": whole["targets"],
+        "places": whole["targets"],
+        "features": whole["features"],
+        "units": {kind: {"start": places, "end": places} for kind, places in units.items()},
     }
 
 

@@ -48,8 +48,9 @@ def _programs(config: Config, shapes: LlavaConfig, model: compiled.Abstract, mes
     steps = (sizes.one_row_training(config, shapes, mesh.size), sizes.training(config, shapes, mesh.size))
     for step in dict.fromkeys(steps):
         parts = f" in {step.micro_batches} parts" if step.micro_batches > 1 else ""
+        of_what = "captions with all their units" if step.packed else "of each set"
         yield (
-            f"training step: batch {step.rows} of each set{parts}, {step.rows_at_once} a device at a time, "
+            f"training step: batch {step.rows} {of_what}{parts}, {step.rows_at_once} a device at a time, "
             f"{step.length} tokens each, model.remat={step.remat}",
             compiled.compile_training(model, mesh, step),
             analytic.training_bytes(shapes, model.params, model.frozen, mesh, step),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sare_jax.models.config import LlavaConfig
-from sare_jax.settings import Config, DecodingConfig
+from sare_jax.settings import Config, DecodingConfig, OptimConfig
 
 # Without captions and tokenizer the lengths of texts are assumed: a prompt with its system sentence, and a
 # caption of 50 words, which takes about 75 tokens.
@@ -11,6 +11,8 @@ PROMPT_TOKENS = 64
 ANSWER_TOKENS = 80
 # Tokens of the largest target of each set: sub-sentences are short, D_sent holds whole captions.
 TARGETS = {"neg": 32, "pos": 32, "sent": ANSWER_TOKENS}
+# Units of a packed caption: real ones name about eight objects; a third negative, and the caption itself.
+UNITS = {"neg": 3, "pos": 5, "sent": 1}
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,13 @@ class Training:
     """One training step.
 
     Attributes:
-      rows: of each of D_neg, D_pos and D_sent in a step, over all devices, with what fills them up.
+      rows: of each of D_neg, D_pos and D_sent in a step, or captions with all their units where they are
+        packed; over all devices, with what fills them up.
       micro_batches: parts in which they are run.
       length: T, tokens of a row.
       remat: `model.remat`.
       devices: that share the rows.
+      packed: whether a row is a caption with all its units.
     """
 
     rows: int
@@ -30,10 +34,11 @@ class Training:
     length: int
     remat: str
     devices: int
+    packed: bool = False
 
     @property
     def rows_at_once(self) -> int:
-        """Rows of each set that one device holds at a time."""
+        """Rows of each set, or captions, that one device holds at a time."""
         return self.rows // self.devices // self.micro_batches
 
 
@@ -63,16 +68,16 @@ class Captioning:
 
 def training(config: Config, model: LlavaConfig, devices: int) -> Training:
     """The largest step among the configured runs."""
-    run = max(config.runs.values(), key=lambda run: run.batch_size / run.micro_batches)
-    multiple = devices * run.micro_batches
-    return Training(
-        _round_up(run.batch_size, multiple), run.micro_batches, _length(model), config.model.remat, devices
-    )
+    run = _largest_run(config)
+    rows = _round_up(run.batch_size, devices * run.micro_batches)
+    packed = run.packing == "packed"
+    return Training(rows, run.micro_batches, _length(model), config.model.remat, devices, packed)
 
 
 def one_row_training(config: Config, model: LlavaConfig, devices: int) -> Training:
-    """One negative, one positive and one sentence a device."""
-    return Training(devices, 1, _length(model), config.model.remat, devices)
+    """One negative, one positive and one sentence a device, or one caption where they are packed."""
+    packed = _largest_run(config).packing == "packed"
+    return Training(devices, 1, _length(model), config.model.remat, devices, packed)
 
 
 def captioning(config: Config, model: LlavaConfig, devices: int) -> Captioning:
@@ -84,6 +89,10 @@ def captioning(config: Config, model: LlavaConfig, devices: int) -> Captioning:
         config.decoding,
         devices,
     )
+
+
+def _largest_run(config: Config) -> OptimConfig:
+    return max(config.runs.values(), key=lambda run: run.batch_size / run.micro_batches)
 
 
 def _length(model: LlavaConfig) -> int:
