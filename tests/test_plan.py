@@ -139,7 +139,7 @@ def test_a_packed_step_is_planned_on_the_batch_that_training_makes():
     planned = compiled.abstract_batch(model, mesh, step)
     sets = tokenize(tiny_training.curated(), tiny_training.Letters(), "say it")
     (batch,) = packed_batches(pack(sets), batch_size=9, steps=1, seed=0, pad_id=0)
-    made = {name: tiny_training.attach(batch[name]) for name in ("neg", "second")}
+    made = {"neg": tiny_training.attach(batch["neg"]), "second": batch["second"]}
     assert jax.tree.structure(planned) == jax.tree.structure(made)
     assert jax.tree.map(lambda x: x.ndim, planned) == jax.tree.map(lambda x: x.ndim, made)
     program = compiled.compile_training(model, mesh, step)
