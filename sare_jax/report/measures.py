@@ -105,8 +105,9 @@ BLEU = tuple(
 INFO = Measure(
     "informativeness",
     "Info.",
-    ("informativeness",),
-    better="higher",
+    ("informativeness", "informativeness"),
+    ("informativeness", "intervals", "informativeness"),
+    "higher",
     help="Coverage of the picture as a language model judges it, where one was asked.",
 )
 PERPLEXITY = Measure(
@@ -184,6 +185,32 @@ POPE_DETAIL = tuple(
         ("accuracy", "acc.", "higher"),
         ("yes_ratio", "yes", None),
     )
+)
+
+
+def _benchmark(name: str, label: str, key: str, help: str) -> Measure:
+    path = ("benchmarks", name)
+    return Measure(f"{name}_{key}", label, (*path, key), (*path, "intervals", key), "higher", help=help)
+
+
+def _answered(name: str, title: str) -> Measure:
+    return Measure(f"{name}_n", f"{title} n", ("benchmarks", name, "n"), digits=0, help="Questions asked.")
+
+
+BENCHMARKS = (
+    _benchmark(
+        "mme", "MME perception", "perception", "Sum over ten tasks of accuracy and accuracy+; to 2000."
+    ),
+    _benchmark("mme", "MME cognition", "cognition", "The same over four tasks; to 800."),
+    _answered("mme", "MME"),
+    *(
+        measure
+        for name, title in (("gqa", "GQA"), ("scienceqa", "ScienceQA"), ("qbench", "Q-Bench"))
+        for measure in (
+            _benchmark(name, title, "accuracy", "Right answers in percent, by the official rule."),
+            _answered(name, title),
+        )
+    ),
 )
 
 

@@ -3,7 +3,17 @@
 import math
 from dataclasses import dataclass
 
-from sare_jax.report.measures import CHAIR_S, OTHER, POPE_DETAIL, TABLE_1, Measure, Value, value
+from sare_jax.report.measures import (
+    BENCHMARKS,
+    CHAIR_S,
+    OTHER,
+    POPE_DETAIL,
+    TABLE_1,
+    Measure,
+    Value,
+    lookup,
+    value,
+)
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec, RunSpec, SettingSpec
 
@@ -103,7 +113,7 @@ def plain(text: str) -> Cell:
 
 
 def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
-    """The paper's Table 1 and the two tables of other rules and of POPE's parts."""
+    """The paper's Table 1, and where they hold numbers those of other rules, POPE's parts and benchmarks."""
     first = _measure_table(
         inputs,
         spec,
@@ -117,7 +127,19 @@ def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
     )
     other = _measure_table(inputs, spec, OTHER, "other", caption)
     pope = _measure_table(inputs, spec, POPE_DETAIL, "pope", "POPE by kind of question")
-    return [first, *(table for table in (other, pope) if _has_numbers(table))]
+    asked = _measure_table(
+        inputs, spec, BENCHMARKS, "benchmarks", "General benchmarks", _questions_asked(inputs)
+    )
+    return [first, *(table for table in (other, pope, asked) if _has_numbers(table))]
+
+
+def _questions_asked(inputs: Inputs) -> tuple[str, ...]:
+    """Which part of each benchmark was asked and how, as the metrics files say."""
+    said: dict[str, None] = {}
+    for result in inputs.metrics.values():
+        for name, found in (lookup(result, ("benchmarks",)) or {}).items():
+            said[f"{name}: {found['subset']}, asked as “{found['prompt']['template']}”."] = None
+    return tuple(said)
 
 
 def _measure_table(

@@ -10,6 +10,9 @@ from sare_jax.config import parse
 from sare_jax.errors import UserError
 from sare_jax.evaluation.compare import compare
 from sare_jax.inference.ask import hash_params
+from sare_jax.report import ReportSpec
+from sare_jax.report.read import read
+from sare_jax.report.tables import Table, result_tables
 from sare_jax.settings import Config
 from sare_jax.stages import benchmarks, evaluate
 from sare_jax.stages.context import Context
@@ -97,11 +100,30 @@ def test_every_benchmark_has_its_row_and_its_answers(measured):
     assert {"text", "label", "instruction", "finish_reason"} <= set(answers[0])
 
 
+def shown_of_base(measured, name) -> tuple[dict, Table]:
+    """The cells of the base model's first row in a table of the report, and the table."""
+    spec = ReportSpec()
+    table = {table.key: table for table in result_tables(read(measured, spec), spec)}[name]
+    return dict(zip([c.key for c in table.columns], table.groups[0].rows[0].cells, strict=True)), table
+
+
+def test_the_report_has_a_table_of_the_benchmarks(measured):
+    found = row(measured)["benchmarks"]
+    shown, table = shown_of_base(measured, "benchmarks")
+    assert [shown[f"{name}_n"].text for name in ("mme", "gqa", "scienceqa", "qbench")] == ["6", "2", "2", "2"]
+    assert shown["mme_perception"].value == found["mme"]["perception"]
+    assert shown["gqa_accuracy"].interval == tuple(found["gqa"]["intervals"]["accuracy"])
+    assert any(note.startswith("qbench: the first 2 of all 3 questions, asked as") for note in table.notes)
+
+
 def test_informativeness_is_measured_by_the_judge(measured):
     result = row(measured)["informativeness"]
     assert result["n"] == 3
     assert result["model"] == "tiny"
     assert 1 <= result["informativeness"] <= 40
+    shown, _ = shown_of_base(measured, "results")
+    assert shown["informativeness"].value == result["informativeness"]
+    assert shown["informativeness"].interval == tuple(result["intervals"]["informativeness"])
 
 
 def test_a_row_compares_with_itself(measured):
