@@ -40,7 +40,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from sare_jax import files
 from sare_jax.curation.captions import Caption
-from sare_jax.curation.clip import _CPU_BATCH, Clip, ClipConfig
+from sare_jax.curation.clip import CPU_BATCH, Clip, ClipConfig
 from sare_jax.curation.extraction import Scored
 from sare_jax.curation.scored import Plan, Work, score
 from sare_jax.curation.scoring import view_parts
@@ -159,7 +159,7 @@ def crops(setting: Setting) -> list[torch.Tensor]:
     paths = [plan.images / name for name in setting.objects]
     views = np.concatenate([part.pixels for part in view_parts(paths, clip, plan.windows, workers=1)])
     normalised = clip._normalise(torch.from_numpy(views).permute(0, 3, 1, 2).float().div(255))
-    return list(normalised.split(min(plan.work.view_batch, _CPU_BATCH)))
+    return list(normalised.split(min(plan.work.view_batch, CPU_BATCH)))
 
 
 def encoder(setting: Setting, batches: list[torch.Tensor]) -> None:

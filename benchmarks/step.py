@@ -213,8 +213,12 @@ class Work:
     def case(self, method: str, refresh: int = 1) -> Case:
         """A compiled step of `efuf` or `sare`; a round of it is `refresh` steps."""
         model, mesh = self.model, make_mesh(1)
-        static = {"merge": model.merge, "neg_loss": ascent, "prefix": self.prefix}
-        static["remat_policy"] = remat_policy("dots", mesh)
+        static = {
+            "merge": model.merge,
+            "neg_loss": ascent,
+            "prefix": self.prefix,
+            "remat_policy": remat_policy("dots", mesh),
+        }
         if method == "efuf":
             step, optimizer = compile_step(efuf_step, mesh, **static), efuf_optimizer(HYPER)
         else:

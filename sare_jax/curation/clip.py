@@ -20,7 +20,7 @@ from sare_jax.errors import UserError
 _LOCAL = "local-dir:"
 _HUB = "hf-hub:"
 _SMALL = 5_000_000  # parameters
-_CPU_BATCH = 32  # images; the activations of more leave the caches
+CPU_BATCH = 32  # images; the activations of more leave the caches
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Clip:
         """
         try:
             with torch.inference_mode(), self._autocast(), self._threads():
-                parts = torch.from_numpy(pixels).split(_CPU_BATCH if self.on_cpu else len(pixels))
+                parts = torch.from_numpy(pixels).split(CPU_BATCH if self.on_cpu else len(pixels))
                 return np.concatenate([self._encode(part) for part in parts])
         except torch.OutOfMemoryError:
             raise UserError(

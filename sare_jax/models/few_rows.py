@@ -15,9 +15,8 @@ Result = TypeVar("Result")
 def few_rows(run: Callable[[jax.Array], Result], x: jax.Array) -> Result:
     """`run(x)`, for a function that treats every row by itself.
 
-    On a CPU rows go through it two at a time: what one operation hands to the next then stays in the cache,
-    which saves a sixth of the time of a large batch. Not so where CPU devices are simulated: rows may lie on
-    different ones.
+    On a CPU rows go through it two at a time: what one operation hands to the next then stays in the cache.
+    Not so where CPU devices are simulated: rows may lie on different ones.
 
     Args:
       run: [b, …] -> arrays [b, …].
