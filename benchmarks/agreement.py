@@ -17,13 +17,13 @@ import jax.numpy as jnp
 from tokenizers import Tokenizer
 
 from sare_jax.data.images import ImageProcessor
-from sare_jax.data.prompts import Prompter
 from sare_jax.demo.prompts import EVALUATION_PROMPT
 from sare_jax.demo.train_llava import WEIGHTS
 from sare_jax.demo.world import build
 from sare_jax.inference.ask import ask
+from sare_jax.models.llava.prompts import Prompter
+from sare_jax.models.llava.source import open_source
 from sare_jax.models.load import load_llava
-from sare_jax.models.source import open_source
 
 NEW = 128
 

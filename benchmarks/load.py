@@ -31,12 +31,12 @@ import numpy as np
 
 from sare_jax import files
 from sare_jax.errors import UserError
-from sare_jax.models.config import LlavaConfig
-from sare_jax.models.llava_names import rows
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.names import rows
 from sare_jax.models.load import LoadedLlava, abstract, load_llava
-from sare_jax.models.partition import flatten
-from sare_jax.models.safetensors_io import INDEX, write_file
-from sare_jax.models.weight_files import shards
+from sare_jax.models.shared.partition import flatten
+from sare_jax.models.shared.safetensors_io import INDEX, write_file
+from sare_jax.models.shared.weight_files import shards
 from sare_jax.progress import bar
 
 GOAL = 1.15

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from sare_jax.curation.objects import find_objects, load_tagger
-from sare_jax.evaluation.records import read_records
-from sare_jax.evaluation.words import categories_in
+from sare_jax.language.words import categories_in
+from sare_jax.records.texts import read_records
 
 
 def main(argv: list[str] | None = None) -> None:

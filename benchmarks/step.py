@@ -40,10 +40,10 @@ from sare_jax.data.batches import (
     unlearn_batches,
 )
 from sare_jax.data.packing import pack, packed_batches
-from sare_jax.models import partition
-from sare_jax.models.config import LlavaConfig, TextConfig, VisionConfig
-from sare_jax.models.llava import Llava
+from sare_jax.models.llava.config import LlavaConfig, TextConfig, VisionConfig
+from sare_jax.models.llava.modeling import Llava
 from sare_jax.models.load import merge
+from sare_jax.models.shared import partition
 from sare_jax.optim import Perturbation
 from sare_jax.optim.objectives import ascent
 from sare_jax.training.remat import remat_policy

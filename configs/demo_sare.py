@@ -86,7 +86,7 @@ def _methods(config: ConfigDict) -> None:
     config.report.matched = True
     config.report.selection = "docs/demo_selection.json"
     config.report.subject = (
-        "A LLaVA of 1.3 million weights that describes a drawn world whose truth is known; it hallucinates "
+        "A LLaVA of 1.4 million weights that describes a drawn world whose truth is known; it hallucinates "
         "since its descriptions have to be long and visible objects run out."
     )
 

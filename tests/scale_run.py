@@ -13,13 +13,13 @@ import numpy as np
 from absl import flags
 
 from sare_jax import hosts
-from sare_jax.data.curated import Curated, Rows, Sentences, Units, read_curated, write_curated
 from sare_jax.data.images import ImageProcessor
-from sare_jax.data.prompts import Prompter
 from sare_jax.inference.features import FeatureCache
 from sare_jax.inference.generate import generate
+from sare_jax.models.llava.prompts import Prompter
+from sare_jax.models.llava.source import open_source
 from sare_jax.models.load import LoadedLlava, load_llava
-from sare_jax.models.source import open_source
+from sare_jax.records.curated import Curated, Rows, Sentences, Units, read_curated, write_curated
 from sare_jax.settings import OptimConfig
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import frozen_placement, gathering, make_mesh, spread_rows

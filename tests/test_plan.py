@@ -17,10 +17,10 @@ from sare_jax.config import parse
 from sare_jax.data.batches import tokenize
 from sare_jax.data.packing import pack, packed_batches
 from sare_jax.errors import UserError
-from sare_jax.models import attention, llama
-from sare_jax.models.config import TextConfig
-from sare_jax.models.hub import LLAVA, ORIGINAL_LLAVA, SHAREGPT4V
-from sare_jax.models.published import config_without_weights
+from sare_jax.models.llava.config import TextConfig
+from sare_jax.models.llava.published import config_without_weights
+from sare_jax.models.shared import attention, llama
+from sare_jax.models.shared.hub import LLAVA, ORIGINAL_LLAVA, SHAREGPT4V
 from sare_jax.plan import analytic, compiled, sizes
 from sare_jax.settings import ModelConfig
 from sare_jax.training.remat import remat_policy

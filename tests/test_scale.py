@@ -18,8 +18,8 @@ import pytest
 
 from sare_jax import files
 from sare_jax.export import export_folder
-from sare_jax.models import partition
 from sare_jax.models.load import load_llava
+from sare_jax.models.shared import partition
 from sare_jax.training.checkpoints import load_params, steps_in
 from sare_jax.training.sharding import make_mesh
 from tests import scale_run

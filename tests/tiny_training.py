@@ -11,11 +11,11 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh
 
-from sare_jax.data.curated import Curated, Rows, Sentences, Units
-from sare_jax.models import partition
-from sare_jax.models.config import LlavaConfig, TextConfig, VisionConfig
-from sare_jax.models.llava import Llava
+from sare_jax.models.llava.config import LlavaConfig, TextConfig, VisionConfig
+from sare_jax.models.llava.modeling import Llava
 from sare_jax.models.load import LoadedLlava
+from sare_jax.models.shared import partition
+from sare_jax.records.curated import Curated, Rows, Sentences, Units
 from sare_jax.training.sharding import frozen_placement
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz,."

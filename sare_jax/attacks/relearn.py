@@ -4,9 +4,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sare_jax.data.batches import Tokenizer, count_steps, finetune_batches, tokenize
-from sare_jax.data.curated import Curated
 from sare_jax.errors import UserError
 from sare_jax.models.load import LoadedLlava
+from sare_jax.records.curated import Curated
 from sare_jax.training import loop
 from sare_jax.training.remat import Policy
 from sare_jax.training.sharding import compile_step, gathering, on_mesh, spread_rows

@@ -17,8 +17,8 @@ from sare_jax.curation.engines import engine_of
 from sare_jax.curation.select import PAPER, Quantiles, Thresholds
 from sare_jax.curation.stage import Evidence, curate, gather, look
 from sare_jax.curation.truth import Marks, Truth
-from sare_jax.data.curated import write_curated
 from sare_jax.errors import UserError
+from sare_jax.records.curated import write_curated
 
 _PROGRAM = "python -m sare_jax.curation"
 

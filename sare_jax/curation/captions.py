@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sare_jax.curation.language import is_english
-from sare_jax.data.splits import SUFFIXES
 from sare_jax.errors import UserError
-from sare_jax.evaluation.records import read_records
+from sare_jax.language.english import is_english
+from sare_jax.records.splits import SUFFIXES
+from sare_jax.records.texts import read_records
 
 LONGEST = 5000
 """Characters of a caption; longer ones are loops of a decoder, and no training row holds them."""

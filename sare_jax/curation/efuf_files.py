@@ -18,8 +18,8 @@ import numpy as np
 from sare_jax import files
 from sare_jax.curation.captions import id_of_name, told
 from sare_jax.curation.select import PAPER, Rule, Thresholds
-from sare_jax.data.curated import Curated, Rows, Sentences, Units, read_curated
 from sare_jax.errors import UserError
+from sare_jax.records.curated import Curated, Rows, Sentences, Units, read_curated
 
 POS_NEG, SENTENCES = "pos_neg.json", "sentences.json"
 

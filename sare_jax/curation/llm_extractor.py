@@ -39,7 +39,7 @@ def question(caption: str) -> str:
 
 def default_cache() -> Path:
     """Folder in which the replies of endpoints are kept if nothing else is said."""
-    from sare_jax.evaluation.reading_cache import folder
+    from sare_jax.records.reading_cache import folder
 
     return folder() / "objects"
 

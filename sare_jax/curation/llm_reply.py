@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sare_jax.curation.extractor import Found, Mention
-from sare_jax.evaluation.lemmas import noun_lemmas
+from sare_jax.language.lemmas import noun_lemmas
 from sare_jax.llm.replies import UnreadableError, after_reasoning
 
 _REFUSAL = re.compile(

@@ -7,13 +7,13 @@ import numpy as np
 
 from sare_jax.curation.extraction import Scored
 from sare_jax.curation.select import Selection
-from sare_jax.data.curated import Curated, Rows, Sentences, Units
+from sare_jax.records.curated import Curated, Rows, Sentences, Units
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 def as_curated(scored: Sequence[Scored], selection: Selection, manifest: dict) -> Curated:
-    """Puts the selected units and captions into the tables of `sare_jax.data.curated`.
+    """Puts the selected units and captions into the tables of `sare_jax.records.curated`.
 
     Args:
       scored: the captions that `selection` points into.

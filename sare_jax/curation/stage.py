@@ -26,8 +26,8 @@ from sare_jax.curation.select import PAPER, Conflicts, Quantiles, Rule, Selectio
 from sare_jax.curation.truth import Marks, Truth
 from sare_jax.curation.units import phrases_of
 from sare_jax.curation.windows import PAPER_WINDOWS, Windows
-from sare_jax.data.curated import write_curated
 from sare_jax.errors import UserError
+from sare_jax.records.curated import write_curated
 
 _SCRATCH_FORMAT = 3  # raised when the meaning of the kept scores changes
 _NAMED = 20  # images in a message
@@ -57,7 +57,7 @@ def curate(
     Args:
       captions: a file as `captions.read_captions` takes it.
       images: folder of the captioned images.
-      out: folder to write, as `sare_jax.data.curated` reads it.
+      out: folder to write, as `sare_jax.records.curated` reads it.
       clip: the scoring model.
       rule: sentence rule, see `select`.
       thresholds: limits, the quantiles of the scores at which they lie, or labelled objects that tell.

@@ -7,10 +7,10 @@ from pathlib import Path
 from sare_jax.curation.captions import Caption, id_of_name
 from sare_jax.curation.units import Unit
 from sare_jax.errors import UserError
-from sare_jax.evaluation.brackets import Mark
-from sare_jax.evaluation.coco import read_truth
-from sare_jax.evaluation.human.annotations import Annotated, read_annotations
-from sare_jax.evaluation.words import categories_in
+from sare_jax.language.words import categories_in
+from sare_jax.records.annotations import Annotated, read_annotations
+from sare_jax.records.brackets import Mark
+from sare_jax.records.coco import read_truth
 
 
 @dataclass(frozen=True)

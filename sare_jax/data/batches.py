@@ -14,8 +14,8 @@ from typing import NamedTuple, Protocol
 import grain
 import numpy as np
 
-from sare_jax.data.curated import Curated
 from sare_jax.errors import UserError
+from sare_jax.records.curated import Curated
 
 SETS = ("neg", "pos", "sent")
 MAX_LOST = 0.01  # share of a set that may be lost to tokenisation before that is an error (case TK-01)
@@ -26,7 +26,7 @@ Batch = dict[str, np.ndarray]
 
 
 class Tokenizer(Protocol):
-    """The part of `sare_jax.data.prompts.Prompter` that is used here."""
+    """The part of `sare_jax.models.llava.prompts.Prompter` that is used here."""
 
     pad_id: int
     eos_id: int

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
-from sare_jax.models.source import Source
+from sare_jax.models.llava.source import Source
 from sare_jax.progress import track
 
 Mode = Literal["auto", "pad", "center_crop"]

@@ -21,8 +21,9 @@ from sare_jax import progress
 from sare_jax.demo.prompts import ADVERSARIAL_PROMPT, EVALUATION_PROMPT, chat
 from sare_jax.demo.train_llava import WEIGHTS
 from sare_jax.demo.world import build
-from sare_jax.evaluation import chair, pope_questions, pope_score
-from sare_jax.evaluation.coco import Truth, read_truth
+from sare_jax.evaluation.metrics import chair, pope_score
+from sare_jax.records import pope_lists as pope_questions
+from sare_jax.records.coco import Truth, read_truth
 
 TARGETS = {"chair_s": (40, 70), "recall": (90, 100), "f1": (80, 100)}
 _BATCH = 40

@@ -25,7 +25,7 @@ from sare_jax.demo.prompts import STYLES
 from sare_jax.demo.references import references
 from sare_jax.demo.scenes import sample_scene
 from sare_jax.demo.writer import describe
-from sare_jax.evaluation import perplexity
+from sare_jax.evaluation.metrics import perplexity
 from sare_jax.progress import track
 
 OUT = Path(__file__).parent / "weights" / "lm"

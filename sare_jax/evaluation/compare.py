@@ -8,20 +8,13 @@ from typing import Any
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import (
-    bleu,
-    bootstrap,
-    chair,
-    console,
-    informativeness,
-    mme,
-    multiple,
-    perplexity,
-    pope_score,
-)
-from sare_jax.evaluation.encodings import read_json
+from sare_jax.evaluation import bootstrap, console
+from sare_jax.evaluation.benchmarks import mme, multiple
 from sare_jax.evaluation.grouped import groups_of, rows_of
 from sare_jax.evaluation.human import score as human_score
+from sare_jax.evaluation.judging import informativeness
+from sare_jax.evaluation.metrics import bleu, chair, perplexity, pope_score
+from sare_jax.records.encodings import read_json
 
 Metrics = dict[str, bootstrap.Metric]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
-from sare_jax.evaluation.encodings import read_text
 from sare_jax.files import hash_file
+from sare_jax.records.encodings import read_text
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

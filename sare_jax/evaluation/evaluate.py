@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from sare_jax.evaluation import bleu, bootstrap, chair, informativeness, perplexity, pope_score
-from sare_jax.evaluation.benchmark import Benchmark
-from sare_jax.evaluation.coco import Truth
-from sare_jax.evaluation.judge import Judge
-from sare_jax.evaluation.records import Captions, match_captions, settings_of
+from sare_jax.evaluation import bootstrap
+from sare_jax.evaluation.benchmarks.benchmark import Benchmark
+from sare_jax.evaluation.judging import informativeness
+from sare_jax.evaluation.judging.judge import Judge
+from sare_jax.evaluation.metrics import bleu, chair, perplexity, pope_score
+from sare_jax.records.coco import Truth
+from sare_jax.records.texts import Captions, match_captions, settings_of
 
 NOT_MEASURED = "not measured"
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation.records import Dropped
+from sare_jax.records.texts import Dropped
 
 IDS = ("question_id", "id", "questionId")
 

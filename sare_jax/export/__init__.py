@@ -11,8 +11,8 @@ from sare_jax.export.differences import differences
 from sare_jax.export.folder import export_folder
 from sare_jax.export.tensors import tuned_tensors
 from sare_jax.export.tuned import EFUF_FILE, PROJECTOR_FILE, export_efuf, export_projector, load_tuned
-from sare_jax.models.partition import Tree, flatten
-from sare_jax.models.source import Source
+from sare_jax.models.llava.source import Source
+from sare_jax.models.shared.partition import Tree, flatten
 
 FORMS = ("folder", "projector", "efuf")
 

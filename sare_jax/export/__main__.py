@@ -9,8 +9,8 @@ from sare_jax.command import guarded
 from sare_jax.export import FORMS, export_model, verify
 from sare_jax.export.checkpoint import find_step, read_tuned
 from sare_jax.inference.ask import hash_params
-from sare_jax.models.hub import resolve_folder
-from sare_jax.models.source import open_source
+from sare_jax.models.llava.source import open_source
+from sare_jax.models.shared.hub import resolve_folder
 from sare_jax.training.checkpoints import saved_settings
 
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from sare_jax.errors import UserError
+from sare_jax.models.llava.source import Source
 from sare_jax.models.load import content_hash
-from sare_jax.models.partition import Tree, unflatten
-from sare_jax.models.source import Source
+from sare_jax.models.shared.partition import Tree, unflatten
 from sare_jax.training.checkpoints import load_params, saved_shapes, steps_in
 
 

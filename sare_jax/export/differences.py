@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sare_jax.models.llava_names import is_buffer
-from sare_jax.models.source import Source, open_source
-from sare_jax.models.weight_files import Tensor
+from sare_jax.models.llava.names import is_buffer
+from sare_jax.models.llava.source import Source, open_source
+from sare_jax.models.shared.weight_files import Tensor
 from sare_jax.progress import bar
 
 _BLOCK = 1 << 24

@@ -11,13 +11,13 @@ from sare_jax.export import hub_form
 from sare_jax.export.shards import Entry, Shard, cut, total_bytes, write_shards
 from sare_jax.export.tensors import stored, tuned_tensors
 from sare_jax.files import read_json, replacing
-from sare_jax.models.hub import weight_layout
-from sare_jax.models.llava_names import EMBEDDING, HEAD, is_buffer, rows
+from sare_jax.models.llava.names import EMBEDDING, HEAD, is_buffer, rows
+from sare_jax.models.llava.source import Source, open_source
 from sare_jax.models.load import abstract, check_names
-from sare_jax.models.partition import Tree
-from sare_jax.models.safetensors_io import read_header
-from sare_jax.models.source import Source, open_source
-from sare_jax.models.weight_files import SAFETENSORS, Tensor, shards
+from sare_jax.models.shared.hub import weight_layout
+from sare_jax.models.shared.partition import Tree
+from sare_jax.models.shared.safetensors_io import read_header
+from sare_jax.models.shared.weight_files import SAFETENSORS, Tensor, shards
 
 # Weights in other formats would be the untuned ones, so they are not copied.
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".safetensors", ".index.json")

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from sare_jax.data.images import ImageProcessor
-from sare_jax.data.prompts import TEMPLATES
 from sare_jax.export.hub_tokenizer import IMAGE, write_tokenizer
 from sare_jax.export.shards import Entry
 from sare_jax.files import read_json, write_json, write_text
-from sare_jax.models.llava_names import EMBEDDING
-from sare_jax.models.source import Source
+from sare_jax.models.llava.names import EMBEDDING
+from sare_jax.models.llava.prompts import TEMPLATES
+from sare_jax.models.llava.source import Source
 
 _ROW_MULTIPLE = 64
 _ROWS_AT_ONCE = 4096

@@ -6,10 +6,10 @@ from typing import Any
 
 from tokenizers import processors
 
-from sare_jax.data.sentencepiece_bpe import read_sentencepiece
 from sare_jax.errors import UserError
 from sare_jax.files import read_json, write_json
-from sare_jax.models.source import Source
+from sare_jax.models.llava.source import Source
+from sare_jax.models.shared.sentencepiece_bpe import read_sentencepiece
 
 IMAGE, PAD = "<image>", "<pad>"
 _KINDS = ("bos_token", "eos_token", "unk_token", "pad_token")

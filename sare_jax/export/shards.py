@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from sare_jax.files import write_json
-from sare_jax.models.safetensors_io import write_file
-from sare_jax.models.weight_files import SAFETENSORS
+from sare_jax.models.shared.safetensors_io import write_file
+from sare_jax.models.shared.weight_files import SAFETENSORS
 from sare_jax.progress import bar
 
 LIMIT = 5 * 10**9  # bytes of tensors in a file, as the hub's models are cut

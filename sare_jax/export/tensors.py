@@ -3,10 +3,10 @@
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.models.llava_names import rows
+from sare_jax.models.llava.names import rows
+from sare_jax.models.llava.source import Source
 from sare_jax.models.load import abstract
-from sare_jax.models.partition import Tree, flatten
-from sare_jax.models.source import Source
+from sare_jax.models.shared.partition import Tree, flatten
 
 
 def tuned_tensors(source: Source, params: Tree) -> dict[str, np.ndarray]:

@@ -15,13 +15,14 @@ import numpy as np
 from sare_jax import files
 from sare_jax.errors import UserError
 from sare_jax.export.tensors import stored, tuned_tensors
-from sare_jax.models import original, torch_pickle
-from sare_jax.models.llava_names import Row, is_buffer, rows
+from sare_jax.models.llava import original
+from sare_jax.models.llava.names import Row, is_buffer, rows
+from sare_jax.models.llava.source import Source
 from sare_jax.models.load import abstract, content_hash
-from sare_jax.models.partition import Tree, trainable_paths, unflatten
-from sare_jax.models.safetensors_io import read_header, write_file
-from sare_jax.models.source import Source
-from sare_jax.models.weight_files import Tensor
+from sare_jax.models.shared import torch_pickle
+from sare_jax.models.shared.partition import Tree, trainable_paths, unflatten
+from sare_jax.models.shared.safetensors_io import read_header, write_file
+from sare_jax.models.shared.weight_files import Tensor
 
 PROJECTOR_FILE = "projector.safetensors"
 EFUF_FILE = "step_{:06d}.pth"

@@ -12,15 +12,15 @@ import jax
 import numpy as np
 
 from sare_jax.data.images import ImageProcessor, require_images
-from sare_jax.data.prompts import Prompter
 from sare_jax.errors import UserError
 from sare_jax.files import hash_value
 from sare_jax.inference.features import FeatureCache
 from sare_jax.inference.generate import Generated, generate
 from sare_jax.inference.journal import Answer, Journal
 from sare_jax.inference.stopping import cut, stop_table
+from sare_jax.models.llava.prompts import Prompter
 from sare_jax.models.load import LoadedLlava
-from sare_jax.models.partition import Tree, flatten
+from sare_jax.models.shared.partition import Tree, flatten
 from sare_jax.progress import bar
 from sare_jax.settings import GREEDY, DecodingConfig
 

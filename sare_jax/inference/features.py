@@ -12,7 +12,7 @@ from flax import nnx
 from sare_jax.data.images import ImageProcessor
 from sare_jax.errors import UserError
 from sare_jax.models.load import LoadedLlava, merge
-from sare_jax.models.partition import Tree
+from sare_jax.models.shared.partition import Tree
 
 
 @partial(jax.jit, static_argnames=("graphdef",))

@@ -11,9 +11,9 @@ from flax import nnx
 from sare_jax.inference import beams
 from sare_jax.inference.sampling import draw
 from sare_jax.inference.stopping import Ending
-from sare_jax.models.llama import Cache
 from sare_jax.models.load import merge
-from sare_jax.models.partition import Tree
+from sare_jax.models.shared.llama import Cache
+from sare_jax.models.shared.partition import Tree
 from sare_jax.settings import GREEDY, DecodingConfig
 
 # (tokens int32[B, R], cache) -> logits float32[B, R, V] of what follows them, and the cache with them.

@@ -13,13 +13,13 @@ import numpy as np
 from flax import nnx
 
 from sare_jax.errors import UserError
-from sare_jax.models import partition
-from sare_jax.models.config import LlavaConfig
-from sare_jax.models.llava import Llava
-from sare_jax.models.llava_names import Row, is_buffer, is_unused, rows
-from sare_jax.models.source import Source, open_source
-from sare_jax.models.streaming import read_parameter
-from sare_jax.models.weight_files import Tensor
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.modeling import Llava
+from sare_jax.models.llava.names import Row, is_buffer, is_unused, rows
+from sare_jax.models.llava.source import Source, open_source
+from sare_jax.models.shared import partition
+from sare_jax.models.shared.streaming import read_parameter
+from sare_jax.models.shared.weight_files import Tensor
 
 Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
 

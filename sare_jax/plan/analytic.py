@@ -6,8 +6,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from sare_jax.models import partition
-from sare_jax.models.config import LlavaConfig, TextConfig
+from sare_jax.models.llava.config import LlavaConfig, TextConfig
+from sare_jax.models.shared import partition
 from sare_jax.plan.sizes import TARGETS, Captioning, Training
 from sare_jax.training.sharding import FSDP
 

@@ -12,8 +12,9 @@ from flax import nnx
 from jax.sharding import Mesh, Sharding
 
 from sare_jax.inference.generate import generate
-from sare_jax.models import load, partition
-from sare_jax.models.config import LlavaConfig
+from sare_jax.models import load
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.shared import partition
 from sare_jax.optim.objectives import ascent
 from sare_jax.plan.analytic import local_bytes
 from sare_jax.plan.sizes import ANSWER_TOKENS, TARGETS, UNITS, Captioning, Training

@@ -3,9 +3,9 @@
 import jax
 from jax.sharding import Mesh
 
-from sare_jax.models import partition
-from sare_jax.models.config import LlavaConfig
-from sare_jax.models.published import config_without_weights
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.published import config_without_weights
+from sare_jax.models.shared import partition
 from sare_jax.plan import analytic, compiled, sizes
 from sare_jax.settings import Config
 from sare_jax.training.sharding import DATA, FSDP, make_mesh

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sare_jax.models.config import LlavaConfig
+from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.settings import Config, DecodingConfig, OptimConfig
 
 # Without captions and tokenizer the lengths of texts are assumed: a prompt with its system sentence, and a

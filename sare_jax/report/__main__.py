@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sare_jax import files
 from sare_jax.errors import UserError
-from sare_jax.evaluation.coco import read_truth
+from sare_jax.records.coco import read_truth
 from sare_jax.report import spec_of, table_text, write
 
 

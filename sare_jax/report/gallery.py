@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sare_jax.evaluation import chair
-from sare_jax.evaluation.coco import Truth
+from sare_jax.evaluation.metrics import chair
+from sare_jax.records.coco import Truth
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec
 

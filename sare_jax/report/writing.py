@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax import files
-from sare_jax.evaluation.coco import Truth
+from sare_jax.records.coco import Truth
 from sare_jax.report import details, figures, page
 from sare_jax.report.comparisons import at_equal_footing, comparisons
 from sare_jax.report.curated import curation, score_figure

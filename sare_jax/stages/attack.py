@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sare_jax.attacks.relearn import relearn
 from sare_jax.config import BASE_RUN, split_names
-from sare_jax.data.curated import read_curated
 from sare_jax.pipeline import Task
+from sare_jax.records.curated import read_curated
 from sare_jax.settings import AttackConfig
 from sare_jax.stages import evaluate
 from sare_jax.stages.context import Context

@@ -5,8 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from sare_jax import files
-from sare_jax.evaluation import gqa, mme, qbench, scienceqa
-from sare_jax.evaluation.benchmark import Benchmark, requests
+from sare_jax.evaluation.benchmarks import gqa, mme, qbench, scienceqa
+from sare_jax.evaluation.benchmarks.benchmark import Benchmark, requests
 from sare_jax.pipeline import Task
 from sare_jax.settings import EvaluateConfig
 from sare_jax.stages.context import Context

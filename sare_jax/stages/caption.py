@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sare_jax import files
 from sare_jax.data.images import usable_images
-from sare_jax.data.splits import Image
 from sare_jax.errors import UserError
 from sare_jax.pipeline import Task
+from sare_jax.records.splits import Image
 from sare_jax.stages import imported
 from sare_jax.stages.context import Context
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax import files, pipeline
-from sare_jax.data.splits import Image, Splits
+from sare_jax.records.splits import Image, Splits
 from sare_jax.settings import GREEDY, Config, DecodingConfig
 
 
@@ -65,14 +65,14 @@ class Context:
     @cached_property
     def model_folder(self) -> Path:
         """Folder of the base model's files."""
-        from sare_jax.models.hub import resolve_folder
+        from sare_jax.models.shared.hub import resolve_folder
 
         return resolve_folder(self.config.model.folder, self.config.model.vision_tower)
 
     @cached_property
     def source(self):
         """The base model on disk: its form, its config, and where its tensors lie."""
-        from sare_jax.models.source import open_source
+        from sare_jax.models.llava.source import open_source
 
         return open_source(self.model_folder, self.config.model.vision_tower)
 
@@ -123,7 +123,7 @@ class Context:
     @cached_property
     def prompter(self):
         """The base model's tokenizer and prompt form."""
-        from sare_jax.data.prompts import Prompter
+        from sare_jax.models.llava.prompts import Prompter
 
         return Prompter.from_source(self.source, template=self.config.model.template)
 
@@ -181,7 +181,7 @@ class Context:
     @cached_property
     def truth(self):
         """COCO annotations; used for evaluation and for reporting on curation, never for training."""
-        from sare_jax.evaluation.coco import read_truth
+        from sare_jax.records.coco import read_truth
 
         return read_truth(self.annotations)
 

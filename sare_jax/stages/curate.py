@@ -53,7 +53,7 @@ def tasks(context: Context) -> Iterator[Task]:
 
 def _take_efuf(context: Context, folder: Path) -> None:
     from sare_jax.curation.efuf_files import read_efuf
-    from sare_jax.data.curated import write_curated
+    from sare_jax.records.curated import write_curated
 
     settings = context.config.curate
     thresholds = _fixed(settings, "EFUF's files hold scores that were made elsewhere")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from sare_jax import files
 from sare_jax.config import BASE_RUN, ORIGIN
-from sare_jax.data.splits import Image
 from sare_jax.errors import UserError
-from sare_jax.evaluation import pope
 from sare_jax.evaluation.evaluate import measure
-from sare_jax.evaluation.judge import Judge
-from sare_jax.evaluation.judge_options import default_cache
-from sare_jax.evaluation.judge_parse import read_score
+from sare_jax.evaluation.judging.judge import Judge
+from sare_jax.evaluation.judging.options import default_cache
+from sare_jax.evaluation.judging.parse import read_score
+from sare_jax.evaluation.metrics import pope
 from sare_jax.llm.client import PRESETS, Endpoint, read_key
 from sare_jax.pipeline import Task
+from sare_jax.records.splits import Image
 from sare_jax.settings import EvaluateConfig
 from sare_jax.stages import benchmarks
 from sare_jax.stages.context import Context

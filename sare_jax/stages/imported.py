@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sare_jax import files
-from sare_jax.data.splits import Image
 from sare_jax.errors import UserError
 from sare_jax.pipeline import Task
+from sare_jax.records.splits import Image
 from sare_jax.stages.context import Context
 
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from sare_jax import files
 from sare_jax.data.batches import tokenize
-from sare_jax.data.curated import read_curated
-from sare_jax.evaluation import chair
+from sare_jax.evaluation.metrics import chair
 from sare_jax.pipeline import Task
 from sare_jax.progress import track
+from sare_jax.records.curated import read_curated
 from sare_jax.stages import evaluate
 from sare_jax.stages.context import Context
 

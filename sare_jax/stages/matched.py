@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sare_jax import files
-from sare_jax.data.splits import Image
-from sare_jax.evaluation import chair
 from sare_jax.evaluation.compare import compare
+from sare_jax.evaluation.metrics import chair
 from sare_jax.pipeline import Task
 from sare_jax.progress import track
+from sare_jax.records.splits import Image
 from sare_jax.stages import attack, evaluate
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, steps_in

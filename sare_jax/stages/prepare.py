@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sare_jax import files
-from sare_jax.data import splits
 from sare_jax.errors import UserError
 from sare_jax.pipeline import Task
+from sare_jax.records import splits
 from sare_jax.stages.context import Context
 
 

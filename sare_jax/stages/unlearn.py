@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sare_jax import files, hosts
-from sare_jax.data.curated import read_curated
 from sare_jax.pipeline import Task
+from sare_jax.records.curated import read_curated
 from sare_jax.settings import OptimConfig
 from sare_jax.stages.context import Context
 from sare_jax.training.remat import remat_policy

@@ -12,10 +12,10 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from sare_jax.data.batches import SETS, TokenSet, TokenSets, finetune_batches
-from sare_jax.data.curated import Curated
 from sare_jax.models.load import LoadedLlava, merge
 from sare_jax.optim import Perturbation, efuf
 from sare_jax.optim.objectives import ascent, log_likelihood, nll, npo, unlikelihood
+from sare_jax.records.curated import Curated
 from sare_jax.settings import OptimConfig
 from sare_jax.training.passes import Loss
 from sare_jax.training.sharding import gathering, replicated, spread_rows

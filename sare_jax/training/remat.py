@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from sare_jax.models.attention import ATTENDED
+from sare_jax.models.shared.attention import ATTENDED
 from sare_jax.training.sharding import FSDP
 
 Policy = Callable[..., bool]

@@ -17,9 +17,9 @@ from sare_jax.data.batches import (
     tokenize,
     unlearn_batches,
 )
-from sare_jax.data.curated import Curated
 from sare_jax.data.packing import pack, packed_batches
 from sare_jax.models.load import LoadedLlava
+from sare_jax.records.curated import Curated
 from sare_jax.settings import OptimConfig
 from sare_jax.training import loop
 from sare_jax.training.checkpoints import Checkpoints

@@ -12,9 +12,9 @@ from transformers import LlavaForConditionalGeneration
 
 from benchmarks import load
 from sare_jax.errors import UserError
-from sare_jax.models.config import LlavaConfig
-from sare_jax.models.llava_names import hub_name
-from sare_jax.models.safetensors_io import read_header, read_tensors
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.names import hub_name
+from sare_jax.models.shared.safetensors_io import read_header, read_tensors
 
 SCALE = 0.01
 
@@ -24,10 +24,10 @@ import jax
 import numpy as np
 from pathlib import Path
 from benchmarks.load import peak_anonymous
-from sare_jax.models.llava_names import Row
-from sare_jax.models.llava_names import hub_name
-from sare_jax.models.safetensors_io import read_header
-from sare_jax.models.streaming import read_parameter
+from sare_jax.models.llava.names import Row
+from sare_jax.models.llava.names import hub_name
+from sare_jax.models.shared.safetensors_io import read_header
+from sare_jax.models.shared.streaming import read_parameter
 
 places = read_header(Path(sys.argv[1]))[0]
 row = Row("up/kernel", "layers.{}.weight", (1, 0), len(places))

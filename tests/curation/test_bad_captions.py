@@ -11,7 +11,7 @@ from sare_jax.curation.objects import spacy_extractor
 from sare_jax.curation.select import Quantiles
 from sare_jax.curation.stage import curate
 from sare_jax.curation.windows import Windows
-from sare_jax.data.curated import read_curated
+from sare_jax.records.curated import read_curated
 from tests.curation.tiny_clip import CAPTIONS
 from tests.evaluation.judge_server import JudgeServer, says, sends
 

@@ -6,7 +6,7 @@ import pytest
 
 from sare_jax.curation import __main__ as command
 from sare_jax.curation import calibrate, scoring
-from sare_jax.data.curated import read_curated
+from sare_jax.records.curated import read_curated
 
 
 def run(monkeypatch, capsys, *arguments):

@@ -7,8 +7,8 @@ import pytest
 from sare_jax.curation.objects import find_objects, load_tagger, tagger_name
 from sare_jax.curation.units import phrases_of, units_of
 from sare_jax.errors import UserError
-from sare_jax.evaluation.records import read_records
-from sare_jax.evaluation.words import categories_in, coco_table, read_table
+from sare_jax.language.words import categories_in, coco_table, read_table
+from sare_jax.records.texts import read_records
 
 
 def mentions(caption, nlp):

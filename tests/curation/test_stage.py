@@ -13,8 +13,8 @@ from sare_jax.curation.select import PAPER, Quantiles, Thresholds
 from sare_jax.curation.truth import Truth
 from sare_jax.curation.windows import Windows
 from sare_jax.data import images
-from sare_jax.data.curated import read_curated
 from sare_jax.errors import UserError
+from sare_jax.records.curated import read_curated
 from tests.curation.tiny_clip import CAPTIONS, make_clip_folder, write_captions
 
 QUANTILES = Quantiles(0.7, 0.3, 0.4)

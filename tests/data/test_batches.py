@@ -13,8 +13,8 @@ from sare_jax.data.batches import (
     tokenize,
     unlearn_batches,
 )
-from sare_jax.data.curated import Rows, Sentences, Units
 from sare_jax.errors import UserError
+from sare_jax.records.curated import Rows, Sentences, Units
 from tests import tiny_training as tiny
 
 INSTRUCTION = "say it"

@@ -20,8 +20,8 @@ from sare_jax.data.images import (
     usable_images,
 )
 from sare_jax.errors import UserError
-from sare_jax.models.config import LlavaConfig
-from sare_jax.models.source import Source, open_source
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.source import Source, open_source
 from tests.tiny_original import write_original
 
 MEAN_COLOR = (122, 116, 104)

@@ -14,7 +14,7 @@ from sare_jax.demo.render import render
 from sare_jax.demo.scenes import Object, Scene, sample_scene
 from sare_jax.demo.train_clip import Crop, Text, matches, sample_crop, sample_text
 from sare_jax.demo.writer import describe
-from sare_jax.evaluation.words import categories_in
+from sare_jax.language.words import categories_in
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from sare_jax.demo.prompts import EVALUATION_PROMPT, chat
 from sare_jax.demo.tokenizer import train_tokenizer
 from sare_jax.demo.train_llava import WEIGHTS, lesson_losses, make_lessons, teach_all, teach_vision
 from sare_jax.demo.world import build
-from sare_jax.evaluation.coco import read_truth
+from sare_jax.records.coco import read_truth
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sare_jax.demo import train_lm
 from sare_jax.demo.scenes import sample_scene
 from sare_jax.demo.writer import describe
-from sare_jax.evaluation import perplexity
+from sare_jax.evaluation.metrics import perplexity
 
 
 @pytest.fixture(autouse=True)

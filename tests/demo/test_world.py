@@ -7,7 +7,7 @@ from PIL import Image
 from sare_jax import files
 from sare_jax.demo.scenes import SIZE, sample_scene
 from sare_jax.demo.world import build
-from sare_jax.evaluation.coco import read_truth
+from sare_jax.records.coco import read_truth
 
 SIZES = {"train": 6, "val": 3, "test": 4}
 

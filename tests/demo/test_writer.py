@@ -10,7 +10,7 @@ from sare_jax.demo.categories import CATEGORIES
 from sare_jax.demo.references import references
 from sare_jax.demo.scenes import KINDS, Scene, sample_scene
 from sare_jax.demo.writer import CLAUSES, clauses, describe, missing_companions
-from sare_jax.evaluation.words import categories_in, coco_table
+from sare_jax.language.words import categories_in, coco_table
 
 
 @pytest.fixture(scope="module")

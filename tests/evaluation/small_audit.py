@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from sare_jax.evaluation.human.audit import Audit, find_images, resume, sample
 from sare_jax.evaluation.human.server import AuditServer
-from sare_jax.evaluation.records import Dropped
+from sare_jax.records.texts import Dropped
 
 CAPTIONS = {
     11: "A big dog runs after two red cats, near a tree. 😀 The sun shines.",

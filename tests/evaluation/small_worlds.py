@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from sare_jax.evaluation.coco import Truth, read_truth
+from sare_jax.records.coco import Truth, read_truth
 
 
 def write_coco(

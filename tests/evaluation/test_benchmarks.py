@@ -3,10 +3,11 @@ import json
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import compare, gqa, mme, multiple, qbench, scienceqa
-from sare_jax.evaluation.benchmark import requests
-from sare_jax.evaluation.benchmark_command import main
-from sare_jax.evaluation.choices import parse_choice, parse_first, parse_scienceqa
+from sare_jax.evaluation import compare
+from sare_jax.evaluation.benchmarks import gqa, mme, multiple, qbench, scienceqa
+from sare_jax.evaluation.benchmarks.benchmark import requests
+from sare_jax.evaluation.benchmarks.choices import parse_choice, parse_first, parse_scienceqa
+from sare_jax.evaluation.benchmarks.command import main
 from tests.evaluation.small_benchmarks import pairs, write_gqa, write_mme, write_qbench, write_scienceqa
 
 QUESTIONS = {

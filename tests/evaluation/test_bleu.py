@@ -7,8 +7,8 @@ from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu, sentence_b
 from sacrebleu.metrics import BLEU
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import bleu
-from sare_jax.evaluation.coco import read_truth
+from sare_jax.evaluation.metrics import bleu
+from sare_jax.records.coco import read_truth
 from tests.evaluation.small_worlds import truth_of, write_coco
 
 

@@ -4,10 +4,10 @@ import time
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import chair
-from sare_jax.evaluation.coco import read_truth
-from sare_jax.evaluation.records import read_records
-from sare_jax.evaluation.words import read_table
+from sare_jax.evaluation.metrics import chair
+from sare_jax.language.words import read_table
+from sare_jax.records.coco import read_truth
+from sare_jax.records.texts import read_records
 from tests.evaluation.small_worlds import truth_of, write_coco
 
 

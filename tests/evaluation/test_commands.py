@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import bleu, chair, gqa, mme, perplexity, pope, qbench, scienceqa
-from sare_jax.evaluation.benchmark import requests
-from sare_jax.evaluation.benchmark_command import main as benchmark_main
+from sare_jax.evaluation.benchmarks import gqa, mme, qbench, scienceqa
+from sare_jax.evaluation.benchmarks.benchmark import requests
+from sare_jax.evaluation.benchmarks.command import main as benchmark_main
+from sare_jax.evaluation.metrics import bleu, chair, perplexity, pope
 from tests.evaluation.small_benchmarks import pairs, write_gqa, write_mme, write_qbench, write_scienceqa
 from tests.evaluation.small_worlds import write_coco
 

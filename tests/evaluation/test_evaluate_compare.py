@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import chair, compare, pope
-from sare_jax.evaluation.coco import read_truth
+from sare_jax.evaluation import compare
 from sare_jax.evaluation.evaluate import measure
+from sare_jax.evaluation.metrics import chair, pope
+from sare_jax.records.coco import read_truth
 
 ROOT = Path(__file__).resolve().parents[2]
 

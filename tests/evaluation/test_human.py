@@ -6,11 +6,11 @@ import pytest
 from nltk.metrics.agreement import AnnotationTask
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation.brackets import Mark, parse
 from sare_jax.evaluation.human.__main__ import main
 from sare_jax.evaluation.human.agree import agree
-from sare_jax.evaluation.human.annotations import Annotated, read_annotations, write_annotations
 from sare_jax.evaluation.human.score import score
+from sare_jax.records.annotations import Annotated, read_annotations, write_annotations
+from sare_jax.records.brackets import Mark, parse
 
 
 def annotated(image, text, done=True, annotator=""):

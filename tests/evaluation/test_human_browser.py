@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from sare_jax.evaluation.human.annotations import read_annotations
 from sare_jax.evaluation.human.audit import version_of
+from sare_jax.records.annotations import read_annotations
 from tests.evaluation.browser import CHROMIUM, Browser
 from tests.evaluation.small_audit import CAPTIONS, make_audit, serving, write_captions, write_images
 

@@ -10,11 +10,11 @@ import httpx
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation.brackets import Mark
-from sare_jax.evaluation.human.annotations import Annotated, read_annotations
 from sare_jax.evaluation.human.audit import StaleError, claim, find_images, resume, sample, version_of
 from sare_jax.evaluation.human.server import AuditServer
-from sare_jax.evaluation.records import Dropped
+from sare_jax.records.annotations import Annotated, read_annotations
+from sare_jax.records.brackets import Mark
+from sare_jax.records.texts import Dropped
 from tests.evaluation.small_audit import CAPTIONS, make_audit, serving, write_captions, write_images
 
 MARK = [2, 9, "correct"]

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import informativeness
-from sare_jax.evaluation.coco import read_truth
-from sare_jax.evaluation.informativeness import prompt_for, read_references, score
-from sare_jax.evaluation.judge import Verdict
+from sare_jax.evaluation.judging import informativeness
+from sare_jax.evaluation.judging.informativeness import prompt_for, read_references, score
+from sare_jax.evaluation.judging.judge import Verdict
+from sare_jax.records.coco import read_truth
 from tests.evaluation.judge_server import JudgeServer, says, sends, sleeps
 from tests.evaluation.small_worlds import truth_of, write_coco
 
@@ -204,7 +204,7 @@ def test_options_that_cannot_be(folder, captions, more, message):
 
 
 def run_command(argv, **variables):
-    command = [sys.executable, "-m", "sare_jax.evaluation.informativeness", *argv]
+    command = [sys.executable, "-m", "sare_jax.evaluation.judging.informativeness", *argv]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | variables
     )
@@ -243,7 +243,7 @@ def test_an_interrupted_run_goes_on_from_there(folder, captions, tmp_path):
 
 def test_starts_without_jax_and_torch():
     code = (
-        "import sys, time, sare_jax.evaluation.informativeness\n"
+        "import sys, time, sare_jax.evaluation.judging.informativeness\n"
         "print(sorted({'jax', 'torch', 'flax'} & set(sys.modules)), time.process_time() < 2)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

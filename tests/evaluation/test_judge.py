@@ -6,8 +6,8 @@ import time
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation.judge import Judge
-from sare_jax.evaluation.judge_parse import read_score
+from sare_jax.evaluation.judging.judge import Judge
+from sare_jax.evaluation.judging.parse import read_score
 from sare_jax.llm.asking import GIVE_UP
 from sare_jax.llm.client import Endpoint, is_local, read_key
 from sare_jax.llm.replies import UnreadableError

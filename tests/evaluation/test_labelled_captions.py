@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sare_jax.evaluation import chair
-from sare_jax.evaluation.coco import read_truth
-from sare_jax.evaluation.records import read_records
-from sare_jax.evaluation.words import categories_in
+from sare_jax.evaluation.metrics import chair
+from sare_jax.language.words import categories_in
+from sare_jax.records.coco import read_truth
+from sare_jax.records.texts import read_records
 from tests.evaluation.small_worlds import truth_of
 
 ROWS = [

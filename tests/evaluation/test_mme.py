@@ -3,10 +3,10 @@ import json
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import mme
-from sare_jax.evaluation.benchmark import requests
-from sare_jax.evaluation.benchmark_command import main
-from sare_jax.evaluation.pope_parse import parse_stated
+from sare_jax.evaluation.benchmarks import mme
+from sare_jax.evaluation.benchmarks.benchmark import requests
+from sare_jax.evaluation.benchmarks.command import main
+from sare_jax.evaluation.metrics.pope_parse import parse_stated
 from tests.evaluation.small_benchmarks import pairs, write_mme
 
 

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import perplexity
-from sare_jax.evaluation.language_model import load, negative_log_likelihood, windows_of
+from sare_jax.evaluation.metrics import perplexity
+from sare_jax.evaluation.metrics.language_model import load, negative_log_likelihood, windows_of
 from tests.evaluation.small_worlds import make_lm
 
 END = 256  # <|endoftext|>, start and end token

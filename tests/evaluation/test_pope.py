@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import pope
-from sare_jax.evaluation.coco import read_truth
-from sare_jax.evaluation.pope_parse import parse_official, parse_robust
+from sare_jax.evaluation.metrics import pope
+from sare_jax.evaluation.metrics.pope_parse import parse_official, parse_robust
+from sare_jax.records.coco import read_truth
 from tests.evaluation.small_worlds import truth_of, write_coco
 
 

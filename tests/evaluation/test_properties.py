@@ -5,9 +5,10 @@ import random
 
 import pytest
 
-from sare_jax.evaluation import bleu, chair, gqa, language_model, mme, perplexity, pope, qbench, scienceqa
-from sare_jax.evaluation.benchmark import requests
-from sare_jax.evaluation.coco import read_truth
+from sare_jax.evaluation.benchmarks import gqa, mme, qbench, scienceqa
+from sare_jax.evaluation.benchmarks.benchmark import requests
+from sare_jax.evaluation.metrics import bleu, chair, language_model, perplexity, pope
+from sare_jax.records.coco import read_truth
 from tests.evaluation.small_benchmarks import pairs, write_gqa, write_mme, write_qbench, write_scienceqa
 from tests.evaluation.small_worlds import write_coco
 

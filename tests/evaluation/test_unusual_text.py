@@ -3,8 +3,8 @@
 import json
 import math
 
-from sare_jax.evaluation import bleu, chair, perplexity
-from sare_jax.evaluation.coco import read_truth
+from sare_jax.evaluation.metrics import bleu, chair, perplexity
+from sare_jax.records.coco import read_truth
 from tests.evaluation.small_worlds import write_coco
 
 TEXT = "A dog in a café 🐶 〜 with a “quoted” chair."

@@ -18,8 +18,8 @@ from sare_jax.command import guarded
 from sare_jax.export import shards
 from sare_jax.export.__main__ import main
 from sare_jax.inference.ask import hash_params
+from sare_jax.models.llava.source import open_source
 from sare_jax.models.load import load_llava
-from sare_jax.models.source import open_source
 from sare_jax.training.checkpoints import Checkpoints, save_params
 from sare_jax.training.state import init_state
 from tests.tiny_llava import write_llava

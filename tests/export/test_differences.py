@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from sare_jax.export import differences
-from sare_jax.models.source import open_source
+from sare_jax.models.llava.source import open_source
 from tests.tiny_llava import write_llava
 
 TABLE, HEAD = "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"

@@ -13,8 +13,8 @@ from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGenera
 from sare_jax.errors import UserError
 from sare_jax.export import export_folder
 from sare_jax.models.load import load_llava
-from sare_jax.models.partition import flatten
-from sare_jax.models.safetensors_io import INDEX, read_header, read_tensors
+from sare_jax.models.shared.partition import flatten
+from sare_jax.models.shared.safetensors_io import INDEX, read_header, read_tensors
 from tests.tiny_llava import torch_llava, write_llava
 
 PROJECTOR = {

@@ -12,15 +12,15 @@ from safetensors import safe_open
 from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 from sare_jax.data.images import ImageProcessor, load_image
-from sare_jax.data.prompts import Prompter
 from sare_jax.demo.render import render
 from sare_jax.demo.scenes import sample_scene
 from sare_jax.errors import UserError
 from sare_jax.export import differences, export_folder, hub_form, shards
+from sare_jax.models.llava.prompts import Prompter
+from sare_jax.models.llava.source import open_source
 from sare_jax.models.load import load_llava
-from sare_jax.models.partition import flatten
-from sare_jax.models.safetensors_io import read_tensors
-from sare_jax.models.source import open_source
+from sare_jax.models.shared.partition import flatten
+from sare_jax.models.shared.safetensors_io import read_tensors
 from tests.tiny_llava import VOCABULARY
 from tests.tiny_original import write_original, write_sharegpt4v
 from tests.tiny_sentencepiece import write_sentencepiece

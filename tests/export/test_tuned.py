@@ -11,10 +11,10 @@ from safetensors.numpy import load_file, save_file
 
 from sare_jax.errors import UserError
 from sare_jax.export import export_efuf, export_projector, load_tuned
+from sare_jax.models.llava.source import open_source
 from sare_jax.models.load import content_hash, load_llava
-from sare_jax.models.partition import flatten
-from sare_jax.models.safetensors_io import read_header
-from sare_jax.models.source import open_source
+from sare_jax.models.shared.partition import flatten
+from sare_jax.models.shared.safetensors_io import read_header
 from tests.tiny_llava import write_llava
 from tests.tiny_original import write_original
 

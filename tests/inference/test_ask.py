@@ -8,12 +8,12 @@ import pytest
 
 from sare_jax import files
 from sare_jax.data.images import ImageError, ImageProcessor
-from sare_jax.data.prompts import Prompter
 from sare_jax.errors import UserError
 from sare_jax.inference import ask as ask_module
 from sare_jax.inference.ask import ask, hash_params
 from sare_jax.inference.features import FeatureCache, encode_images
 from sare_jax.inference.generate import Generated
+from sare_jax.models.llava.prompts import Prompter
 from sare_jax.models.load import load_llava
 from sare_jax.settings import DecodingConfig
 from sare_jax.stages.evaluate import POPE_ANSWER_TOKENS

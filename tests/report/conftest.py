@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sare_jax.evaluation.coco import Truth, read_truth
+from sare_jax.records.coco import Truth, read_truth
 from sare_jax.report import ReportSpec, write
 from sare_jax.report.read import Inputs, read
 from tests.report.workdirs import RATES, make_workdir

@@ -4,7 +4,8 @@ import shutil
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import bootstrap, chair
+from sare_jax.evaluation import bootstrap
+from sare_jax.evaluation.metrics import chair
 from sare_jax.report import ReportSpec
 from sare_jax.report.contrasts import contrast, restored
 from sare_jax.report.findings import findings, headline, qualification

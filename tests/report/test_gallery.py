@@ -3,7 +3,7 @@ import hashlib
 import pytest
 from PIL import Image
 
-from sare_jax.evaluation import chair
+from sare_jax.evaluation.metrics import chair
 from sare_jax.report import ReportSpec
 from sare_jax.report.gallery import choose, exhibits, image_uri, mark
 

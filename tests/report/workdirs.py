@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sare_jax import files
-from sare_jax.evaluation import perplexity, pope
-from sare_jax.evaluation.coco import Truth, read_truth
 from sare_jax.evaluation.evaluate import measure
+from sare_jax.evaluation.metrics import perplexity, pope
+from sare_jax.records.coco import Truth, read_truth
 
 SCENES = {
     "kitchen": ["oven", "sink", "bowl", "bottle", "refrigerator", "spoon"],

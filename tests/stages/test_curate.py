@@ -10,9 +10,9 @@ from sare_jax import stages
 from sare_jax.config import parse
 from sare_jax.curation.efuf_files import read_efuf
 from sare_jax.curation.select import Thresholds
-from sare_jax.data.curated import read_curated
-from sare_jax.data.splits import Splits
 from sare_jax.errors import UserError
+from sare_jax.records.curated import read_curated
+from sare_jax.records.splits import Splits
 from tests import tiny_llava
 from tests.curation.tiny_clip import CAPTIONS, make_clip_folder
 from tests.evaluation.judge_server import JudgeServer, says

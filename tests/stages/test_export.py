@@ -14,9 +14,9 @@ from sare_jax import files, stages
 from sare_jax.config import parse
 from sare_jax.errors import UserError
 from sare_jax.export import differences, load_tuned
+from sare_jax.models.llava.source import open_source
 from sare_jax.models.load import load_llava
-from sare_jax.models.partition import flatten
-from sare_jax.models.source import open_source
+from sare_jax.models.shared.partition import flatten
 from sare_jax.settings import Config
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import save_params

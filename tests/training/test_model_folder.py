@@ -8,13 +8,13 @@ import pytest
 from sare_jax import files
 from sare_jax.attacks.relearn import relearn
 from sare_jax.data.batches import tokenize
-from sare_jax.data.curated import Curated, Rows, Sentences, Units, read_curated, write_curated
 from sare_jax.data.images import ImageProcessor
-from sare_jax.data.prompts import Prompter
 from sare_jax.inference.features import FeatureCache
-from sare_jax.models.config import read_config
+from sare_jax.models.llava.config import read_config
+from sare_jax.models.llava.prompts import Prompter
+from sare_jax.models.llava.source import Source
 from sare_jax.models.load import load_llava
-from sare_jax.models.source import Source
+from sare_jax.records.curated import Curated, Rows, Sentences, Units, read_curated, write_curated
 from sare_jax.settings import OptimConfig
 from sare_jax.training.sharding import make_mesh
 from sare_jax.training.unlearn import unlearn

@@ -10,8 +10,9 @@ from jax.sharding import PartitionSpec
 from sare_jax import files, hosts
 from sare_jax.attacks.relearn import relearn
 from sare_jax.errors import UserError
-from sare_jax.models import load, partition
-from sare_jax.models.published import config_without_weights
+from sare_jax.models import load
+from sare_jax.models.llava.published import config_without_weights
+from sare_jax.models.shared import partition
 from sare_jax.settings import OptimConfig
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import (

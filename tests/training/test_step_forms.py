@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sare_jax.data.batches import common_prefix, finetune_batches, tokenize, unlearn_batches
-from sare_jax.data.curated import Rows, Sentences, Units
 from sare_jax.data.packing import pack, packed_batches
 from sare_jax.optim import Perturbation
 from sare_jax.optim.objectives import ascent, npo, unlikelihood
+from sare_jax.records.curated import Rows, Sentences, Units
 from sare_jax.training.sharding import compile_step, make_mesh, replicated, spread_rows
 from sare_jax.training.state import Hyper, as_arrays, efuf_optimizer, init_state, unlearn_optimizer
 from sare_jax.training.step import SETS, efuf_step, unlearn_step

@@ -10,10 +10,10 @@ from sare_jax.command import guarded
 from sare_jax.errors import UserError
 from sare_jax.evaluation import console
 from sare_jax.evaluation.human import agree, score
-from sare_jax.evaluation.human.annotations import read_annotations, write_annotations
 from sare_jax.evaluation.human.audit import Audit, claim, find_images, resume, sample
 from sare_jax.evaluation.human.server import AuditServer
-from sare_jax.evaluation.records import Dropped, read_records
+from sare_jax.records.annotations import read_annotations, write_annotations
+from sare_jax.records.texts import Dropped, read_records
 
 SHOWN = ["human_s", "human_i", "mean_objects", "mean_words", "empty_rate"]
 _FILE = "annotations: JSON lines, or lines `image ### text` with {correct} and [hallucinated] objects"

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import bootstrap, brackets
-from sare_jax.evaluation.brackets import Mark
-from sare_jax.evaluation.human.annotations import Annotated
+from sare_jax.evaluation import bootstrap
 from sare_jax.evaluation.human.score import finished
-from sare_jax.evaluation.records import Dropped
+from sare_jax.records import brackets
+from sare_jax.records.annotations import Annotated
+from sare_jax.records.brackets import Mark
+from sare_jax.records.texts import Dropped
 
 OBJECT_CLASSES = ("correct", "hallucinated")
 WORD_CLASSES = (*OBJECT_CLASSES, "unmarked")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import brackets
-from sare_jax.evaluation.brackets import Mark
-from sare_jax.evaluation.human.annotations import Annotated, image_of, read_annotations, write_annotations
-from sare_jax.evaluation.records import Dropped
 from sare_jax.files import hash_value
+from sare_jax.records import brackets
+from sare_jax.records.annotations import Annotated, image_of, read_annotations, write_annotations
+from sare_jax.records.brackets import Mark
+from sare_jax.records.texts import Dropped
 
 IMAGE_TYPES = {
     ".jpg": "image/jpeg",

@@ -7,8 +7,8 @@ import numpy as np
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
-from sare_jax.evaluation.human.annotations import Annotated
-from sare_jax.evaluation.records import Dropped
+from sare_jax.records.annotations import Annotated
+from sare_jax.records.texts import Dropped
 
 RULE = (
     "human_s: captions with at least one object marked as hallucinated, of all finished captions; human_i: "

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation.brackets import Mark
 from sare_jax.evaluation.human.audit import IMAGE_TYPES, Audit, StaleError
+from sare_jax.records.brackets import Mark
 
 _FOLDER = Path(__file__).parent
 _PAGES = {

@@ -1,0 +1,1 @@
+"""Benchmarks with images and questions of their own, from their official files."""

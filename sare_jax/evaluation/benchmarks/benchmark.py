@@ -1,0 +1,258 @@
+"""What the benchmarks with questions of their own share: requests for a model, and answers beside questions.
+
+A benchmark's reader gives questions: dicts with `id`, `image` (relative to the benchmark's image folder;
+absent for questions without one), `question`, `label` (the right answer), `groups` ({dimension: name or
+names}, the first dimension being the main one), and for multiple choice `choices` and `options` (lines).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sare_jax.errors import UserError
+from sare_jax.evaluation.benchmarks.choices import LETTERS
+from sare_jax.evaluation.pairing import key_of, texts_of
+from sare_jax.files import hash_value
+from sare_jax.records.texts import Dropped, read_records, settings_of
+
+ANSWER_KEYS = ("text", "prediction", "response", "answer")
+NOT_STATED = "not stated"
+SINGLE_WORD = "{}\nAnswer the question using a single word or phrase."
+
+Reader = Callable[[Path], list[dict]]
+Scorer = Callable[..., dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark: how its files are read, what is asked, and how answers become numbers.
+
+    Attributes:
+      name: of the module and of the metric.
+      title: for tables.
+      prompts: templates by name, the official one and EFUF's ("lineage"): `{}` stands for the question,
+        `{options}` for the lines of its choices.
+      read: questions of a file or folder in the official format.
+      images: folder of the images that belong to such a file or folder.
+      score: numbers from questions and answers; see e.g. `mme.score`.
+      shown: names of the numbers in the printed table.
+      whole: why a part of it means nothing; empty where a part may be taken.
+      read_answers: reader of a file of answers.
+    """
+
+    name: str
+    title: str
+    prompts: dict[str, str]
+    read: Reader
+    images: Callable[[Path], Path]
+    score: Scorer
+    shown: tuple[str, ...]
+    whole: str = ""
+    read_answers: Callable[[str], tuple[list[dict], Dropped]] = field(default=read_records)
+
+
+def requests(
+    benchmark: Benchmark, path: Path, *, prompt: str = "official", first: int = 0, prefix: str = ""
+) -> list[dict]:
+    """Questions as generation requests, whose answers can be scored without the benchmark's files.
+
+    Args:
+      benchmark: which one.
+      path: its file or folder.
+      prompt: name of one of its prompts, or a template with `{}`.
+      first: that many questions from the beginning (EFUF takes 1,600); 0 is all.
+      prefix: stands before every prompt, e.g. an adversarial sentence.
+
+    Returns:
+      The questions that have an image, each with `instruction`, `template` and `subset` (what part of the
+      benchmark these are, in words).
+
+    Raises:
+      UserError: files are missing or not in the format, an unknown prompt, or a part of what is scored whole.
+    """
+    if first < 0:
+        raise UserError(f"first: {first} is no number of questions")
+    template = prefix + template_of(benchmark, prompt)
+    questions = benchmark.read(path)
+    asked = [question for question in questions if "image" in question]
+    subset = f"all {len(questions)} questions"
+    if len(asked) < len(questions):
+        subset = f"the {len(asked)} of {len(questions)} questions that have an image"
+    if first and first < len(asked):
+        if benchmark.whole:
+            raise UserError(f"{benchmark.name}: {benchmark.whole}; leave out the limit of {first} questions")
+        subset = f"the first {first} of {subset}"
+        asked = asked[:first]
+    return [
+        {**question, "instruction": fill(template, question), "template": template, "subset": subset}
+        for question in asked
+    ]
+
+
+def template_of(benchmark: Benchmark, prompt: str) -> str:
+    """The template that a prompt's name, or the prompt itself, stands for.
+
+    Raises:
+      UserError: neither a known name nor a text with `{}`.
+    """
+    if prompt in benchmark.prompts:
+        return benchmark.prompts[prompt]
+    if "{}" not in prompt:
+        known = ", ".join(benchmark.prompts)
+        raise UserError(f"prompt: {prompt!r} is none of {known}, and has no {{}} for the question")
+    return prompt
+
+
+def fill(template: str, question: dict) -> str:
+    """The instruction that a template makes of a question."""
+    return template.replace("{options}", question.get("options", "")).replace("{}", question["question"])
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Questions beside their answers.
+
+    Attributes:
+      pairs: each question, with its answer's text or None where there is none.
+      dropped: records that could not be used, by reason.
+      about: JSON-able entries that every result has: `n`, `missing`, `skipped`, `dropped`, `prompt`,
+        `questions` (their fingerprint), `subset`, `settings`, `warnings`.
+    """
+
+    pairs: list[tuple[dict, str | None]]
+    about: dict[str, Any]
+
+
+def pair(
+    questions: Sequence[dict],
+    answers: Sequence[dict],
+    fits: Callable[[dict], bool],
+    dropped: Dropped | None = None,
+) -> Answered:
+    """Puts answers beside questions; a question without an answer stays, as one that was answered wrong.
+
+    Args:
+      questions: from a reader or from `requests`; answered requests serve as both arguments.
+      answers: records with the question's id and `text`, `prediction`, `response` or `answer`.
+      fits: whether a question, whose types are right, can be one of the benchmark's.
+      dropped: what reading the files left out.
+
+    Raises:
+      UserError: a question twice or of another benchmark, two answers to a question, answers to none, to
+        several prompts, or none.
+    """
+    dropped = Dropped(dropped or {})
+    for place, question in enumerate(questions, start=1):
+        if not (_well_formed(question) and fits(question)):
+            raise UserError(f"question {place} ({str(key_of(question))[:60]}) is not in the benchmark's form")
+    keys = [str(key_of(question)) for question in questions]
+    if twice := [key for key, count in Counter(keys).items() if count > 1]:
+        raise UserError(f"question(s) {', '.join(twice[:20])} stand in the list twice; keep one each")
+    found = texts_of(questions, answers, dropped, ANSWER_KEYS)
+    if not found:
+        raise UserError(f"nothing left to score: {len(questions)} questions, none with an answer")
+    _check_carried(dict(zip(keys, questions, strict=True)), answers)
+    missing = [key for key in keys if key not in found]
+    template = _template(questions, answers)
+    warnings = []
+    if missing:
+        warnings.append(f"{len(missing)} of {len(keys)} questions have no answer and count as wrong")
+    about = {
+        "n": len(keys),
+        "missing": {"count": len(missing), "which": missing[:20]},
+        "skipped": sum(map(len, dropped.values())),
+        "dropped": dropped.summary(),
+        "prompt": {"template": template, "sha256": hash_value(template)[:12]},
+        "questions": {"n": len(keys), "fingerprint": _fingerprint(questions)},
+        "subset": next((q["subset"] for q in questions if "subset" in q), f"all {len(keys)} questions"),
+        "settings": {k: v for k, v in settings_of(list(answers)).items() if k != "instruction"},
+        "warnings": warnings,
+    }
+    texts = [found.get(key) for key in keys]
+    return Answered(list(zip(questions, texts, strict=True)), about)
+
+
+def _well_formed(question: dict) -> bool:
+    """Whether the entries of a question that was read from a file have their types."""
+    texts = (question.get(name) for name in ("question", "label", "image", "options") if name in question)
+    groups, choices = question.get("groups"), question.get("choices", [])
+    return (
+        key_of(question) is not None
+        and {"question", "label"} <= question.keys()
+        and all(isinstance(text, str) for text in texts)
+        and isinstance(groups, dict)
+        and all(map(_texts, groups.values()))
+        and _texts(choices)
+        and bool(question["label"])
+    )
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
+
+
+def lettered(question: dict) -> bool:
+    """Whether a question has choices, and its label is the letter of one of them."""
+    choices = question.get("choices")
+    return isinstance(choices, list) and question["label"] in tuple(LETTERS[: len(choices)])
+
+
+def _check_carried(questions: dict[str, dict], answers: Sequence[dict]) -> None:
+    """Refuses answers that say themselves that they belong to another question than their id does."""
+    for answer in answers:
+        question = questions.get(str(key_of(answer)), {})
+        for name in ("question", "label"):
+            if name in answer and name in question and answer[name] != question[name]:
+                raise UserError(
+                    f"answer to {question['id']}: its {name} is {str(answer[name])[:60]!r}, not "
+                    f"{question[name][:60]!r}; the answers are to other questions than these"
+                )
+
+
+def _template(questions: Sequence[dict], answers: Sequence[dict]) -> str:
+    """The prompt that was used: the answers' own, else the one that the questions were to be asked with."""
+    for records in (answers, questions):
+        templates = {str(record["template"]) for record in records if "template" in record}
+        if len(templates) > 1:
+            raise UserError(
+                f"answers to {len(templates)} different prompts in one file; score each on its own"
+            )
+        if templates:
+            return templates.pop()
+    return NOT_STATED
+
+
+def _fingerprint(questions: Sequence[dict]) -> str:
+    asked = [[str(key_of(q)), q["question"], q["label"], q.get("options", "")] for q in questions]
+    return hash_value(sorted(asked))[:12]
+
+
+def unread(count: int, total: int, rule: str, what: str) -> list[str]:
+    """A warning where answers could not be read; none where all could."""
+    if not count:
+        return []
+    share = f"all {total}" if count == total else f"{count} of {total}"
+    return [f"{rule}: {share} answers could not be read as {what} and count as wrong"]
+
+
+def find(path: Path, names: Sequence[str], what: str) -> Path:
+    """A benchmark's file: the path itself, or the first of some names in that folder.
+
+    Raises:
+      UserError: there is none; names what was looked for.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    for name in names:
+        if (path / name).exists():
+            return path / name
+    raise UserError(f"{path}: no such file, and no {' or '.join(names)} in it; give {what}")
+
+
+def folder_of(path: Path, names: Sequence[str]) -> Path:
+    """An image folder near a benchmark's file: the first that is there, or the first of the names."""
+    root = path if Path(path).is_dir() else Path(path).parent
+    return next((root / name for name in names if (root / name).is_dir()), root / names[0])

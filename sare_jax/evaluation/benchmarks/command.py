@@ -1,0 +1,126 @@
+"""The command line that the benchmarks share: `requests` for a model, and `score` for its answers."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from sare_jax.errors import UserError
+from sare_jax.evaluation import console
+from sare_jax.evaluation.benchmarks.benchmark import Benchmark, requests
+from sare_jax.evaluation.pairing import key_of
+from sare_jax.files import json_line, write_jsonl
+from sare_jax.records.texts import read_records
+
+_TASK = "  {:<28} {:>6} {:>9} {:>9}"
+
+
+def command(benchmark: Benchmark) -> None:
+    """Runs a benchmark's command line; a user's mistake ends it with one line and status 2."""
+    console.run(lambda: main(benchmark))
+
+
+def main(benchmark: Benchmark, argv: list[str] | None = None) -> None:
+    """`python -m sare_jax.evaluation.<name> requests …` and `… score …`."""
+    parser = argparse.ArgumentParser(
+        prog=benchmark.name,
+        description=f"{benchmark.title}: questions for a model, and scores of its answers",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    asking = commands.add_parser("requests", help="write generation requests (JSON lines)")
+    asking.add_argument("--data", required=True, help="the benchmark's file or folder, as released")
+    known = " or ".join(benchmark.prompts)
+    asking.add_argument("--prompt", default="official", help=f"{known}, or a text with {{}} for the question")
+    asking.add_argument("--first", type=int, default=0, help="that many questions alone; EFUF takes 1600")
+    asking.add_argument("--out", help="file to write; standard output where none is given")
+    scoring = commands.add_parser("score", help="score answers")
+    scoring.add_argument(
+        "--answers", required=True, help="answered requests, or records with a question's id and its text"
+    )
+    source = scoring.add_mutually_exclusive_group()
+    source.add_argument("--questions", help="the requests, where the answers do not carry them")
+    source.add_argument("--data", help="the benchmark's file or folder, likewise")
+    console.add_common(scoring)
+    options = parser.parse_args(argv)
+    if options.command == "requests":
+        _ask(benchmark, options)
+    else:
+        _score(benchmark, options)
+
+
+def _ask(benchmark: Benchmark, options: argparse.Namespace) -> None:
+    made = requests(benchmark, Path(options.data), prompt=options.prompt, first=options.first)
+    if options.out:
+        write_jsonl(Path(options.out), made)
+        print(f"{options.out}: {made[0]['subset']}; images are in {benchmark.images(Path(options.data))}")
+    else:
+        sys.stdout.writelines(map(json_line, made))
+
+
+def _score(benchmark: Benchmark, options: argparse.Namespace) -> None:
+    answers, dropped = benchmark.read_answers(options.answers)
+    result = benchmark.score(
+        _questions(benchmark, options, answers),
+        answers,
+        dropped=dropped,
+        draws=options.draws,
+        seed=options.seed,
+    )
+    if Path(options.answers).is_file():
+        result["settings"] |= {"answers": console.file_identity(options.answers)}
+    if options.json:
+        console.print_json(result)
+    else:
+        print("\n".join(table_lines(benchmark, result)))
+
+
+def _questions(benchmark: Benchmark, options: argparse.Namespace, answers: list[dict]) -> list[dict]:
+    """The questions that were to be answered: of a file, or those that the answers carry."""
+    if options.questions:
+        questions, broken = read_records(options.questions)
+        if broken:
+            raise UserError(f"{options.questions}: its last line is half-written; make the requests again")
+        lacking = [place for place, q in enumerate(questions, start=1) if not _whole(q)]
+        if lacking:
+            raise UserError(f"{options.questions}: record {lacking[0]} is no request of {benchmark.name}")
+        return questions
+    if options.data:
+        return _of_data(benchmark.read(Path(options.data)), answers)
+    lacking = [place for place, answer in enumerate(answers, start=1) if not _whole(answer)]
+    if lacking:
+        raise UserError(
+            f"{options.answers}: record {lacking[0]} has no question and label; give --questions or --data"
+        )
+    return list({key_of(answer): answer for answer in answers}.values())
+
+
+def _whole(record: dict) -> bool:
+    return key_of(record) is not None and all(key in record for key in ("question", "label", "groups"))
+
+
+def _of_data(questions: list[dict], answers: list[dict]) -> list[dict]:
+    """All questions, or those with an image where no answer is to another one."""
+    seen = [question for question in questions if "image" in question]
+    asked = {key_of(answer) for answer in answers}
+    if len(seen) == len(questions) or any(q["id"] in asked for q in questions if "image" not in q):
+        return questions
+    subset = f"the {len(seen)} of {len(questions)} questions that have an image"
+    return [{**question, "subset": subset} for question in seen]
+
+
+def table_lines(benchmark: Benchmark, result: dict[str, Any]) -> list[str]:
+    """A result for reading: its numbers, then tasks or groups, prompt and subset."""
+    lines = console.table_lines(benchmark.title, result, list(benchmark.shown))
+    lines.append(f"  prompt: {result['prompt']['template']!r}")
+    lines.append(f"  subset: {result['subset']}")
+    if "tasks" in result:
+        lines.append(_TASK.format("task", "images", "score", "robust"))
+        for name, task in result["tasks"].items():
+            numbers = (f"{task['score']:.2f}", f"{task['score_robust']:.2f}")
+            lines.append(_TASK.format(name, task["images"], *numbers))
+    for dimension, groups in result.get("by", {}).items():
+        lines.append(_TASK.format(dimension, "n", "accuracy", "robust"))
+        for name, group in groups.items():
+            numbers = (f"{group['accuracy']:.2f}", f"{group['accuracy_robust']:.2f}")
+            lines.append(_TASK.format(f"  {name}", group["n"], *numbers))
+    return lines

@@ -1,0 +1,118 @@
+"""GQA: compositional questions about real images, answered in a word or two (Hudson & Manning 2019).
+
+Of the official script's numbers those that need the balanced questions alone: accuracy, of binary and open
+questions and by type. Consistency, validity, plausibility and grounding need more files and are not measured.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from sare_jax.errors import UserError
+from sare_jax.evaluation import bootstrap
+from sare_jax.evaluation.benchmarks import multiple
+from sare_jax.evaluation.benchmarks.benchmark import SINGLE_WORD, Benchmark, find, folder_of
+from sare_jax.evaluation.benchmarks.choices import holds, words
+from sare_jax.evaluation.benchmarks.command import command
+from sare_jax.evaluation.metrics.pope_parse import clauses, parse_stated
+from sare_jax.records.encodings import read_json
+from sare_jax.records.texts import Dropped
+
+FILE = "testdev_balanced_questions.json"
+RULE = (
+    "GQA: official: the answer is the gold one, in lower case and without a final full stop (LLaVA); "
+    "lineage: the gold answer stands somewhere in it (EFUF); robust: as whole words in a clause that denies "
+    "nothing"
+)
+
+
+def read(path: Path) -> list[dict]:
+    """Questions of `testdev_balanced_questions.json`: {id: {question, imageId, answer, types, …}}.
+
+    Args:
+      path: that file, or a folder that holds it, by itself or in `questions1.2` or `questions`.
+
+    Raises:
+      UserError: no such file, or not in the format; names the entry.
+    """
+    file = find(path, (FILE, f"questions1.2/{FILE}", f"questions/{FILE}"), "GQA's balanced questions")
+    content = read_json(file)
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{file}: expected {{question id: {{question, imageId, answer, …}}}}")
+    return [_question(file, key, entry) for key, entry in content.items()]
+
+
+def _question(file: Path, key: str, entry: Any) -> dict:
+    try:
+        text, image, label = (str(entry[name]) for name in ("question", "imageId", "answer"))
+        types = entry.get("types") or {}
+        groups = {name: types[name] for name in ("structural", "semantic") if types.get(name)}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: entry {key!r} is no question with an answer ({error})") from None
+    if "structural" in groups:  # the official script's two kinds
+        groups["kind"] = "open" if groups["structural"] == "query" else "binary"
+    return {"id": key, "image": f"{image}.jpg", "question": text, "label": label, "groups": groups}
+
+
+def images(path: Path) -> Path:
+    """The folder of the images."""
+    near = folder_of(Path(path), ("images",))
+    above = near.parent.parent / "images"  # the questions may stand in a folder of their own
+    return above if not near.is_dir() and above.is_dir() else near
+
+
+def judge(question: dict, text: str) -> multiple.Verdict:
+    """The verdict on one answer, by the rules in `RULE`."""
+    gold = question["label"]
+    said = text.rstrip(".").lower()
+    stated = parse_stated(text) if gold.lower() in ("yes", "no") else None
+    return multiple.Verdict(
+        official=said == gold,
+        lineage=gold.lower() in text.lower(),
+        robust=stated == gold.lower() if stated else relaxed(gold, text),
+        read_official=bool(said.strip()),
+        read_robust=stated != "unknown" if stated else bool(words(text)),
+    )
+
+
+def relaxed(gold: str, text: str) -> bool:
+    """Whether the gold answer stands, as whole words, in a clause that denies nothing."""
+    wanted = words(gold)
+    if words(text) == wanted:
+        return True
+    return any(holds(words(clause), wanted) for clause, denies in clauses(text) if not denies)
+
+
+def score(
+    questions: list[dict],
+    answers: list[dict],
+    *,
+    dropped: Dropped | None = None,
+    draws: int = bootstrap.DRAWS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """GQA's accuracy; see `multiple.score`."""
+    return multiple.score(
+        "gqa",
+        RULE,
+        judge,
+        lambda question: "image" in question,
+        questions,
+        answers,
+        dropped=dropped,
+        draws=draws,
+        seed=seed,
+    )
+
+
+BENCHMARK = Benchmark(
+    name="gqa",
+    title="GQA",
+    prompts={"official": SINGLE_WORD, "lineage": SINGLE_WORD},
+    read=read,
+    images=images,
+    score=score,
+    shown=multiple.SHOWN,
+)
+
+if __name__ == "__main__":
+    command(BENCHMARK)

@@ -1,0 +1,156 @@
+"""Accuracies of questions with one right answer: GQA, ScienceQA and Q-Bench."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sare_jax.evaluation import bootstrap
+from sare_jax.evaluation.benchmarks.benchmark import pair, unread
+from sare_jax.evaluation.grouped import groups_of, mean_of_groups, pooled, rows_of
+from sare_jax.records.texts import Dropped
+
+COLUMNS = ("questions", "official", "lineage", "robust", "unread_official", "unread_robust", "answer_words")
+
+
+class Verdict(NamedTuple):
+    """What three rules make of one answer.
+
+    Attributes:
+      official: right by the benchmark's own rule.
+      lineage: right by EFUF's.
+      robust: right as a person would read it.
+      read_official, read_robust: the rule found an answer at all.
+    """
+
+    official: bool
+    lineage: bool
+    robust: bool
+    read_official: bool
+    read_robust: bool
+
+
+Judge = Callable[[dict, str], Verdict]
+
+
+def metrics(groups: Sequence[str]) -> dict[str, bootstrap.Metric]:
+    """The numbers in percent: `accuracy` over questions (micro), `macro_accuracy` the mean of the groups.
+
+    They are made of whatever groups there are; `compare` gives their names to the metrics of all benchmarks.
+    """
+    del groups
+    size = len(COLUMNS)
+    return {
+        "accuracy": pooled(1, 0, size),
+        "macro_accuracy": mean_of_groups(1, 0, size),
+        "accuracy_lineage": pooled(2, 0, size),
+        "accuracy_robust": pooled(3, 0, size),
+        "macro_accuracy_robust": mean_of_groups(3, 0, size),
+        "mean_words": pooled(6, 0, size, scale=1.0),
+    }
+
+
+SHOWN = tuple(metrics(()))
+
+
+def score(
+    name: str,
+    rule: str,
+    judge: Judge,
+    fits: Callable[[dict], bool],
+    questions: list[dict],
+    answers: list[dict],
+    *,
+    dropped: Dropped | None = None,
+    draws: int = bootstrap.DRAWS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Accuracy by three rules.
+
+    Args:
+      name: of the metric.
+      rule: what the three rules are.
+      judge: the verdict on one answer to one question.
+      fits: see `benchmark.pair`.
+      questions: see `benchmark`; answered requests serve as both.
+      answers: see `benchmark.pair`.
+      dropped: what reading the files left out.
+      draws: bootstrap resamples, over images.
+      seed: of the bootstrap.
+
+    Returns:
+      JSON-able: `metric`, `accuracy`, `macro_accuracy` (mean over the main groups), `accuracy_lineage`,
+      `accuracy_robust`, `macro_accuracy_robust` in percent, `mean_words` of the answers, `by` ({dimension:
+      {group: n, accuracy, accuracy_robust}}), `unread`, the entries of `benchmark.Answered.about`,
+      `intervals`, `rule`, `per_image`.
+
+    Raises:
+      UserError: see `benchmark.pair`.
+    """
+    answered = pair(questions, answers, fits, dropped)
+    lines: dict[tuple[str, str], np.ndarray] = {}
+    by: dict[str, dict[str, Counter]] = {}
+    for question, text in answered.pairs:
+        verdict = Verdict(*[False] * 5) if text is None else judge(question, text)
+        image = str(question.get("image", f"question {question['id']}"))
+        row = lines.setdefault((image, main_group(question)), np.zeros(len(COLUMNS), int))
+        missing = text is None
+        row += [
+            1,
+            *verdict[:3],
+            not (missing or verdict.read_official),
+            not (missing or verdict.read_robust),
+            0 if text is None else len(text.split()),
+        ]
+        for dimension, group in memberships(question):
+            count = by.setdefault(dimension, {}).setdefault(group, Counter())
+            count.update(n=1, official=verdict.official, robust=verdict.robust)
+    table = {
+        "group": [group for _, group in lines],
+        **bootstrap.per_image([image for image, _ in lines], COLUMNS, np.stack(list(lines.values()))),
+    }
+    groups = groups_of(table)
+    counts = np.stack(list(rows_of(table, COLUMNS, groups).values()))
+    named = metrics(groups)
+    total = dict(zip(COLUMNS, np.stack(list(lines.values())).sum(axis=0).tolist(), strict=True))
+    about = answered.about
+    present = about["n"] - about["missing"]["count"]
+    about["warnings"] += unread(total["unread_official"], present, "official rule", "an answer")
+    about["warnings"] += unread(total["unread_robust"], present, "robust rule", "an answer")
+    return {
+        "metric": name,
+        **{key: bootstrap.value(counts, metric) for key, metric in named.items()},
+        "n_images": len({image for image, _ in lines}),
+        "unread": {"official": total["unread_official"], "robust": total["unread_robust"]},
+        **about,
+        "by": {dimension: _shares(groups) for dimension, groups in by.items()},
+        "intervals": bootstrap.intervals(counts, named, draws=draws, seed=seed),
+        "rule": rule,
+        "per_image": table,
+    }
+
+
+def main_group(question: dict) -> str:
+    """The group of a question in the main dimension."""
+    return next((group for _, group in memberships(question)), "all")
+
+
+def memberships(question: dict) -> list[tuple[str, str]]:
+    """All groups of a question, with their dimensions."""
+    return [
+        (dimension, group)
+        for dimension, names in question.get("groups", {}).items()
+        for group in ([names] if isinstance(names, str) else names)
+    ]
+
+
+def _shares(groups: dict[str, Counter]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "n": count["n"],
+            "accuracy": 100 * count["official"] / count["n"],
+            "accuracy_robust": 100 * count["robust"] / count["n"],
+        }
+        for name, count in groups.items()
+    }

@@ -1,0 +1,1 @@
+"""What captions and answers are measured by; each is a command too."""

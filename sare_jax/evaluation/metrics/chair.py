@@ -1,0 +1,198 @@
+"""CHAIR: the share of objects, and of captions, that name what is not in the image.
+
+Rohrbach et al. 2018; paper Eq. 9-10; protocols 1.9 and 4.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sare_jax.evaluation import bootstrap, console
+from sare_jax.language.words import WordTable, categories_in, coco_table, read_table
+from sare_jax.records.coco import Truth, read_truth
+from sare_jax.records.texts import Dropped, match_captions, read_records
+
+RULE = (
+    "CHAIR against instances and reference captions; chair_i counts every mention (reference rule), "
+    "chair_i_words each word once a caption (EFUF's rule)"
+)
+COLUMNS = (
+    "captions",
+    "hallucinated",
+    "mentions",
+    "mentions_hallucinated",
+    "words",
+    "words_hallucinated",
+    "categories_found",
+    "categories_true",
+    "length",
+    "characters",
+    "empty",
+    "no_object",
+)
+METRICS = {
+    "chair_s": bootstrap.ratio(1, 0),
+    "chair_i": bootstrap.ratio(3, 2),
+    "chair_i_words": bootstrap.ratio(5, 4),
+    "recall": bootstrap.ratio(6, 7),
+    "mean_words": bootstrap.ratio(8, 0, scale=1.0),
+    "mean_characters": bootstrap.ratio(9, 0, scale=1.0),
+    "empty_rate": bootstrap.ratio(10, 0, scale=1.0),
+}
+
+
+class Judged(NamedTuple):
+    """A mention with its verdict; characters, word and category as in `words.Mention`."""
+
+    start: int
+    end: int
+    word: str
+    category: str
+    hallucinated: bool
+
+
+def explain(caption: str, categories: frozenset[str], table: WordTable | None = None) -> list[Judged]:
+    """Every object that a caption names, and whether the image lacks it.
+
+    Args:
+      caption: the text.
+      categories: what is in the image (`Truth.categories`).
+      table: the vocabulary; COCO's where none is given.
+    """
+    return [
+        Judged(*mention, hallucinated=mention.category not in categories)
+        for mention in categories_in(caption, table)
+    ]
+
+
+def _row(caption: str, categories: frozenset[str], judged: list[Judged]) -> list[int]:
+    """The numbers of one caption that CHAIR is made of, in the order of COLUMNS."""
+    words = {item.word: item.hallucinated for item in judged}
+    found = {item.category for item in judged if not item.hallucinated}
+    invented = sum(item.hallucinated for item in judged)
+    return [
+        1,
+        int(invented > 0),
+        len(judged),
+        invented,
+        len(words),
+        sum(words.values()),
+        len(found),
+        len(categories),
+        len(caption.split()),
+        len(caption),
+        int(not caption.strip()),
+        int(not judged),
+    ]
+
+
+def score(
+    captions: list[dict],
+    truth: Truth,
+    *,
+    table: WordTable | None = None,
+    dropped: Dropped | None = None,
+    draws: int = bootstrap.DRAWS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """CHAIR of a set of captions.
+
+    Args:
+      captions: records with `image_id` (or `image`) and `caption`.
+      truth: what is in the images.
+      table: the vocabulary; the truth's own where none is given.
+      dropped: records that reading the file left out.
+      draws: bootstrap resamples.
+      seed: of the bootstrap.
+
+    Returns:
+      JSON-able: `metric`, `chair_s`, `chair_i`, `chair_i_words`, `recall` in percent, `mean_words`,
+      `mean_characters`, `empty_rate` (a share), `n`, `n_no_object`, `skipped`, `dropped`, `intervals`,
+      `rule`, `vocabulary`, `truth`, `settings`, `hallucinated_categories` (mentions), and `per_image` with
+      the columns that intervals and comparisons are made from. Where no object is named, CHAIR_I is 0.
+
+    Raises:
+      UserError: an image without annotations, two captions of an image, nothing to score.
+    """
+    table = table or truth.table
+    matched = match_captions(captions, truth, dropped)
+    rows, invented = [], Counter()
+    for image_id, text in zip(matched.image_ids, matched.texts, strict=True):
+        categories = truth.categories(image_id)
+        judged = explain(text, categories, table)
+        rows.append(_row(text, categories, judged))
+        invented.update(item.category for item in judged if item.hallucinated)
+    counts = np.array(rows)
+    return {
+        "metric": "chair",
+        **{name: bootstrap.value(counts, metric) for name, metric in METRICS.items()},
+        "n": len(rows),
+        "n_no_object": int(counts[:, COLUMNS.index("no_object")].sum()),
+        "skipped": sum(map(len, matched.dropped.values())),
+        "dropped": matched.dropped.summary(),
+        "intervals": bootstrap.intervals(counts, METRICS, draws=draws, seed=seed),
+        "rule": RULE,
+        "vocabulary": {"source": Path(table.source).name, "fingerprint": table.fingerprint},
+        "truth": truth.describe(),
+        "settings": matched.settings,
+        "hallucinated_categories": dict(invented.most_common()),
+        "per_image": bootstrap.per_image(matched.image_ids, COLUMNS, counts),
+    }
+
+
+def listing(captions: list[dict], truth: Truth, table: WordTable | None = None) -> list[str]:
+    """For each caption: the words read as objects, their categories, and why each counts as it does."""
+    matched = match_captions(captions, truth)
+    lines = []
+    for image_id, text in zip(matched.image_ids, matched.texts, strict=True):
+        categories = truth.categories(image_id)
+        lines.append(f"{image_id}  in the image: {', '.join(sorted(categories)) or 'nothing listed'}")
+        judged = explain(text, categories, table or truth.table)
+        seen: set[str] = set()
+        for item in judged:
+            again = "; the same word again: counts for chair_i alone" if item.word in seen else ""
+            seen.add(item.word)
+            shown = f"{text[item.start : item.end]!r} → {item.category} ({item.word})"
+            lines.append(f"    {shown}: {_why(item, image_id, truth)}{again}")
+        if not judged:
+            lines.append("    names no object: counts as a caption only")
+    return lines
+
+
+def _why(item: Judged, image_id: int, truth: Truth) -> str:
+    if item.hallucinated:
+        return "HALLUCINATED: not in the image"
+    annotated = item.category in truth.instances[image_id]
+    return f"in the image, {'annotated' if annotated else 'named by a reference caption'}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line: `python -m sare_jax.evaluation chair`."""
+    parser = argparse.ArgumentParser(prog="chair", description=RULE)
+    parser.add_argument(
+        "--captions", required=True, help="JSON lines of image_id and caption, or `image ### text`"
+    )
+    parser.add_argument("--truth", required=True, help="COCO annotations folder, or JSON {id: [category, …]}")
+    parser.add_argument("--synonyms", help="another word table: a line a category, `category: word, word`")
+    parser.add_argument("--explain", action="store_true", help="list each word and why it counts")
+    console.add_common(parser)
+    options = parser.parse_args(argv)
+    table = read_table(Path(options.synonyms)) if options.synonyms else coco_table()
+    truth = read_truth(options.truth, table)
+    captions, dropped = read_records(options.captions)
+    result = score(captions, truth, dropped=dropped, draws=options.draws, seed=options.seed)
+    result["settings"] |= {"captions": console.file_identity(options.captions)}
+    if options.explain:  # beside JSON on standard error, so that standard output stays one document
+        print("\n".join(listing(captions, truth)), file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        console.print_json(result)
+    else:
+        console.print_table("CHAIR", result, list(METRICS))
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,1 @@
+"""Words: the table of COCO objects, lemmas, and what counts as English. No jax, no torch."""

@@ -1,0 +1,175 @@
+"""The one table between this project's parameters of a LLaVA and their Hugging Face names.
+
+It is read in both directions. A row is (path here, name on the hub, axes): the array here is the hub's
+tensor with its axes taken in that order, so `axes=(1, 0)` is a transpose. `{}` in a name stands for the
+layer; such a tensor fills one slice of a stacked parameter, whose first axis numbers the layers.
+
+The names are those of the hub (transformers 4). transformers 5 calls the same tensors otherwise in memory,
+and its files may carry either form; `hub_name` maps both to the hub's.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.shared.weight_files import Tensor
+
+Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter.
+
+    Attributes:
+      path: its '/'-joined path here.
+      name: hub name; with `{}` where the layer's number stands, if the parameter is stacked.
+      axes: axes of the hub's tensor, in the order they have here (without the layer axis).
+      layers: how many layers are stacked; 0 when it is not stacked.
+    """
+
+    path: str
+    name: str
+    axes: Axes
+    layers: int = 0
+
+    def names(self) -> list[str]:
+        """Hub names of the tensors it is made of, in the order of its layers."""
+        return [self.name.format(layer) for layer in range(self.layers)] if self.layers else [self.name]
+
+    def hub_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape that each of the hub's tensors has, given the parameter's own `shape`."""
+        own = shape[1:] if self.layers else shape
+        return tuple(own[self.axes.index(axis)] for axis in range(len(self.axes)))
+
+
+_VECTOR, _AS_IS, _SWAP = (0,), (0, 1), (1, 0)
+TOWER = "vision_tower.vision_model"
+EMBEDDING, HEAD = "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"
+_VISION = [
+    ("patch_kernel", "embeddings.patch_embedding.weight", (2, 3, 1, 0)),
+    ("class_token", "embeddings.class_embedding", _VECTOR),
+    ("positions", "embeddings.position_embedding.weight", _AS_IS),
+    ("pre_norm/scale", "pre_layrnorm.weight", _VECTOR),  # the hub's spelling
+    ("pre_norm/bias", "pre_layrnorm.bias", _VECTOR),
+]
+_VISION_NORMS = {"norm_1": "layer_norm1", "norm_2": "layer_norm2"}
+_VISION_LINEARS = {
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "out": "self_attn.out_proj",
+    "fc_1": "mlp.fc1",
+    "fc_2": "mlp.fc2",
+}
+_TEXT_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+_TEXT_LINEARS = {
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "out": "self_attn.o_proj",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+
+# Buffers that older files carry. They hold no weights: both follow from the config.
+_BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|embeddings\.position_ids)$")
+# Parts of the model on the hub, and in the memory of transformers 5.
+_PARTS = {
+    f"{TOWER}.": "model.vision_tower.",
+    "multi_modal_projector.": "model.multi_modal_projector.",
+    "language_model.model.": "model.language_model.",
+    "language_model.lm_head.": "lm_head.",
+}
+_IN_MEMORY = (
+    (re.compile(r"^model\.language_model\."), "language_model.model."),
+    (re.compile(r"^lm_head\."), "language_model.lm_head."),
+    (re.compile(r"^model\.(vision_tower|multi_modal_projector)\."), r"\1."),
+    (re.compile(r"^vision_tower\.(?!vision_model\.)"), f"{TOWER}."),
+)
+
+
+def rows(config: LlavaConfig) -> list[Row]:
+    """The table for a model of this shape, every parameter once."""
+    table = [Row(f"vision_tower/{path}", f"{TOWER}.{name}", axes) for path, name, axes in _VISION]
+    table += _vision_layers(config.num_vision_layers_run)
+    for part in ("linear_1", "linear_2"):
+        table += _biased(f"projector/{part}", f"multi_modal_projector.{part}", 0)
+    table.append(Row("embed/table", EMBEDDING, _AS_IS))
+    table += _text_layers(config.text.num_layers)
+    table.append(Row("language_model/norm/scale", "language_model.model.norm.weight", _VECTOR))
+    if not config.text.tied:
+        table.append(Row("head/kernel", HEAD, _SWAP))
+    return table
+
+
+def hub_name(name: str) -> str:
+    """The hub's name of a tensor that a file calls `name`, in either form."""
+    for pattern, replacement in _IN_MEMORY:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def written_name(name: str, tensors: Mapping[str, Tensor]) -> str:
+    """How files call a tensor that they lack, going by the others of the same part of the model.
+
+    Args:
+      name: the hub's name.
+      tensors: hub name -> what the files have.
+    """
+    prefix = next(prefix for prefix in _PARTS if name.startswith(prefix))
+    for other, tensor in tensors.items():
+        rest = other.removeprefix(prefix)
+        if rest != other and tensor.name.endswith(rest):
+            return tensor.name.removesuffix(rest) + name.removeprefix(prefix)
+    in_memory = any(tensor.name.startswith("model.") for tensor in tensors.values())
+    return _PARTS[prefix] + name.removeprefix(prefix) if in_memory else name
+
+
+def is_buffer(name: str) -> bool:
+    """Whether a hub name is one of the buffers that hold no weights."""
+    return bool(_BUFFERS.match(name))
+
+
+def is_unused(name: str, config: LlavaConfig) -> bool:
+    """Whether a hub name is known and of no use here.
+
+    These are buffers, and the part of the vision tower behind the hidden state that is read.
+    """
+    if is_buffer(name) or name.startswith(f"{TOWER}.post_layernorm."):
+        return True
+    layer = re.match(rf"{re.escape(TOWER)}\.encoder\.layers\.(\d+)\.", name)
+    return bool(layer) and config.num_vision_layers_run <= int(layer[1]) < config.vision.num_layers
+
+
+def _vision_layers(layers: int) -> list[Row]:
+    prefix, path = f"{TOWER}.encoder.layers.{{}}", "vision_tower/layers"
+    table = []
+    for own, theirs in _VISION_NORMS.items():
+        table.append(Row(f"{path}/{own}/scale", f"{prefix}.{theirs}.weight", _VECTOR, layers))
+        table.append(Row(f"{path}/{own}/bias", f"{prefix}.{theirs}.bias", _VECTOR, layers))
+    for own, theirs in _VISION_LINEARS.items():
+        table += _biased(f"{path}/{own}", f"{prefix}.{theirs}", layers)
+    return table
+
+
+def _text_layers(layers: int) -> list[Row]:
+    prefix, path = "language_model.model.layers.{}", "language_model/layers"
+    table = [
+        Row(f"{path}/{own}/scale", f"{prefix}.{theirs}.weight", _VECTOR, layers)
+        for own, theirs in _TEXT_NORMS.items()
+    ]
+    table += [
+        Row(f"{path}/{own}/kernel", f"{prefix}.{theirs}.weight", _SWAP, layers)
+        for own, theirs in _TEXT_LINEARS.items()
+    ]
+    return table
+
+
+def _biased(path: str, name: str, layers: int) -> list[Row]:
+    return [
+        Row(f"{path}/kernel", f"{name}.weight", _SWAP, layers),
+        Row(f"{path}/bias", f"{name}.bias", _VECTOR, layers),
+    ]

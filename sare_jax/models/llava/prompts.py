@@ -1,0 +1,302 @@
+"""Text -> token ids: prompt forms, image places, and where a span of characters lies among the tokens."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+
+from tokenizers import AddedToken, Tokenizer
+
+from sare_jax.errors import UserError
+from sare_jax.files import read_json
+from sare_jax.models.llava.config import LlavaConfig, image_slots
+from sare_jax.models.llava.source import Source
+from sare_jax.models.shared.sentencepiece_bpe import read_sentencepiece
+
+Span = tuple[int, int]
+
+_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+# Text before the image, between image and instruction, and after the instruction, where the answer begins.
+TEMPLATES = {
+    "hub": ("USER: ", "\n", " ASSISTANT:"),
+    "vicuna_v1": (f"{_SYSTEM} USER: ", "\n", " ASSISTANT:"),
+}
+# Stands for the image inside the tokenizer alone: private-use characters, which no text has.
+_IMAGE_MARK = "\ue0f0image\ue0f1"
+_IMAGE_TOKEN = "<image>"  # how LLaVA's own code spells it, where the tokenizer has no such token
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """Tokenizer, prompt form and image places of one model.
+
+    Text never turns into control tokens: an `</s>` that somebody typed is five characters.
+
+    Attributes:
+      tokenizer: reads every special token but the image mark as plain text.
+      template: the three texts around image and instruction.
+      image_mark_id: the tokenizer's own number for the image mark.
+      image_token_id: the model's image token.
+      image_token: how an instruction would name the image, which is an error.
+      num_image_tokens: P, places an image takes.
+      num_tokens: entries of the tokenizer; the model may have more rows, which are never to be generated.
+      bos_id: starts every prompt, once.
+      eos_id: ends an answer.
+      pad_id: fills rows on the right.
+    """
+
+    tokenizer: Tokenizer
+    template: tuple[str, str, str]
+    image_mark_id: int
+    image_token_id: int
+    image_token: str
+    num_image_tokens: int
+    num_tokens: int
+    bos_id: int
+    eos_id: int
+    pad_id: int
+
+    @classmethod
+    def from_source(cls, source: Source, template: str = "vicuna_v1") -> "Prompter":
+        """Reads the tokenizer of a base model: tokenizer.json, or else sentencepiece's tokenizer.model.
+
+        A tokenizer.json is run as the file says. (transformers 5 rebuilds tokenizers of class LlamaTokenizer
+        and drops the space piece behind special tokens, which published LLaVAs were trained with; of class
+        PreTrainedTokenizerFast it runs them as the file says too.)
+
+        With tokenizer.model the text before the image and the text behind it are tokenised each on its own,
+        as LLaVA's `tokenizer_image_token` does, so that each starts with `▁`: the line break behind the image
+        is `▁`, `<0x0A>`. The `legacy` flag of tokenizer_config.json makes no difference to that, as it is
+        about text behind a special token inside one string. The llava-hf tokenizer.json gives the same ids.
+        Such a model pads with its unknown piece and has no token for the image.
+
+        Args:
+          source: the base model.
+          template: "vicuna_v1" (the original and EFUF: with the system sentence) or "hub" (llava-hf).
+
+        Raises:
+          UserError: a file is missing, an unknown template, or files that contradict each other about the
+            number of image tokens or the vocabulary.
+        """
+        if template not in TEMPLATES:
+            raise UserError(f"prompt template is {template!r}, need one of {', '.join(TEMPLATES)}")
+        config = source.config
+        _check_slots(source.folder, config)
+        words = _read_vocabulary(source.folder, config)
+        tokenizer = words.tokenizer
+        tokenizer.add_tokens([words.image_mark])
+        # Special tokens met in a text are text; the mark is not special.
+        tokenizer.encode_special_tokens = True
+        return cls(
+            tokenizer=tokenizer,
+            template=TEMPLATES[template],
+            image_mark_id=tokenizer.token_to_id(_IMAGE_MARK),
+            image_token_id=config.image_token_id,
+            image_token=words.image_token,
+            num_image_tokens=config.num_image_tokens,
+            num_tokens=words.size,
+            bos_id=words.bos_id,
+            eos_id=words.eos_id,
+            pad_id=words.pad_id,
+        )
+
+    def prompt(self, instruction: str) -> list[int]:
+        """Token ids of an instruction about one image, up to where the answer starts.
+
+        One BOS comes first; the image token stands `num_image_tokens` times.
+
+        Raises:
+          UserError: the instruction names the image token itself.
+        """
+        return self._encode(self._text(instruction))[0]
+
+    def answer(
+        self, instruction: str, text: str, spans: Sequence[Span], eos: bool
+    ) -> tuple[list[int], list[Span]]:
+        """Token ids of instruction and answer in one piece, and where spans of the answer lie among them.
+
+        The answer follows the prompt after one space. It is tokenised together with the prompt, so that a
+        span's tokens are those that the model would generate there.
+
+        Args:
+          instruction: what was asked.
+          text: the answer.
+          spans: (start, end) character places in `text`.
+          eos: whether the answer is whole and the end token follows it. It then belongs to every span that
+            ends where the text ends.
+
+        Returns:
+          ids, and for each span the (start, end) of its tokens in ids; see `token_border` for tokens that
+          straddle a border. The span may be empty when no token ends inside it.
+
+        Raises:
+          UserError: the instruction names the image token itself, or a span lies outside the text.
+        """
+        prompt = self._text(instruction)
+        ids, ends = self._encode(f"{prompt} {text}")
+        begin = len(prompt) + 1
+        places = []
+        for start, end in spans:
+            if not 0 <= start <= end <= len(text):
+                raise UserError(
+                    f"span {start}:{end} lies outside the {len(text)} characters of {text[:40]!r}"
+                )
+            # The space before the answer is the answer's: as a piece of its own, the model writes it.
+            first = token_border(ends, begin + start if start else begin - 1)
+            last = len(ids) + eos if end == len(text) else token_border(ends, begin + end)
+            places.append((first, last))
+        return ids + [self.eos_id] * eos, places
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated ids; special tokens are left out."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def _text(self, instruction: str) -> str:
+        before, between, after = self.template
+        named = instruction.count(self.image_token) + instruction.count(_IMAGE_MARK)
+        if named:
+            raise UserError(
+                f"the instruction {instruction[:60]!r} names {self.image_token} {named} times, so the prompt "
+                f"has {named + 1} image places for 1 image; leave it out, the template has it"
+            )
+        return f"{before}{_IMAGE_MARK}{between}{instruction}{after}"
+
+    def _encode(self, text: str) -> tuple[list[int], list[int]]:
+        """Ids with BOS and image places, and for each the character behind its last one."""
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        if encoding.ids.count(self.image_mark_id) != 1:
+            raise UserError(f"the answer holds the reserved characters {_IMAGE_MARK!r}; remove them")
+        ids, ends = [self.bos_id], [0]
+        for token, end in zip(encoding.ids, _ends(encoding.offsets), strict=True):
+            is_image = token == self.image_mark_id
+            ids += [self.image_token_id] * self.num_image_tokens if is_image else [token]
+            ends += [end] * (self.num_image_tokens if is_image else 1)
+        return ids, ends
+
+
+def token_border(ends: Sequence[int], place: int) -> int:
+    """The token at which the text from character `place` on begins: the one rule for straddling tokens.
+
+    A token that holds characters on both sides of a border belongs to the side of its *last* character. So
+    " dog" belongs to a span that starts behind the space, and all byte pieces of one character stay together.
+
+    Args:
+      ends: for each token, the character behind its last one; never falling.
+      place: a character.
+
+    Returns:
+      The number of tokens that end at `place` or before.
+    """
+    return sum(end <= place for end in ends)
+
+
+def _ends(offsets: Sequence[Span]) -> list[int]:
+    """Ends of tokens, made monotonous: a piece that stands for no character gets the end before it."""
+    return list(accumulate((end for _, end in offsets), max))
+
+
+class _Vocabulary(NamedTuple):
+    """A tokenizer before the image mark is added, and what its files say of it."""
+
+    tokenizer: Tokenizer
+    size: int
+    image_token: str
+    image_mark: AddedToken
+    bos_id: int
+    eos_id: int
+    pad_id: int
+
+
+def _read_vocabulary(folder: Path, config: LlavaConfig) -> _Vocabulary:
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        words = _from_json(path, config)
+    elif (path := folder / "tokenizer.model").is_file():
+        words = _from_sentencepiece(path)
+        if config.image_token_id < words.size:
+            raise UserError(
+                f"{path}: image token {config.image_token_id} is the piece "
+                f"{words.tokenizer.id_to_token(config.image_token_id)!r}; put a tokenizer.json beside it"
+            )
+    else:
+        raise UserError(f"{folder}: no tokenizer; looked for tokenizer.json and tokenizer.model")
+    if words.size > config.text.vocab_size:
+        raise UserError(
+            f"{path}: has {words.size} tokens, but the model has rows for {config.text.vocab_size} "
+            "(text_config.vocab_size)"
+        )
+    return words
+
+
+def _from_json(path: Path, config: LlavaConfig) -> _Vocabulary:
+    raw = read_json(path)
+    names = _special_names(path.with_name("tokenizer_config.json"))
+    # The file's post-processor adds BOS, which is done here, and may trim spaces from offsets.
+    raw |= {"post_processor": None, "truncation": None, "padding": None}
+    flags = {}
+    for entry in raw["added_tokens"]:
+        if entry["id"] == config.image_token_id:
+            flags = entry
+        # Files exist that do not mark them; a text would then turn into them.
+        entry["special"] |= entry["id"] == config.image_token_id or entry["content"] in names.values()
+    tokenizer = Tokenizer.from_str(json.dumps(raw))
+    ids = {kind: tokenizer.token_to_id(name) if name else None for kind, name in names.items()}
+    for kind in ("bos_token", "eos_token"):
+        if ids[kind] is None:
+            raise UserError(
+                f"{path.with_name('tokenizer_config.json')}: {kind} is {names[kind]!r}, which is no token of "
+                "tokenizer.json"
+            )
+    return _Vocabulary(
+        tokenizer,
+        size=max(tokenizer.get_vocab().values()) + 1,
+        image_token=tokenizer.id_to_token(config.image_token_id) or _IMAGE_TOKEN,
+        image_mark=_image_mark(flags.get("lstrip", False), flags.get("rstrip", False)),
+        bos_id=ids["bos_token"],
+        eos_id=ids["eos_token"],
+        pad_id=ids["eos_token"] if ids["pad_token"] is None else ids["pad_token"],
+    )
+
+
+def _from_sentencepiece(path: Path) -> _Vocabulary:
+    tokenizer, bos, eos, unknown = read_sentencepiece(path)
+    tokenizer.add_special_tokens([tokenizer.id_to_token(number) for number in (bos, eos, unknown)])
+    return _Vocabulary(
+        tokenizer, tokenizer.get_vocab_size(), _IMAGE_TOKEN, _image_mark(False, False), bos, eos, unknown
+    )
+
+
+def _image_mark(lstrip: bool, rstrip: bool) -> AddedToken:
+    return AddedToken(_IMAGE_MARK, lstrip=lstrip, rstrip=rstrip, normalized=False, special=False)
+
+
+def _special_names(path: Path) -> dict[str, str | None]:
+    """The spelling of BOS, EOS and padding; None where the file has none."""
+    settings = read_json(path)
+    values = {kind: settings.get(kind) for kind in ("bos_token", "eos_token", "pad_token")}
+    return {kind: value["content"] if isinstance(value, dict) else value for kind, value in values.items()}
+
+
+def _check_slots(folder: Path, config: LlavaConfig) -> None:
+    """The processor's count of image places has to be the model's: Hugging Face keeps both."""
+    path = folder / "processor_config.json"
+    if not path.is_file():
+        return
+    raw = read_json(path)
+    own = "full" if config.keep_class_token else "default"
+    patch = raw.get("patch_size") or config.vision.patch_size
+    strategy = raw.get("vision_feature_select_strategy") or own
+    additional = raw.get("num_additional_image_tokens", 1)
+    there = image_slots(config.vision.image_size, patch, additional, strategy)
+    if there != config.num_image_tokens:
+        raise UserError(
+            f"{path}: {there} image tokens (patch_size {patch}, vision_feature_select_strategy {strategy}, "
+            f"num_additional_image_tokens {additional}), but {config.num_image_tokens} in config.json "
+            f"(vision_config.patch_size {config.vision.patch_size}, vision_config.image_size "
+            f"{config.vision.image_size}, vision_feature_select_strategy {own})"
+        )

@@ -1,0 +1,170 @@
+"""A base model on disk, whichever published form it has, under one set of names."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sare_jax.errors import UserError
+from sare_jax.files import read_json
+from sare_jax.models.llava import original
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.names import EMBEDDING, HEAD, hub_name, written_name
+from sare_jax.models.shared import safetensors_io, torch_pickle
+from sare_jax.models.shared.hub import (
+    CONFIG_FILE,
+    PROCESSOR_FILE,
+    WEIGHT_FILES,
+    require_files,
+    resolve_tower,
+    weight_layout,
+)
+from sare_jax.models.shared.weight_files import SAFETENSORS, Tensor
+
+_PROJECTOR_FILE = "mm_projector.bin"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where everything of a base model lies. Nothing but headers has been read.
+
+    Attributes:
+      folder: the main folder: config.json, tokenizer, weights.
+      form: "hub" for llava-hf's names, "original" for those of liuhaotian's LLaVA and of ShareGPT4V.
+      config: shapes and constants.
+      tensors: the hub's name (transformers 4) -> where it lies, the vision tower's included.
+      tower: folder of the vision tower where it has one of its own, else None. Its weights are used where
+        the main folder holds none of the tower.
+      image_mode: how the checkpoint wants pictures made square; "auto" where the processor's file says it.
+    """
+
+    folder: Path
+    form: Literal["hub", "original"]
+    config: LlavaConfig
+    tensors: Mapping[str, Tensor]
+    tower: Path | None = None
+    image_mode: Literal["pad", "center_crop", "auto"] = "auto"
+
+    @property
+    def processor_folder(self) -> Path:
+        """Where preprocessor_config.json or processor_config.json lies."""
+        return self.tower or self.folder
+
+    def written_name(self, name: str) -> str:
+        """How the files of this model call a tensor, or would if they had it.
+
+        Args:
+          name: the hub's name.
+        """
+        if name in self.tensors:
+            return self.tensors[name].name
+        if self.form == "hub":
+            return written_name(name, self.tensors)
+        inside = any(tensor.name.startswith(original.INSIDE) for tensor in self.tensors.values())
+        return original.written_name(name, None if inside else self.tower)
+
+
+def open_source(folder: Path, vision_tower: str = "") -> Source:
+    """Reads config and headers of a base model.
+
+    Args:
+      folder: the main folder.
+      vision_tower: folder or model id of the vision tower, for the original form; empty follows
+        `mm_vision_tower` of config.json.
+
+    Raises:
+      UserError: files are missing or broken, the config asks for what is not computed here, or the vision
+        tower cannot be found or is not the model's.
+    """
+    folder = Path(folder)
+    require_files(folder, WEIGHT_FILES)
+    path = folder / "config.json"
+    raw = read_json(path)
+    if original.is_original(raw):
+        return _open_original(folder, raw, vision_tower)
+    if vision_tower:
+        raise UserError(
+            f"{folder}: holds its own vision tower, so {vision_tower} would not be used; leave "
+            "--config.model.vision_tower empty"
+        )
+    config = LlavaConfig.from_hf(raw, str(path))
+    tensors = _without_tied_head(folder, config, _by_hub_name(read_weights(folder), hub_name))
+    return Source(folder, "hub", config, tensors)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder under their own names: its safetensors, or else its torch files.
+
+    Raises:
+      UserError: no or broken weight files, or an index that does not match its shards; names them.
+    """
+    reader = safetensors_io if weight_layout(folder) is SAFETENSORS else torch_pickle
+    return reader.read_tensors(folder)
+
+
+def _open_original(folder: Path, raw: dict[str, Any], vision_tower: str) -> Source:
+    weights = _with_projector(folder, read_weights(folder))
+    inside = any(name.startswith(original.INSIDE) for name in weights)
+    name = vision_tower or raw.get("mm_vision_tower")
+    if not name:
+        raise UserError(
+            f"{folder / 'config.json'}: names no mm_vision_tower; set --config.model.vision_tower"
+        )
+    needed = {**(CONFIG_FILE if inside else WEIGHT_FILES), **PROCESSOR_FILE}
+    tower = resolve_tower(name, folder, needed)
+    tower_raw = read_json(tower / "config.json")
+    tensors = _by_hub_name(weights, original.hub_name)
+    if not inside:
+        if original.is_sharegpt4v(folder, raw):
+            original.refuse_openai_tower(folder, name, tower, tower_raw)
+        parts = {key: value for key, value in read_weights(tower).items() if not original.is_text_side(key)}
+        tensors |= _by_hub_name(parts, original.tower_hub_name)
+    config, image_mode = original.original_config(
+        raw, str(folder / "config.json"), tower_raw, str(tower / "config.json")
+    )
+    tensors = _without_tied_head(folder, config, tensors)
+    return Source(folder, "original", config, tensors, tower, image_mode)
+
+
+def _with_projector(folder: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, with those of mm_projector.bin where the checkpoint itself has no projector."""
+    file = folder / _PROJECTOR_FILE
+    if not file.is_file():
+        return weights
+    apart = torch_pickle.read_file(file)
+    there = {name for name in weights if name.startswith(original.PROJECTOR)}
+    if not there:
+        return weights | apart
+    if there != set(apart):
+        differ = ", ".join(sorted(there ^ set(apart)))
+        raise UserError(f"{file}: has other tensors than the projector beside it: {differ}; remove the file")
+    return weights
+
+
+def _without_tied_head(folder: Path, config: LlavaConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a tied model without its head, which some files store a second time."""
+    head = tensors.get(HEAD)
+    if not config.text.tied or head is None or EMBEDDING not in tensors:
+        return tensors
+    table = tensors[EMBEDDING]
+    if head.shape != table.shape or not np.array_equal(head.map(), table.map()):
+        raise UserError(
+            f"{folder}: config.json says tie_word_embeddings, but {head.name} differs from {table.name}"
+        )
+    return {name: tensor for name, tensor in tensors.items() if name != HEAD}
+
+
+def _by_hub_name(tensors: Mapping[str, Tensor], translate: Callable[[str], str]) -> dict[str, Tensor]:
+    """Tensors under the names of the hub.
+
+    Raises:
+      UserError: one tensor is there under two names.
+    """
+    named: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        other = named.setdefault(translate(name), tensor)
+        if other is not tensor:
+            raise UserError(f"{tensor.file}: {name} and {other.name} are the same tensor; remove one of them")
+    return named

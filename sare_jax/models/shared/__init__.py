@@ -1,0 +1,1 @@
+"""Layers, decoders, towers and readers of files that families share."""

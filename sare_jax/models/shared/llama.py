@@ -1,0 +1,378 @@
+"""LLaMA: RMSNorm, rotary positions (rotate-half), grouped-query attention, SwiGLU."""
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sare_jax.models.llava.config import TextConfig
+from sare_jax.models.shared.attention import attention_at, causal_attention
+from sare_jax.models.shared.few_rows import few_rows
+from sare_jax.models.shared.gather import pick
+from sare_jax.models.shared.layers import Linear, RMSNorm, gathered
+
+# Bytes of all layers from which, and up to which, a CPU takes them apart (see `Llama.parts`).
+_APART_FROM, _APART_TO = 1 << 24, 1 << 30
+
+KeysValues = tuple[jax.Array, jax.Array]
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens seen so far, of B prompts and R continuations ("beams") of each.
+
+    The prompt's are kept once for all its beams. A step adds one token a beam; those of all beams of a row
+    lie side by side, and `seen` says which of them are a beam's own past. So beams may be reordered, copied
+    and dropped without moving a key: only `seen` is permuted. Slots lie inside heads, so that a step's
+    products run over contiguous memory.
+
+    Attributes:
+      prompt_keys: for each part of the layers (see `Llama.parts`), float[l, B, K, T, H], rotated.
+      prompt_values: likewise.
+      keys: for each part float[l, B, K, S, H] of the generated tokens, S = R times the steps; step t fills
+        the slots from t·R.
+      values: likewise.
+      seen: bool[B, R, T + S], the slots that a beam's query may see, first the prompt's.
+      step: int32[], steps taken.
+    """
+
+    prompt_keys: tuple[jax.Array, ...]
+    prompt_values: tuple[jax.Array, ...]
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
+    seen: jax.Array
+    step: jax.Array
+
+    def follow(self, parents: jax.Array) -> "Cache":
+        """The cache in which beam r of a row goes on from what was beam `parents[row, r]`, int32[B, R]."""
+        return self._replace(seen=jnp.take_along_axis(self.seen, parents[..., None], axis=1))
+
+
+class DecoderLayer(nnx.Module):
+    """One block; parameters stacked [L, ...]."""
+
+    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+        width, stack = config.width, (config.num_layers,)
+        queries = config.num_heads * config.head_size
+        keys = config.num_kv_heads * config.head_size
+        self.attention_norm = RMSNorm(width, config.eps, stack=stack)
+        self.q = Linear(width, queries, stack=stack, rngs=rngs)
+        self.k = Linear(width, keys, stack=stack, rngs=rngs)
+        self.v = Linear(width, keys, stack=stack, rngs=rngs)
+        self.out = Linear(queries, width, stack=stack, rngs=rngs)
+        self.mlp_norm = RMSNorm(width, config.eps, stack=stack)
+        self.gate = Linear(width, config.mlp, stack=stack, rngs=rngs)
+        self.up = Linear(width, config.mlp, stack=stack, rngs=rngs)
+        self.down = Linear(config.mlp, width, stack=stack, rngs=rngs)
+        self.head_size = config.head_size
+
+    def __call__(self, x: jax.Array, turns: tuple[jax.Array, jax.Array]) -> jax.Array:
+        """One layer over whole rows, each token seeing itself and those before.
+
+        Args:
+          x: float[B, T, D].
+          turns: cosine and sine of the positions, from `rotary`.
+        """
+        q, k, v = self._project(x, turns)
+        return self._finish(x, jax.nn.dot_product_attention(q, k, v, is_causal=True))
+
+    def read(
+        self, x: jax.Array, turns: tuple[jax.Array, jax.Array], past: tuple[jax.Array, jax.Array] | None
+    ) -> jax.Array:
+        """As `__call__`, behind `past` keys and values, float[1, P, K, H], that all rows share."""
+        q, k, v = self._project(x, turns)
+        return self._finish(x, causal_attention(q, *_behind(past, k, v)))
+
+    def read_at(
+        self,
+        x: jax.Array,
+        turns: tuple[jax.Array, jax.Array],
+        past: tuple[jax.Array, jax.Array] | None,
+        places: jax.Array,
+    ) -> jax.Array:
+        """As `read`, for the tokens at `places` int32[B, W] alone: float[B, W, D]."""
+        normal = self.attention_norm(x)
+        heads = (*x.shape[:-1], -1, self.head_size)
+        k, v = _behind(past, _turn(self.k(normal).reshape(heads), turns), self.v(normal).reshape(heads))
+        x = pick(x, places)
+        here = tuple(part[0][places] for part in turns)
+        q = self.q(self.attention_norm(x)).reshape(*x.shape[:-1], -1, self.head_size)
+        return self._finish(x, attention_at(_turn(q, here), k, v, places + k.shape[1] - turns[0].shape[1]))
+
+    def prefill(
+        self, x: jax.Array, turns: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """As `__call__`, and the layer's keys and values, float[B, T, K, H]."""
+        q, k, v = self._project(x, turns)
+        return self._finish(x, causal_attention(q, k, v)), k, v
+
+    def decode(
+        self,
+        x: jax.Array,
+        turns: tuple[jax.Array, jax.Array],
+        prompt: KeysValues,
+        new: KeysValues,
+        place: tuple[jax.Array, jax.Array],
+        seen: jax.Array,
+    ) -> tuple[jax.Array, KeysValues]:
+        """One layer for one new token a beam.
+
+        Args:
+          x: float[B, R, D].
+          turns: cosine and sine of the positions.
+          prompt: the layer's keys and values of the prompts, float[B, K, T, H].
+          new: keys and values of the generated tokens, float[l, B, K, S, H], of several layers.
+          place: where these tokens' keys and values go: which of those layers this is, and the first slot.
+          seen: bool[B, R, T + S], the slots that each beam may see.
+
+        Returns:
+          float[B, R, D], and `new` with these tokens in it.
+        """
+        q, k, v = self._project(x, turns)
+        new = tuple(_store(old, added, *place) for old, added in zip(new, (k, v), strict=True))
+        keys, values = zip(prompt, (_layer(part, place[0]) for part in new), strict=True)
+        q = q.reshape(*q.shape[:2], keys[0].shape[1], -1, self.head_size) * self.head_size**-0.5
+        scores = [jnp.einsum("BRKGH,BKSH->BKRGS", q, k, preferred_element_type=jnp.float32) for k in keys]
+        scores = jnp.concatenate(scores, axis=-1)
+        scores = jnp.where(seen[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
+        weights = jnp.split(jax.nn.softmax(scores, axis=-1).astype(x.dtype), [keys[0].shape[2]], axis=-1)
+        attended = [
+            jnp.einsum("BKRGS,BKSH->BRKGH", w, v, preferred_element_type=jnp.float32)
+            for w, v in zip(weights, values, strict=True)
+        ]
+        return self._finish(x, sum(attended).astype(x.dtype)), new
+
+    def _project(
+        self, x: jax.Array, turns: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        x = self.attention_norm(x)
+        heads = (*x.shape[:-1], -1, self.head_size)
+        q, k, v = (project(x).reshape(heads) for project in (self.q, self.k, self.v))
+        return _turn(q, turns), _turn(k, turns), v
+
+    def _finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
+        x = x + self.out(attended.reshape(*x.shape[:-1], -1))
+        normal = self.mlp_norm(x)
+        return x + self.down(jax.nn.silu(self.gate(normal)) * self.up(normal))
+
+
+class Llama(nnx.Module):
+    """The decoder between the embedding table and the head, final norm included."""
+
+    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+        self.layers = DecoderLayer(config, rngs=rngs)
+        self.norm = RMSNorm(config.width, config.eps)
+        self.config = config
+
+    def __call__(self, x: jax.Array, remat_policy: Callable[..., bool] | None = None) -> jax.Array:
+        """float[B, T, D] embeddings -> float[B, T, D] hidden states; positions count from 0 in each row.
+
+        Right padding needs no mask: a token sees only those before it, so nothing depends on the padding.
+
+        Args:
+          x: embeddings.
+          remat_policy: what `jax.checkpoint` may keep of a layer for the backward pass, for instance
+            `jax.checkpoint_policies.dots_with_no_batch_dims_saveable`; None keeps everything.
+        """
+        turns = self._turns(jnp.arange(x.shape[1])[None])
+
+        def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, None]:
+            return gathered(layer)(x, turns), None
+
+        if remat_policy is not None:
+            # The loop already keeps XLA from merging the second computation with the first.
+            run = jax.checkpoint(run, policy=remat_policy, prevent_cse=False)
+        x, _ = jax.lax.scan(run, x, self.layers)
+        return self.norm(x)
+
+    def read(
+        self,
+        x: jax.Array,
+        places: jax.Array,
+        prefix: jax.Array | None = None,
+        remat_policy: Callable[..., bool] | None = None,
+    ) -> jax.Array:
+        """Hidden states at some places of each row, for training.
+
+        The last layer's queries, output and MLP run on these places alone. The keys and values of a text
+        before all rows are computed once, and no gradient passes through them.
+
+        Args:
+          x: float[B, T, D], embeddings.
+          places: int32[B, W].
+          prefix: float[1, P, D], embeddings of the tokens before every row.
+          remat_policy: as in `__call__`.
+
+        Returns:
+          float[B, W, D], final norm included.
+        """
+        past = None if prefix is None else self._past(prefix)
+        ahead = 0 if prefix is None else prefix.shape[1]
+        turns = self._turns(ahead + jnp.arange(x.shape[1])[None])
+        stack, last = (self.layers, past), self.config.num_layers - 1
+
+        # Layers are taken from the stack by number: cutting the last one off would copy all the others.
+        def run(x: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
+            layer, past = jax.tree.map(lambda leaf: _layer(leaf, index), stack)
+            return gathered(layer).read(x, turns, past), None
+
+        def finish(x: jax.Array) -> jax.Array:
+            # The weights are fetched when the layer's input is there, not at the program's beginning.
+            index, _ = jax.lax.optimization_barrier((last, jax.lax.stop_gradient(x[0, 0, 0])))
+            layer, past = jax.tree.map(lambda leaf: _layer(leaf, index), stack)
+            return gathered(layer).read_at(x, turns, past, places)
+
+        run = jax.checkpoint(run, policy=_without_weights(remat_policy), prevent_cse=False)
+        finish = jax.checkpoint(finish, policy=_without_weights(remat_policy))
+        x, _ = jax.lax.scan(run, x, jnp.arange(last))
+        return self.norm(finish(x))
+
+    def _past(self, prefix: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Keys and values of a text, float[L, 1, P, K, H]."""
+        turns = self._turns(jnp.arange(prefix.shape[1])[None])
+
+        def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            x, k, v = gathered(layer).prefill(x, turns)
+            return x, (k, v)
+
+        return jax.lax.scan(run, prefix, self.layers)[1]
+
+    def prefill(self, x: jax.Array, lengths: jax.Array, beams: int, steps: int) -> tuple[jax.Array, Cache]:
+        """Runs the prompts and makes a cache.
+
+        Args:
+          x: float[B, T, D], embeddings, right-padded.
+          lengths: int32[B], tokens of each row.
+          beams: R, continuations of each prompt.
+          steps: tokens that `decode` will add to each.
+
+        Returns:
+          The last token's hidden state of each row, float[B, D], and the cache.
+        """
+        batch, width = x.shape[0], x.shape[1]
+        turns = self._turns(jnp.arange(width)[None])
+
+        def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, KeysValues]:
+            x, k, v = gathered(layer).prefill(x, turns)
+            return x, (k.swapaxes(1, 2), v.swapaxes(1, 2))
+
+        def read(x: jax.Array) -> tuple[jax.Array, KeysValues]:
+            x, made = jax.lax.scan(run, x, self.layers)
+            return x, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), made)  # rows first
+
+        x, made = few_rows(read, x)
+        keys, values = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), made)
+        last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
+        keys, values = self._in_parts(keys), self._in_parts(values)
+        shape = (*keys[0].shape[:3], beams * steps, self.config.head_size)
+        new = tuple(jnp.zeros(shape, x.dtype) for _ in keys)
+        prompt = jnp.arange(width) < lengths[:, None, None]
+        seen = jnp.concatenate(
+            [jnp.repeat(prompt, beams, axis=1), jnp.zeros((batch, beams, beams * steps), bool)], axis=2
+        )
+        return self.norm(last), Cache(keys, values, new, new, seen, jnp.int32(0))
+
+    def decode(
+        self, x: jax.Array, positions: jax.Array, cache: Cache, parts: Sequence[DecoderLayer]
+    ) -> tuple[jax.Array, Cache]:
+        """Runs one further token of each beam.
+
+        Args:
+          x: float[B, R, D], its embedding.
+          positions: int32[B], its place in the row, counted without padding.
+          cache: of the tokens before.
+          parts: from `parts`, called outside of the loop over steps.
+
+        Returns:
+          float[B, R, D] hidden states, and the cache with these tokens in it.
+        """
+        batch, beams = x.shape[:2]
+        turns = self._turns(positions[:, None])
+        itself = jnp.broadcast_to(jnp.eye(beams, dtype=bool), (batch, beams, beams))
+        place = cache.step * beams
+        start = (0, 0, cache.prompt_keys[0].shape[3] + place)
+        seen = jax.lax.dynamic_update_slice(cache.seen, itself, start)
+
+        # The new keys are carried, not collected: a scan that stacks its outputs would copy them once more.
+        def run(carry, inputs):
+            x, index, new = carry
+            layer, prompt = inputs
+            x, new = gathered(layer).decode(x, turns, prompt, new, (index, place), seen)
+            return (x, index + 1, new), None
+
+        made = []
+        for part, *prompt, keys, values in zip(parts, *cache[:4], strict=True):
+            start = (x, jnp.int32(0), (keys, values))
+            (x, _, new), _ = jax.lax.scan(run, start, (part, tuple(prompt)))
+            made.append(new)
+        keys, values = zip(*made, strict=True)
+        return self.norm(x), cache._replace(keys=keys, values=values, seen=seen, step=cache.step + 1)
+
+    def parts(self) -> tuple[DecoderLayer, ...]:
+        """The layers as `decode` runs them: stacks of l layers each, in order.
+
+        One stack, and so one loop over it, everywhere but on a CPU. There a loop copies a layer's weights
+        before it multiplies by them, which takes most of a step; so each layer is a stack of its own, as long
+        as the weights are small enough to be held twice, and large enough to be worth compiling each layer.
+        """
+        return self._in_parts(self.layers)
+
+    def _in_parts(self, stacked: Any) -> tuple[Any, ...]:
+        """A tree of [L, ...] arrays as trees of [l, ...] arrays."""
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.layers))
+        if jax.default_backend() != "cpu" or not _APART_FROM <= size <= _APART_TO:
+            return (stacked,)
+        each = [slice(layer, layer + 1) for layer in range(self.config.num_layers)]
+        return tuple(jax.tree.map(itemgetter(one), stacked) for one in each)
+
+    def _turns(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return rotary(positions, self.config.head_size, self.config.rope_theta)
+
+
+def rotary(positions: jax.Array, head_size: int, theta: float) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of rotary positions, float32[B, T, 1, H / 2], for positions int32[B, T] (RoFormer)."""
+    frequencies = theta ** (-jnp.arange(0, head_size, 2, dtype=jnp.float32) / head_size)
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def _turn(x: jax.Array, turns: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotates float[B, T, N, H]; element i of a head turns with element i + H/2 (rotate-half)."""
+    cosine, sine = turns
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def _behind(
+    past: tuple[jax.Array, jax.Array] | None, k: jax.Array, v: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Keys and values of rows, float[B, T, K, H], behind the past that they share."""
+    if past is None:
+        return k, v
+    return tuple(
+        jnp.concatenate([jnp.broadcast_to(old, (new.shape[0], *old.shape[1:])), new], axis=1)
+        for old, new in zip(past, (k, v), strict=True)
+    )
+
+
+def _store(stacked: jax.Array, added: jax.Array, layer: jax.Array, slot: jax.Array) -> jax.Array:
+    """Writes float[B, R, K, H] into float[l, B, K, S, H], from a slot of a layer on, in place."""
+    return jax.lax.dynamic_update_slice(stacked, added.swapaxes(1, 2)[None], (layer, 0, 0, slot, 0))
+
+
+def _without_weights(policy: Callable[..., bool] | None) -> Callable[..., bool]:
+    """A policy that keeps what `policy` keeps, but not the copy of a layer's weights."""
+
+    def keeps(primitive: Any, *args: Any, **params: Any) -> bool:
+        if primitive.name in ("dynamic_slice", "squeeze", "sharding_constraint"):
+            return False
+        return policy is None or policy(primitive, *args, **params)
+
+    return keeps
+
+
+def _layer(stacked: jax.Array, index: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(stacked, index, keepdims=False)

@@ -1,0 +1,101 @@
+"""One parameter at a time, from where its tensors lie on disk to its devices.
+
+What is held beyond the parameter itself is one tensor of one layer. A large stacked parameter is therefore
+never put together on the host: each device allocates its part once, and the layers are written into it one
+after the other. Transposes are left to the transfer or to the device, which do them about five times as fast
+as numpy; casts happen on the device, while a layer is written.
+"""
+
+import mmap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sare_jax.models.llava.names import Axes, Row
+from sare_jax.models.shared.weight_files import Tensor
+
+Index = tuple[slice, ...]
+
+SMALL = 1 << 26  # bytes up to which a part of a parameter is put together on the host
+
+
+def read_parameter(
+    row: Row, sources: list[Tensor], shape: tuple[int, ...], dtype: np.dtype, sharding: jax.sharding.Sharding
+) -> jax.Array:
+    """Reads one parameter.
+
+    Every part is read once, by the first device that holds it, and copied from there to its replicas; of each
+    tensor only what this process' devices hold is touched.
+
+    Args:
+      row: the parameter's line in the name table.
+      sources: the tensors it is made of: one, or one a layer.
+      shape: of the whole parameter.
+      dtype: to cast to; rounded once, from the dtype on disk.
+      sharding: on which devices it lies, and how.
+    """
+    first: dict[tuple, jax.Array] = {}
+    parts = []
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
+        bounds = tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
+        if bounds in first:
+            parts.append(jax.device_put(first[bounds], device))
+        else:
+            first[bounds] = _part(row, sources, tuple(slice(*pair) for pair in bounds), dtype, device)
+            parts.append(first[bounds])
+    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+
+
+def _part(row: Row, sources: list[Tensor], index: Index, dtype: np.dtype, device: jax.Device) -> jax.Array:
+    """What one device holds: `index` has a start and a stop on every axis."""
+    extent = tuple(part.stop - part.start for part in index)
+    own = index[1:] if row.layers else index
+    cut = tuple(own[axis] for axis in np.argsort(row.axes))
+    layers = [source.map()[cut] for source in (sources[index[0]] if row.layers else sources)]
+    if np.prod(extent, dtype=np.int64) * dtype.itemsize <= SMALL:
+        layers = [layer.transpose(row.axes) for layer in layers]
+        return jax.device_put(np.array(np.stack(layers) if row.layers else layers[0], dtype), device)
+    whole = jnp.zeros(extent, dtype, device=device)
+    for place, layer in enumerate(_touched(layers)):
+        start = np.zeros(len(extent), np.int32)
+        start[0] = place
+        # Waiting keeps more than one layer from lying on the host.
+        whole = _write(whole, *_sent(layer, row.axes, device), start).block_until_ready()
+    return whole
+
+
+def _sent(layer: np.ndarray, axes: Axes, device: jax.Device) -> tuple[jax.Array, Axes]:
+    """A tensor on its device, and the axes that are still to be permuted there."""
+    if device.platform == "cpu":
+        # XLA's own transposes are slow on CPUs, and a transfer permutes on the way.
+        return jax.device_put(layer.transpose(axes), device), tuple(range(layer.ndim))
+    return jax.device_put(layer, device), axes
+
+
+def _touched(layers: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields mapped arrays after their pages were read, in the order of the file, one array ahead."""
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(_touch, layers[0])
+        for number, layer in enumerate(layers):
+            following.result()
+            if number + 1 < len(layers):
+                following = reader.submit(_touch, layers[number + 1])
+            yield layer
+
+
+def _touch(layer: np.ndarray) -> None:
+    if layer.strides[-1] != layer.itemsize:
+        return  # a torch file may hold a transposed view; its pages are read when they are needed
+    layer.view(np.uint8)[..., :: mmap.PAGESIZE].max()
+
+
+@partial(jax.jit, donate_argnums=0, static_argnums=2)
+def _write(whole: jax.Array, layer: jax.Array, axes: Axes, start: jax.Array) -> jax.Array:
+    """`whole` with a layer written at `start`, in place, its axes permuted."""
+    layer = layer.transpose(axes).astype(whole.dtype)
+    layer = layer.reshape((1,) * (whole.ndim - layer.ndim) + layer.shape)
+    return jax.lax.dynamic_update_slice(whole, layer, tuple(start))

@@ -1,0 +1,120 @@
+"""Reading torch's `.bin` files without running what is pickled in them, and without reading their tensors.
+
+`torch.load(weights_only=True)` builds tensors and containers and refuses everything else. `mmap=True` maps
+the file, so that a tensor's pages are read when they are touched; it needs a file of torch 1.6 or later.
+"""
+
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from sare_jax.errors import UserError
+from sare_jax.models.shared.weight_files import TORCH, gather
+
+_ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"
+
+
+@dataclass(frozen=True)
+class PickledTensor:
+    """A tensor of a torch file.
+
+    Attributes:
+      file: the file.
+      name: its name there.
+      array: read-only view of the mapped file.
+    """
+
+    file: Path
+    name: str
+    array: np.ndarray
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Element type."""
+        return self.array.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.array.shape
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of its data."""
+        return self.array.nbytes
+
+    def map(self) -> np.ndarray:
+        """The tensor as a read-only view of the mapped file; pages are read when they are touched."""
+        return self.array
+
+
+def read_file(file: Path) -> dict[str, PickledTensor]:
+    """The tensors of one file, by name.
+
+    Raises:
+      UserError: the file is missing, truncated, of a torch before 1.6, or holds something else than tensors
+        by name; names it.
+    """
+    file = Path(file)
+    _check_kind(file)
+    import torch  # takes seconds, and only this format needs it
+
+    try:
+        state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        asked_for = found[1] if found else "more than tensors"
+        raise UserError(
+            f"{file}: refused, since it asks for {asked_for}, which could run code; take "
+            "the model's safetensors, or the publisher's own file"
+        ) from None
+    except Exception as error:  # a damaged file raises whatever its broken part leads to
+        raise UserError(f"{file}: truncated or damaged ({type(error).__name__}); download it again") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{file}: holds a {type(state).__name__}, need tensors by name")
+    wrong = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if wrong:
+        raise UserError(f"{file}: need tensors by name, but no tensor is {', '.join(wrong)}")
+    return {name: PickledTensor(file, name, _view(file, name, tensor)) for name, tensor in state.items()}
+
+
+def read_tensors(folder: Path) -> dict[str, PickledTensor]:
+    """All tensors of a model folder by name, single or sharded; errors as in `weight_files.gather`."""
+    return gather(folder, TORCH, read_file)
+
+
+def _check_kind(file: Path) -> None:
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(len(_ZIP))
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    if start.startswith(_PICKLE):
+        raise UserError(
+            f"{file}: a bare pickle, as torch wrote before 1.6; it is not read here. Take the model's "
+            "safetensors, or save its tensors again with a present torch"
+        )
+    if start != _ZIP:
+        raise UserError(f"{file}: truncated or not a torch file; download it again")
+
+
+def _view(file: Path, name: str, tensor) -> np.ndarray:
+    """The tensor's memory as a numpy array, which has to be told of bfloat16."""
+    import torch
+
+    try:
+        tensor = tensor.detach()
+        if tensor.dtype == torch.bfloat16:
+            array = tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        else:
+            array = tensor.numpy()
+    except (TypeError, RuntimeError):
+        kind = f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
+        raise UserError(f"{file}: {name} is {kind}, which is not read here") from None
+    array.flags.writeable = False
+    return array

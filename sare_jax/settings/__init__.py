@@ -1,0 +1,32 @@
+"""The settings' sections: typed, frozen, with their defaults, which are the paper's (A.3) where it speaks.
+
+`sare_jax.config` makes them from a `ConfigDict` and checks them.
+"""
+
+from sare_jax.settings.attack import AttackConfig
+from sare_jax.settings.caption import CAPTION_PROMPTS, CaptionConfig
+from sare_jax.settings.curate import CurateConfig
+from sare_jax.settings.data import DataConfig
+from sare_jax.settings.decoding import GREEDY, DecodingConfig
+from sare_jax.settings.evaluate import EvaluateConfig
+from sare_jax.settings.export import ExportConfig
+from sare_jax.settings.model import ModelConfig
+from sare_jax.settings.optim import OptimConfig
+from sare_jax.settings.report import ReportConfig
+from sare_jax.settings.road import Config
+
+__all__ = [
+    "CAPTION_PROMPTS",
+    "GREEDY",
+    "AttackConfig",
+    "CaptionConfig",
+    "Config",
+    "CurateConfig",
+    "DataConfig",
+    "DecodingConfig",
+    "EvaluateConfig",
+    "ExportConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "ReportConfig",
+]

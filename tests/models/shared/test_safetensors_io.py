@@ -1,0 +1,98 @@
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from sare_jax.errors import UserError
+from sare_jax.models.shared.safetensors_io import INDEX, read_header, read_tensors, write_file
+from sare_jax.models.shared.weight_files import shards
+
+ARRAYS = {
+    "a": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+    "b": np.linspace(-2, 2, 7).astype(np.float16),
+    "c": np.linspace(-2, 2, 6).astype(ml_dtypes.bfloat16).reshape(3, 2),
+    "scalar": np.array(3, np.int64),
+    "empty": np.zeros((0, 4), np.float32),
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    save_file(ARRAYS, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    return tmp_path / "model.safetensors"
+
+
+def write_index(folder, weight_map):
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def test_reads_what_the_library_writes(file):
+    tensors, metadata = read_header(file)
+    assert metadata == {"format": "pt"}
+    assert tensors.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert tensors[name].dtype == array.dtype
+        np.testing.assert_array_equal(tensors[name].map(), array)
+    np.testing.assert_array_equal(tensors["a"].map()[1, :, 2:], ARRAYS["a"][1, :, 2:])
+
+
+def test_the_library_reads_what_is_written(tmp_path):
+    path = tmp_path / "out.safetensors"
+    write_file(path, [(k, v.dtype, v.shape) for k, v in ARRAYS.items()], ARRAYS.values(), {"format": "pt"})
+    with safe_open(path, "np") as stream:
+        assert stream.metadata() == {"format": "pt"}
+    for name, array in load_file(path).items():
+        np.testing.assert_array_equal(array, ARRAYS[name])
+
+
+def test_data_that_differs_from_its_announcement_is_refused(tmp_path):
+    layout = [("a", np.dtype(np.float32), (2,))]
+    with pytest.raises(ValueError, match="announced"):
+        write_file(tmp_path / "x", layout, [np.zeros(2, np.float16)], {})
+
+
+@pytest.mark.parametrize("keep", [0, 5, 40, -1])
+def test_truncated_file_is_named(file, keep):
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"model\.safetensors: .*download it again"):
+        read_header(file)
+
+
+def test_page_saved_in_place_of_a_file_is_named(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_text("<!DOCTYPE html><html><body>Access denied</body></html>" * 20)
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        read_header(path)
+
+
+def test_ex_03_missing_shard_is_named(tmp_path):
+    save_file({"a": ARRAYS["a"]}, tmp_path / "model-00001-of-00002.safetensors")
+    names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    write_index(tmp_path, names)
+    with pytest.raises(UserError, match=r"model-00002-of-00002\.safetensors"):
+        shards(tmp_path)
+
+
+def test_ex_03_index_and_shards_have_to_agree(tmp_path):
+    save_file({"a": ARRAYS["a"], "b": ARRAYS["b"]}, tmp_path / "model-00001-of-00001.safetensors")
+    write_index(tmp_path, {"a": "model-00001-of-00001.safetensors", "z": "model-00001-of-00001.safetensors"})
+    with pytest.raises(UserError, match="disagree about b, z"):
+        read_tensors(tmp_path)
+
+
+def test_tensor_in_two_shards_is_refused(tmp_path):
+    for number in (1, 2):
+        save_file({"a": ARRAYS["a"]}, tmp_path / f"{number}.safetensors")
+    write_index(tmp_path, {"a": "1.safetensors", "b": "2.safetensors"})
+    with pytest.raises(UserError, match="a is also in"):
+        read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"weight_map": {}}', '{"weight_map": ["a"]}'])
+def test_index_without_a_map_is_named(tmp_path, content):
+    (tmp_path / INDEX).write_text(content)
+    with pytest.raises(UserError, match=r"index\.json: has no weight_map"):
+        read_tensors(tmp_path)
