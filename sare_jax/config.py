@@ -5,10 +5,6 @@
 """
 
 import dataclasses
-import difflib
-import types
-import typing
-from typing import Any, Literal
 
 from sare_jax.errors import UserError
 from sare_jax.settings import (
@@ -25,6 +21,7 @@ from sare_jax.settings import (
     OptimConfig,
     ReportConfig,
 )
+from sare_jax.settings.building import above_zero, at_least, build, refuse_unknown
 
 STAGES = ("prepare", "caption", "curate", "unlearn", "evaluate", "attack", "export", "report")
 BASE_RUN = "base"
@@ -41,7 +38,7 @@ def parse(raw: dict) -> Config:
       UserError: a key is unknown, missing or of the wrong type, or a value is out of range; names the key.
     """
     known = {f.name for f in dataclasses.fields(Config)} | {"optim", "attack"}
-    _refuse_unknown(raw, known, "config")
+    refuse_unknown(raw, known, "config")
     optim, attack = raw.get("optim", {}), raw.get("attack", {})
     runs, labels = {}, {}
     for name, overrides in raw.get("runs", {}).items():
@@ -73,46 +70,9 @@ def parse(raw: dict) -> Config:
     return config
 
 
-def build(kind: type, values: dict, where: str) -> Any:
-    """Makes one settings dataclass from a dictionary, checking names and types.
-
-    Args:
-      kind: the dataclass.
-      values: its fields; the ones left out keep their defaults.
-      where: name of the section, for messages.
-    """
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    _refuse_unknown(values, set(fields), where)
-    hints = typing.get_type_hints(kind)
-    return kind(**{key: _typed(value, hints[key], f"{where}.{key}") for key, value in values.items()})
-
-
 def to_dict(config: Config) -> dict:
     """The resolved settings as plain JSON-able values."""
     return dataclasses.asdict(config) | {"stages": ",".join(config.stages)}
-
-
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise UserError(f"{where}: {value!r} is not one of {', '.join(map(repr, choices))}")
-        return value
-    if isinstance(hint, types.GenericAlias):
-        hint = typing.get_origin(hint)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise UserError(f"{where}: expected {hint.__name__}, got {value!r}")
-    return value
-
-
-def _refuse_unknown(values: dict, known: set[str], where: str) -> None:
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            advice = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(sorted(known))}"
-            raise UserError(f"{where}.{key}: unknown key; {advice}")
 
 
 def _named_prompt(caption: CaptionConfig) -> CaptionConfig:
@@ -139,30 +99,30 @@ def _check(config: Config) -> None:
             raise UserError(f"config.runs, config.attacks: the name {name!r} is reserved or not usable")
     for name, run in config.runs.items():
         where = f"config.runs.{name} (or config.optim)"
-        _at_least(run.rho, 0, f"{where}.rho")
-        _at_least(run.neg_weight, 0, f"{where}.neg_weight")
-        _at_least(run.sent_weight, 0, f"{where}.sent_weight")
-        _above_zero(run.npo_beta, f"{where}.npo_beta")
-        _at_least(run.sam_eta, 0, f"{where}.sam_eta")
-        _at_least(run.sam_steps, 1, f"{where}.sam_steps")
-        _at_least(run.sam_refresh_every, 1, f"{where}.sam_refresh_every")
-        _at_least(run.batch_size, 1, f"{where}.batch_size")
-        _at_least(run.micro_batches, 1, f"{where}.micro_batches")
+        at_least(run.rho, 0, f"{where}.rho")
+        at_least(run.neg_weight, 0, f"{where}.neg_weight")
+        at_least(run.sent_weight, 0, f"{where}.sent_weight")
+        above_zero(run.npo_beta, f"{where}.npo_beta")
+        at_least(run.sam_eta, 0, f"{where}.sam_eta")
+        at_least(run.sam_steps, 1, f"{where}.sam_steps")
+        at_least(run.sam_refresh_every, 1, f"{where}.sam_refresh_every")
+        at_least(run.batch_size, 1, f"{where}.batch_size")
+        at_least(run.micro_batches, 1, f"{where}.micro_batches")
         if run.batch_size % run.micro_batches:
             raise UserError(f"{where}.micro_batches: must divide batch_size {run.batch_size}")
         if run.steps <= 0 and run.epochs <= 0:
             raise UserError(f"{where}.epochs: must be above 0 where steps is 0")
     for name, attack in config.attacks.items():
-        _at_least(attack.num_samples, 1, f"config.attacks.{name}.num_samples")
-        _at_least(attack.batch_size, 1, f"config.attacks.{name}.batch_size")
+        at_least(attack.num_samples, 1, f"config.attacks.{name}.num_samples")
+        at_least(attack.batch_size, 1, f"config.attacks.{name}.batch_size")
         for run in split_names(attack.runs):
             if run not in (BASE_RUN, *config.runs):
                 raise UserError(f"config.attacks.{name}.runs: no run is called {run!r}")
-    _at_least(config.model.fsdp, 1, "config.model.fsdp")
-    _at_least(config.model.data_parallel, 0, "config.model.data_parallel")
-    _at_least(config.decoding.num_beams, 1, "config.decoding.num_beams")
-    _at_least(config.decoding.temperature, 0, "config.decoding.temperature")
-    _at_least(config.decoding.top_k, 0, "config.decoding.top_k")
+    at_least(config.model.fsdp, 1, "config.model.fsdp")
+    at_least(config.model.data_parallel, 0, "config.model.data_parallel")
+    at_least(config.decoding.num_beams, 1, "config.decoding.num_beams")
+    at_least(config.decoding.temperature, 0, "config.decoding.temperature")
+    at_least(config.decoding.top_k, 0, "config.decoding.top_k")
     if not 0 < config.decoding.top_p <= 1:
         raise UserError(f"config.decoding.top_p: must be above 0 and at most 1, got {config.decoding.top_p}")
     if "" in config.decoding.stop:
@@ -174,22 +134,12 @@ def _check(config: Config) -> None:
     if "{}" not in config.evaluate.pope_prompt:
         raise UserError("config.evaluate.pope_prompt: must hold {} where the question goes")
     for key in ("max_new_tokens", "batch_size", "pope_batch_size"):
-        _at_least(getattr(config.evaluate, key), 1, f"config.evaluate.{key}")
+        at_least(getattr(config.evaluate, key), 1, f"config.evaluate.{key}")
     if "export" in config.stages and config.export.run not in config.runs:
         raise UserError(
             f"config.export.run: no run is called {config.export.run!r}; "
             f"the runs are {', '.join(config.runs)}"
         )
-
-
-def _above_zero(value: float, where: str) -> None:
-    if value <= 0:
-        raise UserError(f"{where}: must be above 0, got {value}")
-
-
-def _at_least(value: float, least: float, where: str) -> None:
-    if value < least:
-        raise UserError(f"{where}: must be at least {least}, got {value}")
 
 
 def split_names(text: str) -> list[str]:

@@ -1,11 +1,11 @@
 """Data in place, and the split written down."""
 
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from sare_jax import files
 from sare_jax.errors import UserError
+from sare_jax.extensions import resolve
 from sare_jax.pipeline import Task
 from sare_jax.records import splits
 from sare_jax.stages.context import Context
@@ -19,7 +19,9 @@ def tasks(context: Context) -> Iterator[Task]:
             name="prepare/data",
             inputs={"prepare": data.prepare, "arguments": data.prepare_args},
             outputs=(context.data_root,),
-            run=lambda: _maker(data.prepare)(context.data_root, **data.prepare_args),
+            run=lambda: resolve(data.prepare, {}, "config.data.prepare")(
+                context.data_root, **data.prepare_args
+            ),
         )
     if not context.annotations.is_dir():
         raise UserError(f"{context.annotations}: no such folder; set config.data.annotations")
@@ -62,11 +64,3 @@ def _used(context: Context) -> Path | None:
     if not path.is_file():
         raise UserError(f"config.data.used: {path}: no such file")
     return path
-
-
-def _maker(name: str) -> Callable[..., None]:
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"config.data.prepare: {name!r} is no module:function ({error})") from None

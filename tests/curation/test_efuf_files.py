@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.records.test_curated import CAPTIONS, equal, example
 
 from sare_jax.curation.efuf_files import POS_NEG, SENTENCES, read_efuf, write_efuf
 from sare_jax.curation.select import Thresholds
 from sare_jax.errors import UserError
 from sare_jax.records.curated import read_curated, write_curated
+from tests.records.test_curated import CAPTIONS, equal, example
 
 NINE, B = "COCO_train2014_000000000009.jpg", "b.png"
 CAPTION = "A dog runs, near a cat and a kite. It is red."

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from tests.models.llava.test_config import HUB
 
 from sare_jax.errors import UserError
 from sare_jax.models.llava.config import LlavaConfig
@@ -17,6 +16,7 @@ from sare_jax.models.load import abstract, load_llava, parameter_table
 from sare_jax.models.shared.hub import require_files
 from sare_jax.models.shared.partition import flatten
 from sare_jax.models.shared.safetensors_io import read_tensors
+from tests.models.llava.test_config import HUB
 from tests.tiny_llava import torch_llava, write_llava
 
 

@@ -10,13 +10,13 @@ import struct
 
 import pytest
 import torch
-from tests.models.llava.test_config import HUB
 
 from sare_jax.errors import UserError
 from sare_jax.models.llava.names import rows
 from sare_jax.models.llava.source import open_source
 from sare_jax.models.load import abstract, check_names
 from sare_jax.models.shared.partition import trainable_paths
+from tests.models.llava.test_config import HUB
 
 WIDTH, MLP, TOWER_WIDTH, TOWER_MLP = 4096, 11008, 1024, 4096
 TRAINABLE = 4096 * 1024 + 4096 + 4096 * 4096 + 4096

@@ -1,0 +1,94 @@
+"""Makes a settings dataclass from a plain dictionary, and checks it. Standard library alone.
+
+A field's type says what it takes: a Python type, a `Literal`, another dataclass (a section of its own), or a
+union of dataclasses that differ in the `Literal` of their `kind` (a section whose keys depend on its kind).
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any, Literal
+
+from sare_jax.errors import UserError
+
+
+def build(kind: Any, values: Any, where: str) -> Any:
+    """Makes one settings dataclass from a dictionary, checking names, types and ranges.
+
+    Args:
+      kind: the dataclass, or a union of dataclasses that differ in their `kind`. It may have a class variable
+        `RENAMED`, old key → new key, for keys that users may still write, and a method `check(where)` that
+        raises `UserError` where values are out of range.
+      values: its fields; the ones left out keep their defaults.
+      where: name of the section, for messages.
+
+    Raises:
+      UserError: a key is unknown or was renamed, or a value is of the wrong type or out of range; names it.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected a section of keys, got {values!r}")
+    kind = _chosen(kind, values, where) if isinstance(kind, types.UnionType) else kind
+    known = {f.name for f in dataclasses.fields(kind)}
+    refuse_unknown(values, known, where, renamed=getattr(kind, "RENAMED", {}))
+    hints = typing.get_type_hints(kind)
+    made = kind(**{key: _typed(value, hints[key], f"{where}.{key}") for key, value in values.items()})
+    if hasattr(made, "check"):
+        made.check(where)
+    return made
+
+
+def refuse_unknown(
+    values: dict,
+    known: set[str],
+    where: str,
+    *,
+    renamed: typing.Mapping[str, str] = types.MappingProxyType({}),
+) -> None:
+    """Raises `UserError` for the first key that is not known; says its new name, or one that is close."""
+    for key in values:
+        if key in known:
+            continue
+        if key in renamed:
+            raise UserError(f"{where}.{key}: is called {where}.{renamed[key]} now")
+        close = difflib.get_close_matches(key, known, n=1)
+        advice = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(sorted(known))}"
+        raise UserError(f"{where}.{key}: unknown key; {advice}")
+
+
+def above_zero(value: float, where: str) -> None:
+    """Raises `UserError` unless the value is above 0."""
+    if value <= 0:
+        raise UserError(f"{where}: must be above 0, got {value}")
+
+
+def at_least(value: float, least: float, where: str) -> None:
+    """Raises `UserError` where the value is below `least`."""
+    if value < least:
+        raise UserError(f"{where}: must be at least {least}, got {value}")
+
+
+def _chosen(union: types.UnionType, values: dict, where: str) -> type:
+    """The member of a union whose `kind` the values name; without one, the first."""
+    members = {typing.get_args(typing.get_type_hints(m)["kind"])[0]: m for m in typing.get_args(union)}
+    name = values.get("kind", next(iter(members)))
+    if name not in members:
+        raise UserError(f"{where}.kind: {name!r} is not one of {', '.join(map(repr, members))}")
+    return members[name]
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    if isinstance(hint, types.UnionType) or dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise UserError(f"{where}: {value!r} is not one of {', '.join(map(repr, choices))}")
+        return value
+    if isinstance(hint, types.GenericAlias):
+        hint = typing.get_origin(hint)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise UserError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
