@@ -21,12 +21,10 @@ def resolve(name: str, table: Mapping[str, str], where: str) -> Any:
     """
     target = table.get(name, name)
     module, _, attribute = target.partition(":")
-    known = ", ".join(table)
+    known = [*table, "module:name"]
     if not attribute:
         close = difflib.get_close_matches(name, table, n=1)
-        advice = (
-            f"did you mean {close[0]}?" if close else f"give {known}{', or ' if table else ''}module:name"
-        )
+        advice = f"did you mean {close[0]}?" if close else f"give one of {', '.join(known)}"
         raise UserError(f"{where}: {name!r} is not known; {advice}")
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -64,3 +64,8 @@ def _used(context: Context) -> Path | None:
     if not path.is_file():
         raise UserError(f"config.data.used: {path}: no such file")
     return path
+
+
+def _make(context: Context) -> None:
+    data = context.config.data
+    resolve(data.prepare, {}, "config.data.prepare")(context.data_root, **data.prepare_args)
