@@ -1,4 +1,4 @@
-"""The command line and the settings, as a user meets them (cases, section 17)."""
+"""The command line and the settings, as a user meets them (cases CL-01 to CL-07)."""
 
 import json
 import os

@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class CurateConfig:
-    """How captions become D_neg, D_pos and D_sent (stage 2; protocols of EFUF).
+    """How captions become D_neg, D_pos and D_sent (stage 2; protocols 1.2 to 1.5).
 
     Attributes:
       clip: open_clip model name, or `local-dir:` and a folder.

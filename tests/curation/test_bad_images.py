@@ -1,4 +1,4 @@
-"""Image files as people have them, through the whole stage: cases CUR-16 and those of section 7."""
+"""Image files as people have them, through the whole stage: cases CUR-16 and IM-02 to IM-11."""
 
 import json
 import sys
