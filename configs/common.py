@@ -42,5 +42,7 @@ def base_config(name: str) -> ConfigDict:
 def _defaults(kind: type) -> ConfigDict:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
-        values[field.name] = ConfigDict() if field.default is dataclasses.MISSING else field.default
+        values[field.name] = field.default
+        if field.default_factory is not dataclasses.MISSING:  # keys may be `module:name`
+            values[field.name] = ConfigDict(field.default_factory(), allow_dotted_keys=True)
     return ConfigDict(values)

@@ -49,10 +49,10 @@ def _world(config: ConfigDict) -> None:
     config.curate.image_batch = 64
     config.evaluate.max_new_tokens = 128
     config.evaluate.max_images = 200
-    config.evaluate.pope_images = 50
+    config.evaluate.options.pope.images = 50
     config.evaluate.batch_size = 64
-    config.evaluate.pope_batch_size = 256
-    config.evaluate.lm = f"{WEIGHTS}/lm"
+    config.evaluate.question_batch_size = 256
+    config.evaluate.options.perplexity.lm = f"{WEIGHTS}/lm"
 
 
 def _methods(config: ConfigDict) -> None:
@@ -97,7 +97,7 @@ def _shorten(config: ConfigDict) -> None:
     config.optim.steps = 12
     config.optim.checkpoint_every = 4
     config.evaluate.max_images = 24
-    config.evaluate.pope_images = 10
+    config.evaluate.options.pope.images = 10
     config.export.check_captions = 8
     config.report.landscape_images = 16
     config.report.landscape_points = 3

@@ -131,10 +131,6 @@ def _check(config: Config) -> None:
         raise UserError("config.decoding.temperature: beams are not drawn; set it to 0, or num_beams to 1")
     if config.data.split == "efuf" and not config.data.used:
         raise UserError("config.data.used: empty; name the file of the training images, as objects.txt")
-    if "{}" not in config.evaluate.pope_prompt:
-        raise UserError("config.evaluate.pope_prompt: must hold {} where the question goes")
-    for key in ("max_new_tokens", "batch_size", "pope_batch_size"):
-        at_least(getattr(config.evaluate, key), 1, f"config.evaluate.{key}")
     if "export" in config.stages and config.export.run not in config.runs:
         raise UserError(
             f"config.export.run: no run is called {config.export.run!r}; "

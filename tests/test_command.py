@@ -119,10 +119,11 @@ def test_cl_06_defaults_in_the_readme_are_the_defaults():
         if line.startswith("| `optim.") or line.startswith("| `curate.") or line.startswith("| `evaluate.")
     ]
     assert len(rows) >= 10
-    raw = base_dict()
     for key, default, *_ in rows:
-        section, name = key.split(".")
-        assert str(raw[section][name]) == default, key
+        value = base_dict()
+        for name in key.split("."):
+            value = value[name]
+        assert str(value) == default, key
 
 
 def base_dict() -> dict:

@@ -25,7 +25,7 @@ def tiny(**changes) -> Config:
     config.data.prepare_args.update({"train": 48, "val": 10, "test": 16})
     config.model.data_parallel = 1  # of the eight devices of the tests; `test_scale` takes all
     config.evaluate.max_images = 8
-    config.evaluate.pope_images = 4
+    config.evaluate.options.pope.images = 4
     config.evaluate.bootstrap = 50
     config.optim.steps = 4
     config.optim.checkpoint_every = 2
@@ -39,10 +39,9 @@ def tiny(**changes) -> Config:
         for name in path:
             section = section[name]
         section[last] = value
-    for section in ("model", "evaluate"):
-        for name in ("folder", "lm"):
-            if name in config[section] and not Path(config[section][name]).is_absolute():
-                config[section][name] = str(ROOT / config[section][name])
+    for section, name in ((config.model, "folder"), (config.evaluate.options.perplexity, "lm")):
+        if not Path(section[name]).is_absolute():
+            section[name] = str(ROOT / section[name])
     config.report.selection = str(ROOT / config.report.selection)
     config.curate.clip = config.curate.clip.replace("local-dir:", f"local-dir:{ROOT}/")
     return parse(config.to_dict())

@@ -1,1 +1,1 @@
-"""Metrics, one file each; pure functions on text that need neither jax nor torch."""
+"""Metrics and benchmarks on text, one file each, which need neither jax nor torch to start."""

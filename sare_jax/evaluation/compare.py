@@ -1,7 +1,7 @@
 """Paired bootstrap differences of two evaluated runs."""
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,35 +9,15 @@ import numpy as np
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap, console
-from sare_jax.evaluation.benchmarks import mme, multiple
-from sare_jax.evaluation.grouped import groups_of, rows_of
-from sare_jax.evaluation.human import score as human_score
-from sare_jax.evaluation.judging import informativeness
-from sare_jax.evaluation.metrics import bleu, chair, perplexity, pope_score
+from sare_jax.evaluation.benchmarks import BENCHMARKS
+from sare_jax.evaluation.benchmarks.benchmark import Benchmark
+from sare_jax.evaluation.columns import Counts
+from sare_jax.evaluation.grouped import groups_of, rows_of, side_by_side
+from sare_jax.evaluation.metrics import METRICS
+from sare_jax.evaluation.metrics.metric import Metric, metrics_of
+from sare_jax.extensions import resolve
 from sare_jax.records.encodings import read_json
 
-Metrics = dict[str, bootstrap.Metric]
-
-
-def _always(metrics: Metrics) -> Callable[[Sequence[str]], Metrics]:
-    """Of counts that are not grouped: the same numbers whatever the groups."""
-    return lambda groups: metrics
-
-
-# What each metric's numbers are made of: columns of counts and, for their groups, the numbers by name.
-_MEASURES: dict[str, tuple[tuple[str, ...], Callable[[Sequence[str]], Metrics]]] = {
-    "chair": (chair.COLUMNS, _always(chair.METRICS)),
-    "pope": (pope_score.COLUMNS, _always(pope_score.METRICS)),
-    "bleu.word": (bleu.WORD_COLUMNS, _always(bleu.WORD_METRICS)),
-    "bleu.efuf_char": (bleu.CHAR_COLUMNS, _always(bleu.CHAR_METRICS)),
-    "perplexity": (perplexity.COLUMNS, _always(perplexity.METRICS)),
-    "informativeness": (informativeness.COLUMNS, _always(informativeness.METRICS)),
-    "human": (human_score.COLUMNS, _always(human_score.METRICS)),
-    "mme": (mme.COLUMNS, mme.metrics),
-    "gqa": (multiple.COLUMNS, multiple.metrics),
-    "scienceqa": (multiple.COLUMNS, multiple.metrics),
-    "qbench": (multiple.COLUMNS, multiple.metrics),
-}
 _IDENTITY = (
     "rule",
     "tokenizer",
@@ -53,12 +33,36 @@ _IDENTITY = (
 )
 
 
-def compare(before: dict, after: dict, *, draws: int = bootstrap.DRAWS, seed: int = 0) -> dict[str, Any]:
+def counts_of(metrics: Iterable[Metric], benchmarks: Iterable[Benchmark]) -> dict[str, Counts]:
+    """`metric` entry of a result → what its numbers are made from."""
+    return {
+        **{name: counts for metric in metrics for name, counts in metric.counts.items()},
+        **{benchmark.name: benchmark.counts for benchmark in benchmarks},
+    }
+
+
+@cache
+def shipped_counts() -> dict[str, Counts]:
+    """`counts_of` all metrics and benchmarks of this package."""
+    benchmarks = [resolve(name, BENCHMARKS, "benchmark") for name in BENCHMARKS]
+    return counts_of(metrics_of(METRICS), benchmarks)
+
+
+def compare(
+    before: dict,
+    after: dict,
+    *,
+    known: Mapping[str, Counts] | None = None,
+    draws: int = bootstrap.DRAWS,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Differences after - before of every number that two results share, resampling the same images in both.
 
     Args:
       before: a row from `evaluate.measure`, or one metric's result.
       after: another of the same kind.
+      known: from `counts_of` of the metrics and benchmarks that the rows may hold; this package's where none
+        are given.
       draws: bootstrap resamples.
       seed: of the bootstrap.
 
@@ -70,7 +74,8 @@ def compare(before: dict, after: dict, *, draws: int = bootstrap.DRAWS, seed: in
       UserError: nothing in common, or the numbers are not the same measure (rule, word table, language model,
         question list, prompt of the questions or ground truth differ); names what differs.
     """
-    first, second = dict(_results(before)), dict(_results(after))
+    known = shipped_counts() if known is None else known
+    first, second = dict(_results(before, known)), dict(_results(after, known))
     shared = [name for name in first if name in second]
     if not shared:
         raise UserError(f"no metric in common: {sorted(first) or 'none'} and {sorted(second) or 'none'}")
@@ -80,31 +85,37 @@ def compare(before: dict, after: dict, *, draws: int = bootstrap.DRAWS, seed: in
     metrics: dict[str, Any] = {}
     for name in shared:
         _refuse_other_measure(name, first[name], second[name])
-        columns, measures = _MEASURES[first[name]["metric"]]
+        counts = known[first[name]["metric"]]
         tables = [result["per_image"] for result in (first[name], second[name])]
-        if absent := [key for key in ("image_id", *columns) if any(key not in table for table in tables)]:
+        if absent := [
+            key for key in ("image_id", *counts.columns) if any(key not in table for table in tables)
+        ]:
             raise UserError(
                 f"{name}: no counts {', '.join(absent)} by image in one of the runs; score it again"
             )
         groups = groups_of(*tables)
-        rows = [rows_of(table, columns, groups) for table in tables]
-        metrics |= _differences(name, *rows, measures(groups), warnings, draws, seed)
-    lists = [name for name in shared if first[name]["metric"] == "pope"]
-    if len(lists) > 1:
-        tables = [_joint_counts([run[name]["per_image"] for name in lists]) for run in (first, second)]
-        metrics |= _differences("pope", *tables, pope_score.LIST_METRICS, warnings, draws, seed)
+        old, new = (rows_of(table, counts.columns, groups) for table in tables)
+        metrics |= _differences(name, old, new, counts.metrics(groups), warnings, draws, seed)
+    for kind, counts in known.items():
+        parts = [name for name in shared if counts.joint and first[name]["metric"] == kind]
+        if len(parts) > 1:
+            old, new = (
+                side_by_side([run[name]["per_image"] for name in parts], counts.columns)
+                for run in (first, second)
+            )
+            metrics |= _differences(kind, old, new, counts.joint, warnings, draws, seed)
     return {"metrics": metrics, "warnings": warnings}
 
 
-def _results(document: Any, path: str = "") -> Iterator[tuple[str, dict]]:
+def _results(document: Any, known: Mapping[str, Counts], path: str = "") -> Iterator[tuple[str, dict]]:
     """Every metric's result in a document, by dotted path; a result on its own has its metric's name."""
     if not isinstance(document, dict):
         return
-    if str(document.get("metric")) in _MEASURES and "per_image" in document:
+    if str(document.get("metric")) in known and "per_image" in document:
         yield path or document["metric"], document
         return
     for key, value in document.items():
-        yield from _results(value, f"{path}.{key}" if path else key)
+        yield from _results(value, known, f"{path}.{key}" if path else key)
 
 
 def _refuse_other_measure(name: str, first: dict, second: dict) -> None:
@@ -137,16 +148,11 @@ def _provenance_differs(first: dict, second: dict) -> list[str]:
     ]
 
 
-def _joint_counts(tables: list[dict[str, list]]) -> dict[Any, np.ndarray]:
-    images = list(dict.fromkeys(image for table in tables for image in table["image_id"]))
-    return dict(zip(images, pope_score.side_by_side(tables), strict=True))
-
-
 def _differences(
     name: str,
     before: dict[Any, np.ndarray],
     after: dict[Any, np.ndarray],
-    measures: dict[str, bootstrap.Metric],
+    measures: Mapping[str, bootstrap.Metric],
     warnings: list[str],
     draws: int,
     seed: int,
@@ -181,8 +187,8 @@ def table_lines(result: dict[str, Any]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line: `python -m sare_jax.evaluation.compare A B [--json] [--strict]`."""
-    parser = argparse.ArgumentParser(prog="compare", description="Paired differences of two evaluated runs")
+    """Command line: `python -m sare_jax.evaluation compare A B [--json] [--strict]`."""
+    parser = console.parser("compare", "Paired differences of two evaluated runs")
     parser.add_argument("a", help="metrics/<run>/<setting>.json, or a metric's --json output")
     parser.add_argument("b", help="the same of the other run")
     parser.add_argument("--strict", action="store_true", help="refuse runs that were asked differently")
@@ -202,7 +208,3 @@ def main(argv: list[str] | None = None) -> None:
     print("\n".join(table_lines(result)))
     for text in result["warnings"]:
         print(f"WARNING: {text}")
-
-
-if __name__ == "__main__":
-    console.run(main)

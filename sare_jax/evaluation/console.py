@@ -8,10 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sare_jax.errors import UserError
+from sare_jax.command import guarded
 from sare_jax.evaluation import bootstrap
 from sare_jax.files import hash_file
 from sare_jax.records.encodings import read_text
+
+COMMAND = "python -m sare_jax.evaluation"
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser whose usage line says what was typed."""
+    return argparse.ArgumentParser(prog=f"{COMMAND} {name}", description=description)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -29,15 +36,16 @@ def _positive(text: str) -> int:
 
 def run(main: Callable[[], None]) -> None:
     """Runs a command line: a user's mistake ends it with one line and status 2, warnings take one line."""
-    warnings.showwarning = lambda message, *_: print(f"WARNING: {message}", file=sys.stderr)
+    warnings.showwarning = _warn
     try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        guarded(main)()
     except BrokenPipeError:  # the reader (head, less) has seen enough
         sys.stderr.close()
         sys.exit(0)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"WARNING: {message}", file=sys.stderr)
 
 
 def file_identity(path: str | Path) -> dict[str, str]:

@@ -65,3 +65,21 @@ def mean_of_groups(top: int, bottom: int, num_columns: int) -> bootstrap.Metric:
         return 100.0 * bootstrap.divide(shares.sum(axis=-1), (counts[..., bottom] > 0).sum(axis=-1))
 
     return value
+
+
+def side_by_side(tables: Sequence[dict[str, list]], columns: Sequence[str]) -> dict[Any, np.ndarray]:
+    """Counts of several tables by image, beside each other.
+
+    Args:
+      tables: T tables with `image_id` and the columns.
+      columns: K names.
+
+    Returns:
+      float[T·K] by image, 0 where a table lacks the image.
+    """
+    images = list(dict.fromkeys(image for table in tables for image in table["image_id"]))
+    rows = {image: np.zeros((len(tables), len(columns))) for image in images}
+    for number, table in enumerate(tables):
+        for image, counts in rows_of(table, columns).items():
+            rows[image][number] = counts
+    return {image: counts.reshape(-1) for image, counts in rows.items()}

@@ -1,7 +1,9 @@
 """The differences that the pipeline computed: final weights, and checkpoints at equal footing."""
 
+from sare_jax.evaluation.columns import Measure
+from sare_jax.evaluation.metrics.chair import CHAIR_S
 from sare_jax.report.findings import Finding, when
-from sare_jax.report.measures import CHAIR_I, CHAIR_S, POPE, RECALL, WORDS, result_name
+from sare_jax.report.measures import all_measures
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec, SettingSpec
 from sare_jax.report.tables import (
@@ -14,8 +16,6 @@ from sare_jax.report.tables import (
     plain,
     signed_text,
 )
-
-_MEASURES = {result_name(measure): measure for measure in (CHAIR_S, CHAIR_I, RECALL, POPE, WORDS)}
 
 
 def comparisons(inputs: Inputs, spec: ReportSpec) -> Table | None:
@@ -33,7 +33,7 @@ def comparisons(inputs: Inputs, spec: ReportSpec) -> Table | None:
         cells += [_difference(found.get(metric)) for metric in metrics]
         rows.append(Row(str(number), _named(name, spec), (*cells, plain(note))))
     columns = [Column("sides", "Difference")]
-    columns += [Column(metric, _label(metric), _better(metric)) for metric in metrics]
+    columns += [_column(metric, all_measures(spec).get(metric)) for metric in metrics]
     return Table(
         "comparisons",
         "Paired differences on the same images",
@@ -50,7 +50,7 @@ def at_equal_footing(inputs: Inputs, spec: ReportSpec) -> list[Finding]:
     for item in inputs.comparisons:
         setting_key, _, footing = (item.get("name") or "").partition(", ")
         setting = spec.setting(setting_key)
-        wanted = setting_key == spec.headline_setting and footing and item["metric"] == result_name(CHAIR_S)
+        wanted = setting_key == spec.headline_setting and footing and item["metric"] == CHAIR_S.result_name
         if wanted and setting and item.get("interval"):
             found.append(_sentence(item, footing, setting, spec))
     return found
@@ -91,9 +91,6 @@ def _named(name: str, spec: ReportSpec) -> str:
     return f"{setting.label if setting else key}{comma}{rest}"
 
 
-def _label(metric: str) -> str:
-    return _MEASURES[metric].label if metric in _MEASURES else metric
-
-
-def _better(metric: str) -> str | None:
-    return _MEASURES[metric].better if metric in _MEASURES else None
+def _column(metric: str, measure: Measure | None) -> Column:
+    """The heading of a difference; the number's own name where no metric of the report has it."""
+    return Column(metric, measure.label, measure.better) if measure else Column(metric, metric)

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation.compare import compare
-from sare_jax.report.measures import CHAIR_S, Measure, Value, result_name, value
+from sare_jax.evaluation.columns import Measure
+from sare_jax.evaluation.compare import compare, counts_of
+from sare_jax.evaluation.metrics.chair import CHAIR_S
+from sare_jax.report.measures import Value, benchmarks_in, metrics_in, value
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec
 
@@ -35,11 +37,14 @@ def measured(inputs: Inputs, run: str, setting: str, measure: Measure) -> Value:
     return value(inputs.result(run, setting), measure, f"metrics/{run}/{setting}.json")
 
 
-def contrast(inputs: Inputs, a: str, b: str, setting: str, measure: Measure) -> Contrast | None:
+def contrast(
+    inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: str, measure: Measure
+) -> Contrast | None:
     """Compares two runs.
 
     Args:
       inputs: the workdir's artifacts.
+      spec: what the report shows.
       a: key of one run.
       b: key of the run that it is held against.
       setting: condition of both.
@@ -54,7 +59,7 @@ def contrast(inputs: Inputs, a: str, b: str, setting: str, measure: Measure) -> 
     first, second = (measured(inputs, run, setting, measure) for run in (a, b))
     if first.number is None or second.number is None:
         return None
-    interval = _paired(inputs, a, b, setting, measure)
+    interval = _paired(inputs, spec, a, b, setting, measure)
     verdict = _verdict(first, second, interval, measure)
     return Contrast(first, second, first.number - second.number, interval, verdict)
 
@@ -72,24 +77,33 @@ def restored(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> float 
     return (after - origin) / (base - origin)
 
 
-def _paired(inputs: Inputs, a: str, b: str, setting: str, measure: Measure) -> tuple[float, float] | None:
+def _paired(
+    inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: str, measure: Measure
+) -> tuple[float, float] | None:
     """Bootstrap interval of a − b over the images that both runs were measured on."""
     section = measure.path[0]
     key = (a, b, setting, section)
     if key not in inputs.cache:
-        inputs.cache[key] = _differences(inputs, *key)
-    found = inputs.cache[key].get(result_name(measure))
-    return tuple(bound * measure.scale for bound in found["interval"]) if found else None
+        inputs.cache[key] = _differences(inputs, spec, *key)
+    found = inputs.cache[key].get(measure.result_name)
+    if not found:
+        return None
+    low, high = found["interval"]
+    return low * measure.scale, high * measure.scale
 
 
-def _differences(inputs: Inputs, a: str, b: str, setting: str, section: str) -> dict[str, dict]:
+def _differences(
+    inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: str, section: str
+) -> dict[str, dict]:
     """Paired differences of a section's numbers by dotted name; empty where there are no counts by image."""
-    after, before = (_with_counts(inputs.result(run, setting)[section]) for run in (a, b))
+    result_a, result_b = inputs.result(a, setting) or {}, inputs.result(b, setting) or {}
+    after, before = (_with_counts(result.get(section)) for result in (result_a, result_b))
     if not after or not before:
         return {}
     try:
-        sampling = _sampling(inputs.result(a, setting))
-        return compare({section: before}, {section: after}, **sampling)["metrics"]
+        known = counts_of(metrics_in(spec), benchmarks_in(spec))
+        sampling = _sampling(result_a)
+        return compare({section: before}, {section: after}, known=known, **sampling)["metrics"]
     except UserError as error:
         raise UserError(f"metrics/{b}/{setting}.json, metrics/{a}/{setting}.json: {error}") from None
 

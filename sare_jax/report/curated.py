@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sare_jax.evaluation.columns import NOT_MEASURED
 from sare_jax.report.figures import FigureGroup, Panel
-from sare_jax.report.measures import NOT_MEASURED
 from sare_jax.report.palette import INK, MUTED
 from sare_jax.report.read import Inputs
 from sare_jax.report.svg import inline, panel

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sare_jax.evaluation.columns import NOT_MEASURED
+from sare_jax.evaluation.metrics.chair import CHAIR_S
 from sare_jax.report.contrasts import contrast, measured, restored
 from sare_jax.report.figures import scan_points
-from sare_jax.report.measures import CHAIR_S, NOT_MEASURED, POPE, POPE_KINDS, RECALL, WORDS, lookup
+from sare_jax.report.measures import lookup, metrics_in, price_in
 from sare_jax.report.read import Inputs, trained
 from sare_jax.report.spec import ReportSpec
 from sare_jax.report.tables import (
@@ -40,12 +42,15 @@ def summary(inputs: Inputs, spec: ReportSpec) -> Table:
     """What each run erased, what the attack gave back, and the price."""
     setting = spec.setting(spec.headline_setting)
     attack = setting.label if setting else spec.headline_setting
+    prices = price_in(spec)
     rows = []
     for run in trained(spec):
         origin, after = (
             measured(inputs, run.key, key, CHAIR_S).number for key in ("origin", spec.headline_setting)
         )
-        changes = [contrast(inputs, run.key, spec.base, "origin", m) for m in (CHAIR_S, RECALL, POPE, WORDS)]
+        changes = [
+            contrast(inputs, spec, run.key, spec.base, "origin", measure) for measure in (CHAIR_S, *prices)
+        ]
         erased, *price = (change.difference if change else None for change in changes)
         share = restored(inputs, spec, run.key, spec.headline_setting)
         cells = (
@@ -61,9 +66,7 @@ def summary(inputs: Inputs, spec: ReportSpec) -> Table:
         Column("erased", "against base"),
         Column("chair_s_after", f"CHAIR_S, {attack}", "lower"),
         Column("restored", "given back", "lower", "Share of the erasure that the attack undid."),
-        Column("recall", "Recall, against base"),
-        Column("pope", "POPE F1, against base"),
-        Column("words", "Words, against base"),
+        *(Column(measure.key, f"{measure.label}, against base") for measure in prices),
     ]
     return _single(
         "summary", f"Erased, given back by {attack}, and the price before the attack", "Run", columns, rows
@@ -194,20 +197,9 @@ def _dotless(sources: Mapping[str, str]) -> dict[str, str]:
     return {name: digest[:16] for name, digest in sources.items()}
 
 
-_RULE_LABELS = {
-    ("chair", ""): "CHAIR, recall, words",
-    ("chair", "truth"): "What is in the pictures",
-    ("pope", ""): "POPE F1",
-    ("bleu", "word"): "BLEU",
-    ("bleu", "efuf_char"): "BLEU, characters",
-    ("perplexity", ""): "ppl",
-    ("lengths", ""): "Lengths",
-    **{("pope", kind): f"POPE {kind}" for kind in POPE_KINDS},
-}
-
-
-def rules(inputs: Inputs) -> list[tuple[str, str]]:
+def rules(inputs: Inputs, spec: ReportSpec) -> list[tuple[str, str]]:
     """(measure, rule) as the metrics files state them, one entry for each distinct statement."""
+    known = {metric.name: metric.rules for metric in metrics_in(spec)}
     names: dict[str, dict[str, None]] = {}
     for result in inputs.metrics.values():
         for name, part in result.items():
@@ -215,16 +207,15 @@ def rules(inputs: Inputs) -> list[tuple[str, str]]:
                 continue
             for inner_name, inner in (("", part), *part.items()):
                 if isinstance(inner, Mapping) and isinstance(inner.get("rule"), str):
-                    label = _RULE_LABELS.get((name, inner_name)) or f"{name} {inner_name}".strip()
+                    label = known.get(name, {}).get(inner_name) or f"{name} {inner_name}".strip()
                     names.setdefault(inner["rule"], {})[label] = None
     return [(", ".join(labels), rule) for rule, labels in names.items()]
 
 
-def counts(inputs: Inputs) -> list[str]:
+def counts(inputs: Inputs, spec: ReportSpec) -> list[str]:
     """What n each row stands on, said once where all rows agree."""
-    kinds = tuple(("pope", kind, "n") for kind in POPE_KINDS)
     lines = []
-    for name, paths in (("captions", (("chair", "n"),)), ("POPE questions of each kind", kinds)):
+    for name, paths in (item for metric in metrics_in(spec) for item in metric.counted.items()):
         found = (lookup(result, path) for result in inputs.metrics.values() for path in paths)
         numbers = sorted({n for n in found if isinstance(n, int)})
         if len(numbers) == 1:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from sare_jax.evaluation.columns import Measure
+from sare_jax.evaluation.metrics.chair import CHAIR_I, CHAIR_S, RECALL, WORDS
 from sare_jax.report.contrasts import measured
-from sare_jax.report.measures import CHAIR_I, CHAIR_S, POPE, RECALL, WORDS, Measure, Value
+from sare_jax.report.measures import Value, metrics_in
 from sare_jax.report.palette import INK, MUTED, look
 from sare_jax.report.read import Inputs, trained
 from sare_jax.report.spec import ReportSpec
@@ -136,7 +138,7 @@ def prompts(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
     panels = tuple(
         _prompt_panel(inputs, spec, runs, setting.key, setting.label, measure)
         for setting in others
-        for measure in (CHAIR_S, POPE)
+        for measure in (m for metric in metrics_in(spec) for m in metric.prompted)
     )
     return FigureGroup("prompts", (), panels)
 

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sare_jax.evaluation.columns import Measure
+from sare_jax.evaluation.metrics.chair import CHAIR_S, RECALL, WORDS
 from sare_jax.report.contrasts import Contrast, contrast, measured, restored
-from sare_jax.report.measures import CHAIR_S, POPE, RECALL, WORDS, Measure
+from sare_jax.report.measures import price_in
 from sare_jax.report.read import Inputs, trained
 from sare_jax.report.spec import ReportSpec, SettingSpec
 from sare_jax.report.tables import interval_text, number_text, signed_text
@@ -51,8 +53,8 @@ def headline(inputs: Inputs, spec: ReportSpec) -> Finding:
 def qualification(inputs: Inputs, spec: ReportSpec) -> str:
     """What has to be read beside the headline: recall, and caption length where it differs."""
     ours, baseline = spec.label(spec.ours), spec.label(spec.baseline)
-    recall = contrast(inputs, spec.ours, spec.baseline, spec.headline_setting, RECALL)
-    words = contrast(inputs, spec.ours, spec.baseline, spec.headline_setting, WORDS)
+    recall = contrast(inputs, spec, spec.ours, spec.baseline, spec.headline_setting, RECALL)
+    words = contrast(inputs, spec, spec.ours, spec.baseline, spec.headline_setting, WORDS)
     parts = []
     if recall:
         claim = {
@@ -117,7 +119,7 @@ def _percent(share: float) -> str:
 
 
 def _versus(inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: SettingSpec) -> Finding | None:
-    found = contrast(inputs, a, b, setting.key, CHAIR_S)
+    found = contrast(inputs, spec, a, b, setting.key, CHAIR_S)
     if found is None:
         return None
     first, second = spec.label(a), spec.label(b)
@@ -130,14 +132,17 @@ def _versus(inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: SettingSp
 
 
 def _price(inputs: Inputs, spec: ReportSpec) -> Finding | None:
-    """Names the runs that lost recall or POPE F1 against the base model, before any attack."""
-    losses, compared = [], False
+    """Names the runs that lost what an erasure may cost against the base model, before any attack."""
+    losses = []
+    prices = [measure for measure in price_in(spec) if measure.better]
+    compared: dict[str, None] = {}
     for run in trained(spec):
-        for measure in (RECALL, POPE):
-            found = contrast(inputs, run.key, spec.base, "origin", measure)
-            compared = compared or found is not None
+        for measure in prices:
+            found = contrast(inputs, spec, run.key, spec.base, "origin", measure)
+            name = _within(measure.label)
+            if found:
+                compared[name] = None
             if found and found.verdict == "worse":
-                name = "recall" if measure is RECALL else measure.label
                 losses.append(
                     f"{run.label} {name} {number_text(found.a.number)} (base {number_text(found.b.number)})"
                 )
@@ -145,7 +150,13 @@ def _price(inputs: Inputs, spec: ReportSpec) -> Finding | None:
         return Finding("Before any attack, unlearning cost grounding", "; ".join(losses), "note")
     if not compared:
         return None
-    return Finding("Before any attack, no run lost recall or POPE F1 beyond the intervals", "", "note")
+    names = " or ".join(compared)
+    return Finding(f"Before any attack, no run lost {names} beyond the intervals", "", "note")
+
+
+def _within(label: str) -> str:
+    """A label in the middle of a sentence: "recall", but "POPE F1"."""
+    return label[0].lower() + label[1:] if label[1:2].islower() else label
 
 
 def _numbers(found: Contrast, measure: Measure) -> str:

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from sare_jax.report import palette
-from sare_jax.report.measures import TABLE_1
+from sare_jax.report.measures import columns_in
 from sare_jax.report.spec import ReportSpec
 
 _FOLDER = Path(__file__).parent
@@ -54,14 +54,14 @@ def render(content: Mapping[str, Any], spec: ReportSpec) -> str:
         css=_css(),
         signs=SIGNS,
         contents=_contents(content),
-        reading=_reading(),
+        reading=_reading(spec),
     )
 
 
-def _reading() -> list[tuple[str, str | None, str]]:
+def _reading(spec: ReportSpec) -> list[tuple[str, str | None, str]]:
     """(labels, direction, explanation) of the result table's columns; columns read alike stand together."""
     labels: dict[tuple[str, str | None], list[str]] = {}
-    for measure in TABLE_1:
+    for measure in columns_in(spec):
         labels.setdefault((measure.help, measure.better), []).append(measure.label)
     return [(", ".join(names), better, text) for (text, better), names in labels.items()]
 

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from sare_jax.evaluation.benchmarks import BENCHMARKS
+from sare_jax.evaluation.metrics import METRICS
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -78,6 +81,8 @@ class ReportSpec:
       pairs: further (without ρ, with ρ) pairs of keys that get a sentence of their own.
       headline_setting: key of the condition that the headline looks at.
       gallery_images: number of test images in the gallery.
+      metrics: names of the metrics whose columns the tables have.
+      benchmarks: the same of the benchmarks.
     """
 
     title: str = "Erasing hallucinations, and how well the erasure holds"
@@ -90,6 +95,8 @@ class ReportSpec:
     pairs: tuple[tuple[str, str], ...] = (("unlikelihood", "unlikelihood_sam"),)
     headline_setting: str = "relearn_140"
     gallery_images: int = 8
+    metrics: tuple[str, ...] = tuple(METRICS)
+    benchmarks: tuple[str, ...] = tuple(BENCHMARKS)
 
     def run(self, key: str) -> RunSpec | None:
         """The method of that key, or None."""
@@ -109,11 +116,12 @@ def spec_of(config: dict) -> ReportSpec:
     """Makes the spec of a run from its resolved `config.json`.
 
     Args:
-      config: `runs`, `run_labels`, `attacks` and `report` as `sare_jax.config.to_dict` writes them.
+      config: `runs`, `run_labels`, `attacks`, `evaluate` and `report` as in `sare_jax.config.to_dict`.
     """
     settings_of = config.get("runs") or {}
     labels = config.get("run_labels") or {}
     default, report = ReportSpec(), config.get("report") or {}
+    measured = config.get("evaluate") or {}
     baseline, ours = report.get("baseline", default.baseline), report.get("ours", default.ours)
     runs = [RunSpec("base", labels.get("base", "base model"), RUNS[0].description)]
     # A ConfigDict comes back in the order of the alphabet, which is not the order in which to read.
@@ -127,7 +135,13 @@ def spec_of(config: dict) -> ReportSpec:
         pairs=_pairs(settings_of, {baseline, ours}) if settings_of else default.pairs,
         headline_setting=report.get("matched_attack", default.headline_setting),
         gallery_images=report.get("gallery", default.gallery_images),
+        metrics=_names(measured["metrics"]) if "metrics" in measured else default.metrics,
+        benchmarks=tuple(dict.fromkeys([*default.benchmarks, *measured.get("benchmarks", ())])),
     )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _described(key: str, settings: dict) -> str:

@@ -3,17 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from sare_jax.report.measures import (
-    BENCHMARKS,
-    CHAIR_S,
-    OTHER,
-    POPE_DETAIL,
-    TABLE_1,
-    Measure,
-    Value,
-    lookup,
-    value,
-)
+from sare_jax.evaluation.columns import Measure
+from sare_jax.evaluation.metrics.chair import CHAIR_S
+from sare_jax.report.measures import Value, benchmarks_in, columns_in, in_place, lookup, metrics_in, value
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec, RunSpec, SettingSpec
 
@@ -113,11 +105,12 @@ def plain(text: str) -> Cell:
 
 
 def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
-    """The paper's Table 1, and where they hold numbers those of other rules, POPE's parts and benchmarks."""
+    """The paper's Table 1; where they hold numbers, those of other rules, single metrics and benchmarks."""
+    metrics = metrics_in(spec)
     first = _measure_table(
         inputs,
         spec,
-        TABLE_1,
+        columns_in(spec),
         "results",
         "Hallucination and generation quality, in the layout of the paper's Table 1",
         ("Small figures: 95 % bootstrap intervals. Bold: the best point estimate under the same setting.",),
@@ -125,21 +118,28 @@ def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
     caption = (
         "The same answers by the rules behind the numbers that EFUF and SARE print, and what else was counted"
     )
-    other = _measure_table(inputs, spec, OTHER, "other", caption)
-    pope = _measure_table(inputs, spec, POPE_DETAIL, "pope", "POPE by kind of question")
-    asked = _measure_table(
-        inputs, spec, BENCHMARKS, "benchmarks", "General benchmarks", _questions_asked(inputs)
-    )
-    return [first, *(table for table in (other, pope, asked) if _has_numbers(table))]
+    others = in_place(measure for metric in metrics for measure in metric.other)
+    asked = in_place(measure for benchmark in benchmarks_in(spec) for measure in benchmark.columns)
+    more = [
+        _measure_table(inputs, spec, others, "other", caption),
+        *(
+            _measure_table(inputs, spec, metric.detail, metric.name, metric.detail_title)
+            for metric in metrics
+            if metric.detail
+        ),
+        _measure_table(inputs, spec, asked, "benchmarks", "General benchmarks", _questions_asked(inputs)),
+    ]
+    return [first, *(table for table in more if _has_numbers(table))]
 
 
 def _questions_asked(inputs: Inputs) -> tuple[str, ...]:
     """Which part of each benchmark was asked and how, as the metrics files say."""
-    said: dict[str, None] = {}
+    lines: dict[str, None] = {}
     for result in inputs.metrics.values():
-        for name, found in (lookup(result, ("benchmarks",)) or {}).items():
-            said[f"{name}: {found['subset']}, asked as “{found['prompt']['template']}”."] = None
-    return tuple(said)
+        for name, found in result.get("benchmarks", {}).items():
+            template = lookup(found, ("prompt", "template"))
+            lines[f"{name}: {found.get('subset')}, asked as “{template}”."] = None
+    return tuple(lines)
 
 
 def _measure_table(

@@ -1,49 +1,83 @@
 """How a model is measured."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from sare_jax.errors import UserError
+from sare_jax.evaluation.benchmarks import BENCHMARKS
+from sare_jax.evaluation.metrics import METRICS
+from sare_jax.settings.building import at_least
+
+# What the sections below hold is said by the metrics and benchmarks themselves. Their modules are imported
+# when settings are made, and not before, since they import settings.
+
+
+def _default_options() -> dict[str, dict]:
+    from sare_jax.evaluation.metrics.metric import default_options
+
+    return default_options()
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """How a model is measured (stage 4).
+    """How a model is measured (stages 4 and 5)."""
 
-    Attributes:
-      split: images that are used, `val` for choosing settings and `test` once at the end.
-      prompt: the describing prompt (paper, Figs. 6–7).
-      max_images: images at most; 0 is the whole split.
-      max_new_tokens, batch_size: of the captions.
-      pope_images: images that POPE asks about, each for three present and three absent objects; 0 leaves
-        POPE out.
-      pope_batch_size: questions a batch.
-      pope_prompt: the question, `{}` stands for it.
-      lm: folder or id of the GPT-2 model of the perplexity.
-      bootstrap: draws of the 95 % intervals.
-      mme, gqa, scienceqa, qbench: file or folder of that benchmark as it is released, its images beside it;
-        empty leaves it out.
-      benchmark_prompt: the benchmarks' official prompts, or EFUF's (`lineage`).
-      benchmark_first: that many questions of each benchmark but MME (EFUF: 1,600); 0 is all.
-      judge: who rates informativeness: `deepseek` or `openai`, whose key stands in DEEPSEEK_API_KEY or
-        OPENAI_API_KEY, or the address of another endpoint with OpenAI's chat completions, without a key;
-        empty leaves it out.
-      judge_model: the model there; empty is the present one of `deepseek` and `openai`.
-    """
+    RENAMED: ClassVar[dict[str, str]] = {
+        "pope_images": "options.pope.images",
+        "pope_prompt": "options.pope.prompt",
+        "pope_batch_size": "question_batch_size",
+        "lm": "options.perplexity.lm",
+        "judge": "options.informativeness.judge",
+        "judge_model": "options.informativeness.model",
+        **{name: f"benchmarks.{name}" for name in ("mme", "gqa", "scienceqa", "qbench")},
+    }
 
+    #: Images that are used: `val` for choosing settings, `test` once at the end.
     split: Literal["val", "test"] = "test"
+    #: The describing prompt (paper, Figs. 6–7).
     prompt: str = "Please describe the image in great detail. Your response should have at least 100 words."
+    #: Images at most; 0 is the whole split.
     max_images: int = 0
+    #: Tokens of a caption at most.
     max_new_tokens: int = 200
+    #: Captions a batch.
     batch_size: int = 16
-    pope_images: int = 500
-    pope_batch_size: int = 64
-    pope_prompt: str = "{}"
-    lm: str = "gpt2"
+    #: What is measured, separated by commas: short names (`sare_jax.evaluation.metrics`) or `module:name`.
+    metrics: str = ",".join(METRICS)
+    #: Settings of the metrics that have any, by metric: `pope` (images, prompt), `perplexity` (lm),
+    #: `informativeness` (judge, model); each metric's file says what they mean.
+    options: dict[str, dict] = field(default_factory=_default_options)
+    #: Questions of POPE and of the benchmarks a batch.
+    question_batch_size: int = 64
+    #: Draws of the 95 % intervals.
     bootstrap: int = 1000
-    mme: str = ""
-    gqa: str = ""
-    scienceqa: str = ""
-    qbench: str = ""
+    #: Benchmark, by its short name (`sare_jax.evaluation.benchmarks`) or `module:name` → its file or folder
+    #: as it is released, its images beside it; an empty path leaves it out.
+    benchmarks: dict[str, str] = field(default_factory=lambda: dict.fromkeys(BENCHMARKS, ""))
+    #: The benchmarks' official prompts, or EFUF's (`lineage`).
     benchmark_prompt: Literal["official", "lineage"] = "official"
+    #: That many questions of each benchmark but MME (EFUF: 1,600); 0 is all.
     benchmark_first: int = 0
-    judge: str = ""
-    judge_model: str = ""
+
+    def metric_names(self) -> list[str]:
+        """The names in `metrics`."""
+        return [name.strip() for name in self.metrics.split(",") if name.strip()]
+
+    def check(self, where: str) -> None:
+        """Raises `UserError` for values out of range, and for metrics, options and benchmarks not known."""
+        from sare_jax.evaluation.benchmarks.benchmark import benchmarks_of
+        from sare_jax.evaluation.metrics.metric import chosen
+
+        for key in ("max_new_tokens", "batch_size", "question_batch_size", "bootstrap"):
+            at_least(getattr(self, key), 1, f"{where}.{key}")
+        for key in ("max_images", "benchmark_first"):
+            at_least(getattr(self, key), 0, f"{where}.{key}")
+        for name, path in self.benchmarks.items():
+            _text(path, f"{where}.benchmarks.{name}")
+        chosen(self.metric_names(), self.options, where)
+        benchmarks_of(self.benchmarks, f"{where}.benchmarks")
+
+
+def _text(value: Any, where: str) -> None:
+    if not isinstance(value, str):
+        raise UserError(f"{where}: expected str, got {value!r}")

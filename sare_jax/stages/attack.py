@@ -9,7 +9,7 @@ from sare_jax.config import BASE_RUN, split_names
 from sare_jax.pipeline import Task
 from sare_jax.records.curated import read_curated
 from sare_jax.settings import AttackConfig
-from sare_jax.stages import evaluate
+from sare_jax.stages import measuring
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, save_params, steps_in
 from sare_jax.training.remat import remat_policy
@@ -42,8 +42,8 @@ def _prompted(context: Context, run: str, name: str, settings: AttackConfig) -> 
     if run == BASE_RUN:
         weights = {"base": True}, lambda: context.loaded.params
     else:
-        weights = evaluate.tuned(context, run)
-    yield from evaluate.measured(context, run, name, *weights, prompt=settings.prompt)
+        weights = measuring.tuned(context, run)
+    yield from measuring.measured(context, run, name, *weights, prompt=settings.prompt)
 
 
 def _relearning(context: Context, run: str, name: str, settings: AttackConfig) -> Task:
@@ -92,4 +92,4 @@ def _measured(context: Context, run: str, name: str) -> Iterator[Task]:
     folder = relearned_folder(context, run, name)
     attacked = steps_in(context.checkpoints(run))[-1]
     weights = {"params": context.digest(folder, "attack"), "step": attacked, "attack": name}
-    yield from evaluate.measured(context, run, name, weights, lambda: load_params(folder, context.loaded))
+    yield from measuring.measured(context, run, name, weights, lambda: load_params(folder, context.loaded))

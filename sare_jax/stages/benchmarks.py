@@ -1,28 +1,23 @@
 """Benchmarks with images and questions of their own, asked of any weights: part of the stages 4 and 5."""
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from sare_jax import files
-from sare_jax.evaluation.benchmarks import gqa, mme, qbench, scienceqa
-from sare_jax.evaluation.benchmarks.benchmark import Benchmark, requests
+from sare_jax.evaluation.benchmarks.benchmark import Benchmark, benchmarks_of, requests
 from sare_jax.pipeline import Task
-from sare_jax.settings import EvaluateConfig
 from sare_jax.stages.context import Context
 from sare_jax.training.state import Params
 
 ANSWER_TOKENS = 32
-BENCHMARKS: dict[str, Benchmark] = {
-    benchmark.name: benchmark
-    for benchmark in (mme.BENCHMARK, gqa.BENCHMARK, scienceqa.BENCHMARK, qbench.BENCHMARK)
-}
 
 
 def answers(context: Context, run: str, setting: str) -> dict[str, Path]:
     """Where the answers to each configured benchmark lie, by its name."""
     folder = context.workdir / "benchmarks" / run / setting
-    return {name: folder / f"{name}.jsonl" for name in BENCHMARKS if _path(context.config.evaluate, name)}
+    configured = benchmarks_of(context.config.evaluate.benchmarks)
+    return {benchmark.name: folder / f"{benchmark.name}.jsonl" for benchmark, _ in configured}
 
 
 def asked(
@@ -39,50 +34,42 @@ def asked(
       prompt: stands before each question, in a prompt attack.
     """
     settings = context.config.evaluate
-    for name, out in answers(context, run, setting).items():
-        questions = _requests(settings, name, f"{prompt} " if prompt else "")
+    for benchmark, path in benchmarks_of(settings.benchmarks):
+        first = 0 if benchmark.whole else settings.benchmark_first
+        prefix = f"{prompt} " if prompt else ""
+        questions = _requests(benchmark, path, settings.benchmark_prompt, first, prefix)
+        out = answers(context, run, setting)[benchmark.name]
+        name = f"{run}/{setting} {benchmark.title}"
         yield Task(
-            name=f"benchmarks/{run}/{setting}/{name}",
+            name=f"benchmarks/{run}/{setting}/{benchmark.name}",
             inputs=context.model_inputs()
             | weights
             | {"requests": files.hash_value(questions), "max_new_tokens": ANSWER_TOKENS},
             outputs=(out,),
-            run=lambda name=name, out=out, questions=questions: _ask(
-                context, params(), name, questions, out, f"{run}/{setting} {BENCHMARKS[name].title}"
-            ),
+            run=partial(_ask, context, params, questions, out, benchmark.images(path), name),
         )
 
 
-def _ask(context: Context, params: Params, name: str, questions: list[dict], out: Path, shown: str) -> None:
-    settings = context.config.evaluate
+def _ask(
+    context: Context,
+    params: Callable[[], Params],
+    questions: list[dict],
+    out: Path,
+    images: Path,
+    name: str,
+) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     context.ask(
-        params,
+        params(),
         questions,
         out,
-        name=shown,
+        name=name,
         max_new_tokens=ANSWER_TOKENS,
-        batch_size=settings.pope_batch_size,
-        images=BENCHMARKS[name].images(Path(_path(settings, name))),
+        batch_size=context.config.evaluate.question_batch_size,
+        images=images,
     )
 
 
 @lru_cache(maxsize=16)
-def _requests(settings: EvaluateConfig, name: str, prefix: str) -> list[dict]:
-    benchmark = BENCHMARKS[name]
-    return requests(
-        benchmark,
-        Path(_path(settings, name)),
-        prompt=settings.benchmark_prompt,
-        first=0 if benchmark.whole else settings.benchmark_first,
-        prefix=prefix,
-    )
-
-
-def _path(settings: EvaluateConfig, name: str) -> str:
-    return {
-        "mme": settings.mme,
-        "gqa": settings.gqa,
-        "scienceqa": settings.scienceqa,
-        "qbench": settings.qbench,
-    }[name]
+def _requests(benchmark: Benchmark, path: Path, prompt: str, first: int, prefix: str) -> list[dict]:
+    return requests(benchmark, path, prompt=prompt, first=first, prefix=prefix)

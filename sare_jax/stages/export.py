@@ -10,7 +10,7 @@ from sare_jax.errors import UserError
 from sare_jax.pipeline import Task
 from sare_jax.progress import track
 from sare_jax.settings import DecodingConfig
-from sare_jax.stages import evaluate
+from sare_jax.stages import measuring
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import saved_settings
 
@@ -18,7 +18,7 @@ from sare_jax.training.checkpoints import saved_settings
 def tasks(context: Context) -> Iterator[Task]:
     """Makes `export/<run>/` and, where asked for, `export_check.json`."""
     run, form = context.config.export.run, context.config.export.form
-    weights, _ = evaluate.tuned(context, run)
+    weights, _ = measuring.tuned(context, run)
     folder = context.workdir / "export" / run
     yield Task(
         name=f"export/{run}",

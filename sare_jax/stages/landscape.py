@@ -1,7 +1,7 @@
 """Loss and CHAIR around the two compared solutions (Fig. 2, measured)."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from sare_jax.evaluation.metrics import chair
 from sare_jax.pipeline import Task
 from sare_jax.progress import track
 from sare_jax.records.curated import read_curated
-from sare_jax.stages import evaluate
+from sare_jax.records.splits import Image
+from sare_jax.stages import measuring
 from sare_jax.stages.context import Context
 
 
@@ -33,10 +34,8 @@ def tasks(context: Context) -> Iterator[Task]:
                 settings.landscape_radius,
                 settings.landscape_points,
             ],
-            "prompt": context.config.evaluate.prompt,
-            "max_new_tokens": context.config.evaluate.max_new_tokens,
-            "decoding": dataclasses.asdict(context.config.decoding),
-        },
+        }
+        | measuring.describing(context),
         outputs=(context.workdir / "landscape.json",),
         scratch=(_scratch(context),),
         run=lambda: _scan_all(context, runs),
@@ -44,45 +43,17 @@ def tasks(context: Context) -> Iterator[Task]:
 
 
 def _scan_all(context: Context, runs: list[str]) -> None:
-    from sare_jax.training import landscape
-
     settings = context.config.report
-    curated = read_curated(context.curated)
     images = context.splits.val[: settings.landscape_images]
-    distances = np.linspace(-settings.landscape_radius, settings.landscape_radius, settings.landscape_points)
-    found = {}
-    points = [(run, direction) for run in runs for direction in ("eps", "random")]
-    for run, direction in track(points, "landscape", total=len(points), unit="scan"):
-        units = tokenize(curated, context.prompter, context.config.runs[run].instruction).neg
-        _, params = evaluate.tuned(context, run)
-        solution = params()
-        along = landscape.directions(
-            context.loaded, solution, units, context.features, mesh=context.mesh, seed=0
-        )[direction]
-        scan = {"alpha": [], "loss": [], "chair_s": [], "chair_i": []}
-        for distance in distances:
-            point = landscape.moved(solution, along, float(distance))
-            said = evaluate.describe(
-                context,
-                point,
-                images,
-                context.config.evaluate.prompt,
-                _scratch(context) / f"{run}_{direction}_{distance:+.4f}.jsonl",
-                f"{run} {direction} {distance:+.2f}",
-            )
-            measured = chair.score(said, context.truth)
-            scan["alpha"].append(float(distance))
-            scan["loss"].append(
-                landscape.loss_at(context.loaded, point, units, context.features, mesh=context.mesh)
-            )
-            scan["chair_s"].append(measured["chair_s"])
-            scan["chair_i"].append(measured["chair_i"])
-        found.setdefault(run, {})[direction] = scan
+    scans: dict[str, dict[str, dict[str, list[float]]]] = {run: {} for run in runs}
+    lines = [(run, direction) for run in runs for direction in ("eps", "random")]
+    for run, direction in track(lines, "landscape", total=len(lines), unit="scan"):
+        scans[run][direction] = _scan(context, run, direction, images)
     rho = context.config.runs[settings.ours].rho if settings.ours in context.config.runs else None
     files.write_json(
         context.workdir / "landscape.json",
         {
-            "runs": found,
+            "runs": scans,
             "rho": rho,
             "n_images": len(images),
             "split": "val",
@@ -90,6 +61,39 @@ def _scan_all(context: Context, runs: list[str]) -> None:
         },
     )
     files.remove(_scratch(context))
+
+
+def _scan(context: Context, run: str, direction: str, images: Sequence[Image]) -> dict[str, list[float]]:
+    """Loss of the negatives and CHAIR at each distance from a run's solution along one direction."""
+    from sare_jax.training import landscape
+
+    settings = context.config.report
+    instruction = context.config.runs[run].instruction
+    units = tokenize(read_curated(context.curated), context.prompter, instruction).neg
+    solution = measuring.tuned(context, run)[1]()
+    along = landscape.directions(
+        context.loaded, solution, units, context.features, mesh=context.mesh, seed=0
+    )[direction]
+    scan: dict[str, list[float]] = {"alpha": [], "loss": [], "chair_s": [], "chair_i": []}
+    ends = settings.landscape_radius
+    for distance in map(float, np.linspace(-ends, ends, settings.landscape_points)):
+        point = landscape.moved(solution, along, distance)
+        answers = measuring.describe(
+            context,
+            point,
+            images,
+            context.config.evaluate.prompt,
+            _scratch(context) / f"{run}_{direction}_{distance:+.4f}.jsonl",
+            f"{run} {direction} {distance:+.2f}",
+        )
+        result = chair.score(answers, context.truth)
+        scan["alpha"].append(distance)
+        scan["loss"].append(
+            landscape.loss_at(context.loaded, point, units, context.features, mesh=context.mesh)
+        )
+        scan["chair_s"].append(result["chair_s"])
+        scan["chair_i"].append(result["chair_i"])
+    return scan
 
 
 def _scratch(context: Context) -> Path:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sare_jax import files
+from sare_jax.config import ORIGIN
 from sare_jax.evaluation.compare import compare
 from sare_jax.evaluation.metrics import chair
 from sare_jax.pipeline import Task
 from sare_jax.progress import track
 from sare_jax.records.splits import Image
-from sare_jax.stages import attack, evaluate
+from sare_jax.stages import attack, measuring
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, steps_in
 
@@ -47,11 +48,9 @@ def tasks(context: Context) -> Iterator[Task]:
             "curated": context.digest(context.curated, "curate"),
             "attack": dataclasses.asdict(attacking),
             "images": len(context.eval_images),
-            "prompt": context.config.evaluate.prompt,
-            "max_new_tokens": context.config.evaluate.max_new_tokens,
-            "decoding": dataclasses.asdict(context.config.decoding),
-            "annotations": evaluate.annotations_hash(context),
-        },
+            "annotations": measuring.annotations_hash(context),
+        }
+        | measuring.describing(context),
         outputs=(context.workdir / "matched.json",),
         scratch=(_scratch(context),),
         run=lambda: _match(context, *runs),
@@ -80,22 +79,22 @@ def _match(context: Context, baseline: str, ours: str) -> None:
     settings = context.config.report
     images = context.splits.val[: len(context.eval_images)]
     checkpoints = [(run, step) for run in (baseline, ours) for step in steps_in(context.checkpoints(run))]
-    seen: dict[str, dict[int, dict]] = {baseline: {}, ours: {}}
+    scores: dict[str, dict[int, dict]] = {baseline: {}, ours: {}}
     for run, step in track(checkpoints, "checkpoints on validation images", total=len(checkpoints)):
-        said = _describe(context, run, step, "val", images)
-        seen[run][step] = chair.score(said, context.truth)
-    result = {"attack": settings.matched_attack, "n_validation": len(images), "pairs": []}
+        answers = _describe(context, run, step, "val", images)
+        scores[run][step] = chair.score(answers, context.truth)
+    pairs = []
     for key, label in KEYS.items():
-        values = [{step: found[key] for step, found in seen[run].items()} for run in (baseline, ours)]
-        pair = closest(*values, alike=ALIKE[key])
+        first, second = ({step: row[key] for step, row in scores[run].items()} for run in (baseline, ours))
+        pair = closest(first, second, alike=ALIKE[key])
         rows = {
-            setting: [
+            setting: (
                 _measure(context, baseline, pair.baseline, setting),
                 _measure(context, ours, pair.ours, setting),
-            ]
-            for setting in ("origin", settings.matched_attack)
+            )
+            for setting in (ORIGIN, settings.matched_attack)
         }
-        result["pairs"].append(
+        pairs.append(
             {
                 "key": key,
                 "label": label,
@@ -104,21 +103,22 @@ def _match(context: Context, baseline: str, ours: str) -> None:
                 "differences": {setting: compare(*two)["metrics"] for setting, two in rows.items()},
             }
         )
-    files.write_json(context.workdir / "matched.json", result)
+    about = {"attack": settings.matched_attack, "n_validation": len(images)}
+    files.write_json(context.workdir / "matched.json", about | {"pairs": pairs})
     files.remove(_scratch(context))
 
 
 def _measure(context: Context, run: str, step: int, setting: str) -> dict:
     """CHAIR on the evaluation images, of a checkpoint or of what relearning makes of it."""
-    said = _describe(context, run, step, setting, context.eval_images)
-    return {"chair": chair.score(said, context.truth, draws=context.config.evaluate.bootstrap)}
+    answers = _describe(context, run, step, setting, context.eval_images)
+    return {"chair": chair.score(answers, context.truth, draws=context.config.evaluate.bootstrap)}
 
 
 def _describe(context: Context, run: str, step: int, setting: str, images: Sequence[Image]) -> list[dict]:
     params = load_params(context.checkpoints(run), context.loaded, step=step)
     if setting in context.config.attacks:
         params = attack.relearned(context, run, setting, params)
-    return evaluate.describe(
+    return measuring.describe(
         context,
         params,
         images,

@@ -6,14 +6,12 @@ from pathlib import Path
 
 from sare_jax import files, report
 from sare_jax.config import BASE_RUN, ORIGIN, to_dict
-from sare_jax.evaluation.compare import compare
+from sare_jax.evaluation.metrics import chair
 from sare_jax.pipeline import Task
 from sare_jax.report import table_text, write
 from sare_jax.report.spec import spec_of
-from sare_jax.stages import landscape, matched
+from sare_jax.stages import landscape, matched, measuring
 from sare_jax.stages.context import Context
-
-COMPARED = ("chair.chair_s", "chair.chair_i", "chair.recall", "chair.mean_words", "pope.mean_f1")
 
 
 def tasks(context: Context) -> Iterator[Task]:
@@ -52,10 +50,13 @@ def _pairs(context: Context) -> list[tuple[tuple[str, str], tuple[str, str]]]:
 
 
 def _compared(context: Context, a: tuple[str, str], b: tuple[str, str]) -> Iterator[dict]:
-    metrics = compare(*(files.read_json(context.metrics(*row)) for row in (a, b)))["metrics"]
-    for metric in COMPARED:
-        if metric in metrics:
-            yield _entry(f"{a[1]}", a[0], b[0], metric, metrics[metric], "final weights")
+    before, after = (files.read_json(context.metrics(*row)) for row in (a, b))
+    found = measuring.differences(context, before, after)
+    for metric, _ in measuring.metrics_in(context.config.evaluate):
+        for measure in metric.compared:
+            if measure.result_name in found:
+                difference = found[measure.result_name]
+                yield _entry(a[1], a[0], b[0], measure.result_name, difference, "final weights")
 
 
 def _at_equal(found: dict) -> Iterator[dict]:
@@ -66,8 +67,9 @@ def _at_equal(found: dict) -> Iterator[dict]:
             f"{found['n_validation']} validation images"
         )
         for setting, metrics in pair["differences"].items():
-            for metric in ("chair.chair_s", "chair.chair_i", "chair.recall", "chair.mean_words"):
-                yield _entry(f"{setting}, {pair['label']}", a, b, metric, metrics[metric], note)
+            for measure in chair.METRIC.compared:
+                name = measure.result_name
+                yield _entry(f"{setting}, {pair['label']}", a, b, name, metrics[name], note)
 
 
 def _entry(name: str, a: str, b: str, metric: str, found: dict, note: str) -> dict:

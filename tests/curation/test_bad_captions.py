@@ -13,7 +13,7 @@ from sare_jax.curation.stage import curate
 from sare_jax.curation.windows import Windows
 from sare_jax.records.curated import read_curated
 from tests.curation.tiny_clip import CAPTIONS
-from tests.evaluation.judge_server import JudgeServer, says, sends
+from tests.evaluation.judging.judge_server import JudgeServer, says, sends
 
 ODD = {
     "empty": ("", "empty caption"),

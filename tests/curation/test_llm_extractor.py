@@ -11,7 +11,7 @@ from sare_jax.curation.llm_extractor import endpoint_extractor, llm_extractor, l
 from sare_jax.errors import UserError
 from sare_jax.llm.client import Endpoint
 from tests.curation.tiny_clip import make_tokenizer
-from tests.evaluation.judge_server import JudgeServer, breaks_off, drips, says, sends
+from tests.evaluation.judging.judge_server import JudgeServer, breaks_off, drips, says, sends
 
 CAPTIONS = ("Two Dogs run.", "A cat sits on a mat.", "A bird sings. The bird flies.")
 

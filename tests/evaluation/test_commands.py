@@ -11,16 +11,22 @@ from pathlib import Path
 import pytest
 
 from sare_jax.errors import UserError
+from sare_jax.evaluation.__main__ import main
 from sare_jax.evaluation.benchmarks import gqa, mme, qbench, scienceqa
 from sare_jax.evaluation.benchmarks.benchmark import requests
 from sare_jax.evaluation.benchmarks.command import main as benchmark_main
 from sare_jax.evaluation.metrics import bleu, chair, perplexity, pope
-from tests.evaluation.small_benchmarks import pairs, write_gqa, write_mme, write_qbench, write_scienceqa
+from tests.evaluation.benchmarks.small_benchmarks import (
+    pairs,
+    write_gqa,
+    write_mme,
+    write_qbench,
+    write_scienceqa,
+)
 from tests.evaluation.small_worlds import write_coco
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "jax", "transformers", "spacy", "tensorflow", "sklearn", "matplotlib"}
-MODULES = ("chair", "bleu", "pope", "perplexity", "compare", "mme", "gqa", "scienceqa", "qbench")
 
 
 @pytest.fixture
@@ -184,7 +190,7 @@ def test_nothing_left_is_one_line_and_exit_2(name, files, lm_folder):
         "perplexity": ["--captions", files[kind], "--model", lm_folder],
         "pope": ["score", "--questions", files["questions"], "--answers", files[kind]],
     }.get(name, ["score", "--answers", files[kind]])
-    command = [sys.executable, "-m", f"sare_jax.evaluation.{name}", *map(str, more)]
+    command = [sys.executable, "-m", "sare_jax.evaluation", name, *map(str, more)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith("error: nothing left to score")
@@ -203,12 +209,12 @@ def test_draws_are_a_number_above_0(draws, files, capsys):
 def test_every_command_starts_quickly_without_heavy_packages(files):
     """Seconds of computing, and not of a loaded machine's clock; one process stands for all commands."""
     code = (
-        "import importlib, sys, time; start = time.process_time()\n"
-        f"for name in {MODULES!r}: importlib.import_module(f'sare_jax.evaluation.{{name}}')\n"
-        "from sare_jax.evaluation import bleu, chair\n"
-        f"chair.main(['--captions', {str(files['captions'])!r}, '--truth', {str(files['coco'])!r}])\n"
+        "import sys, time; start = time.process_time()\n"
+        "from sare_jax.evaluation.__main__ import main\n"
+        "main([])\n"  # imports the module of every command
+        f"main(['chair', '--captions', {str(files['captions'])!r}, '--truth', {str(files['coco'])!r}])\n"
         "took = time.process_time() - start\n"
-        f"bleu.main(['--captions', {str(files['captions'])!r}, '--truth', {str(files['coco'])!r}])\n"
+        f"main(['bleu', '--captions', {str(files['captions'])!r}, '--truth', {str(files['coco'])!r}])\n"
         f"heavy = {HEAVY!r} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "assert took < 2, took\n"
@@ -243,8 +249,8 @@ def test_speed_of_chair_and_pope(shared_data, tmp_path):
     for command, limit in ((chair_command, 5), (pope_command, 2)):
         code = (
             "import runpy, sys, time\n"
-            f"sys.argv = {command!r}\n"
-            f"runpy.run_module('sare_jax.evaluation.{command[0]}', run_name='__main__')\n"
+            f"sys.argv = ['evaluation', *{command!r}]\n"
+            "runpy.run_module('sare_jax.evaluation', run_name='__main__')\n"
             f"assert time.process_time() < {limit}, time.process_time()\n"
         )
         started = time.monotonic()
@@ -257,3 +263,25 @@ def test_speed_of_chair_and_pope(shared_data, tmp_path):
         )
         assert ended.returncode == 0, ended.stderr
         print(command[0], round(time.monotonic() - started, 2), "s by the clock")
+
+
+def test_without_a_name_the_commands_are_listed_one_a_line(capsys):
+    main([])
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("usage: python -m sare_jax.evaluation NAME")
+    named = {line.split()[0] for line in lines}
+    assert named == {*NAMES, "human", "informativeness", "compare"}
+
+
+@pytest.mark.parametrize("name", [*NAMES, "human", "informativeness", "compare"])
+def test_usage_says_what_was_typed(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: python -m sare_jax.evaluation {name} ")
+
+
+def test_unknown_names_are_told_the_way_out():
+    with pytest.raises(UserError, match="'chairs' is not known; did you mean chair"):
+        main(["chairs"])
+    with pytest.raises(UserError, match="lengths has no command of its own"):
+        main(["lengths"])

@@ -9,7 +9,8 @@ import pytest
 from sare_jax.errors import UserError
 from sare_jax.evaluation import compare
 from sare_jax.evaluation.evaluate import measure
-from sare_jax.evaluation.metrics import chair, pope
+from sare_jax.evaluation.metrics import METRICS, chair, pope
+from sare_jax.evaluation.metrics.metric import Chosen, chosen
 from sare_jax.records.coco import read_truth
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,6 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def truth(coco80):
     return read_truth(coco80)
+
+
+def metrics(lm="") -> tuple[Chosen, ...]:
+    """All metrics of the package."""
+    return chosen(METRICS, {"perplexity": {"lm": str(lm)}})
 
 
 def row(truth, lm, *, invent=0, right_of_ten=10, limit=64, empty=False):
@@ -34,7 +40,14 @@ def row(truth, lm, *, invent=0, right_of_ten=10, limit=64, empty=False):
             {**request, "text": "Yes" if (request["label"] == "yes") == (place % 10 < right_of_ten) else "No"}
             for place, request in enumerate(pope.requests(questions))
         ]
-    return measure(captions, answers, truth, lm, settings={"max_new_tokens": limit}, draws=200)
+    return measure(
+        captions,
+        truth,
+        metrics(lm),
+        answers={"pope": answers},
+        settings={"max_new_tokens": limit},
+        draws=200,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +89,12 @@ def test_a_row_is_made_of_the_metrics_themselves(rows, truth):
 
 def test_what_was_not_given_is_not_measured(truth, shared_data):
     captions = [{"image_id": i, "caption": "a dog"} for i in truth.image_ids]
-    result = measure(captions, {}, truth, None, draws=50)
+    result = measure(captions, truth, metrics(), draws=50)
     assert result["pope"] == "not measured: no answers given"
     assert result["perplexity"].startswith("not measured")
     plain = read_truth(shared_data / "coco_gt_categories.json")
     some = [{"image_id": i, "caption": "a dog"} for i in plain.image_ids[:5]]
-    assert measure(some, {}, plain, None, draws=50)["bleu"] == "not measured: no reference captions"
+    assert measure(some, plain, metrics(), draws=50)["bleu"] == "not measured: no reference captions"
 
 
 def test_ch_13_a_collapsed_model_still_gets_its_row(truth, lm_folder):
@@ -175,7 +188,7 @@ def test_images_of_one_run_only_are_left_out_and_counted(truth):
     ],
 )
 def test_ch_15_mistakes_end_in_one_line_and_exit_2(module, arguments, names):
-    command = [sys.executable, "-m", f"sare_jax.evaluation.{module}", *arguments]
+    command = [sys.executable, "-m", "sare_jax.evaluation", module, *arguments]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2
     assert names in ended.stderr

@@ -9,7 +9,13 @@ from sare_jax.evaluation.benchmarks import gqa, mme, qbench, scienceqa
 from sare_jax.evaluation.benchmarks.benchmark import requests
 from sare_jax.evaluation.metrics import bleu, chair, language_model, perplexity, pope
 from sare_jax.records.coco import read_truth
-from tests.evaluation.small_benchmarks import pairs, write_gqa, write_mme, write_qbench, write_scienceqa
+from tests.evaluation.benchmarks.small_benchmarks import (
+    pairs,
+    write_gqa,
+    write_mme,
+    write_qbench,
+    write_scienceqa,
+)
 from tests.evaluation.small_worlds import write_coco
 
 NOUNS = ("dog", "cat", "cup", "train", "man", "tables", "wine glasses", "hot dog", "bear", "sky")
@@ -108,8 +114,8 @@ def test_benchmarks(module, write, seed, tmp_path):
     rng = random.Random(seed)
     asked = requests(module.BENCHMARK, write(tmp_path))
     answers = [{**r, "text": rng.choice(("Yes", "no", "A", "B. it", "The answer is C.", ""))} for r in asked]
-    plain = module.score(asked, answers, draws=2)
-    mixed = module.score(rng.sample(asked, len(asked)), disturbed(answers, rng), draws=2)
+    plain = module.BENCHMARK.score(asked, answers, draws=2)
+    mixed = module.BENCHMARK.score(rng.sample(asked, len(asked)), disturbed(answers, rng), draws=2)
     names = module.BENCHMARK.shown
     assert numbers(plain, names) == pytest.approx(numbers(mixed, names), abs=1e-12)
     assert plain["questions"] == mixed["questions"]

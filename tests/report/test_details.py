@@ -47,15 +47,15 @@ def test_values_in_words():
 
 
 def test_rules_are_said_once(inputs):
-    found = dict(rules(inputs))
+    found = dict(rules(inputs, SPEC))
     assert "POPE random, POPE popular, POPE adversarial" in found
     assert found["CHAIR, recall, words"] == inputs.result("sare", "origin")["chair"]["rule"]
 
 
 def test_counts_are_said_once_where_all_rows_agree(inputs):
-    assert counts(inputs)[0] == "60 captions in every row."
+    assert counts(inputs, SPEC)[0] == "60 captions in every row."
     inputs.result("sare", "origin")["chair"]["n"] = 55
-    assert counts(inputs)[0] == "55 to 60 captions, by row."
+    assert counts(inputs, SPEC)[0] == "55 to 60 captions, by row."
 
 
 def test_provenance_names_settings_and_sources(inputs):

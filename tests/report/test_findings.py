@@ -6,10 +6,11 @@ import pytest
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
 from sare_jax.evaluation.metrics import chair
+from sare_jax.evaluation.metrics.chair import CHAIR_S, RECALL
+from sare_jax.evaluation.metrics.pope import F1
 from sare_jax.report import ReportSpec
 from sare_jax.report.contrasts import contrast, restored
 from sare_jax.report.findings import findings, headline, qualification
-from sare_jax.report.measures import CHAIR_S, POPE, RECALL
 from sare_jax.report.read import read
 from tests.report.workdirs import RATES, make_workdir, swapped
 
@@ -60,7 +61,7 @@ def test_an_open_question_is_left_open(bare):
 
 
 def test_paired_interval_is_the_bootstrap_of_the_counts(inputs):
-    found = contrast(inputs, "sare", "efuf", "relearn_140", CHAIR_S)
+    found = contrast(inputs, SPEC, "sare", "efuf", "relearn_140", CHAIR_S)
     sides = []
     for run in ("efuf", "sare"):
         table = inputs.result(run, "relearn_140")["chair"]["per_image"]
@@ -71,13 +72,13 @@ def test_paired_interval_is_the_bootstrap_of_the_counts(inputs):
 
 
 def test_pope_is_paired_too(inputs):
-    found = contrast(inputs, "sare", "base", "origin", POPE)
+    found = contrast(inputs, SPEC, "sare", "base", "origin", F1)
     assert found.interval[0] <= found.difference <= found.interval[1]
 
 
 def test_contrast_turns_with_its_sides(inputs):
-    there = contrast(inputs, "sare", "efuf", "relearn_140", CHAIR_S)
-    back = contrast(inputs, "efuf", "sare", "relearn_140", CHAIR_S)
+    there = contrast(inputs, SPEC, "sare", "efuf", "relearn_140", CHAIR_S)
+    back = contrast(inputs, SPEC, "efuf", "sare", "relearn_140", CHAIR_S)
     assert there.difference == -back.difference
     assert {there.verdict, back.verdict} == {"better", "worse"}
 
@@ -108,7 +109,7 @@ def test_without_intervals_nothing_is_claimed(inputs):
 def test_rows_measured_by_other_rules_are_not_compared(inputs):
     inputs.result("sare", "relearn_140")["chair"]["rule"] = "another rule"
     with pytest.raises(UserError, match=r"metrics/sare/relearn_140\.json: .*measured differently"):
-        contrast(inputs, "sare", "efuf", "relearn_140", CHAIR_S)
+        contrast(inputs, SPEC, "sare", "efuf", "relearn_140", CHAIR_S)
 
 
 def set_chair(inputs, run, setting, number):
@@ -164,7 +165,7 @@ def test_headline_is_qualified_by_recall_and_length(inputs):
     text = qualification(stripped, SPEC)
     assert "SARE names fewer of the objects that are in the picture: Recall 70.0 against 90.0" in text
     assert "The captions of SARE are shorter than those of EFUF: 20.0 words against 30.0." in text
-    assert contrast(stripped, "sare", "efuf", "relearn_140", RECALL).verdict == "worse"
+    assert contrast(stripped, SPEC, "sare", "efuf", "relearn_140", RECALL).verdict == "worse"
 
 
 def test_every_sentence_rests_on_measured_rows(bare):

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 
 from sare_jax import files
 from sare_jax.evaluation.evaluate import measure
-from sare_jax.evaluation.metrics import perplexity, pope
+from sare_jax.evaluation.metrics import METRICS, perplexity, pope
+from sare_jax.evaluation.metrics.metric import chosen
 from sare_jax.records.coco import Truth, read_truth
 
 SCENES = {
@@ -153,7 +154,8 @@ def _metrics(truth: Truth, answers: list[dict], rate: float, draws: int, seed: i
     nll = (2.2 + 0.4 * rate + np.random.default_rng(seed).normal(0, 0.1, len(answers))) * length
     ids = [answer["image_id"] for answer in answers]
     described = {"metric": "perplexity", "rule": "caption: the caption's tokens alone count"}
-    result = measure(answers, asked, truth, None, draws=draws)
+    metrics = chosen(METRICS, {"perplexity": {"lm": ""}})
+    result = measure(answers, truth, metrics, answers={"pope": asked}, draws=draws)
     return result | {
         "perplexity": perplexity.summarise(nll, length, np.ones(len(answers)), ids, draws=draws) | described,
         "provenance": {"model": "tiny", "split": "test", "prompt": "Please describe this image."},

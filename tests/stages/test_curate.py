@@ -15,7 +15,7 @@ from sare_jax.records.curated import read_curated
 from sare_jax.records.splits import Splits
 from tests import tiny_llava
 from tests.curation.tiny_clip import CAPTIONS, make_clip_folder
-from tests.evaluation.judge_server import JudgeServer, says
+from tests.evaluation.judging.judge_server import JudgeServer, says
 from tests.evaluation.small_worlds import write_coco
 
 IDS = range(1, 31)

@@ -17,8 +17,14 @@ from sare_jax.settings import Config
 from sare_jax.stages import benchmarks, evaluate
 from sare_jax.stages.context import Context
 from tests import tiny_llava
-from tests.evaluation.judge_server import JudgeServer, says
-from tests.evaluation.small_benchmarks import pairs, write_gqa, write_mme, write_qbench, write_scienceqa
+from tests.evaluation.benchmarks.small_benchmarks import (
+    pairs,
+    write_gqa,
+    write_mme,
+    write_qbench,
+    write_scienceqa,
+)
+from tests.evaluation.judging.judge_server import JudgeServer, says
 from tests.evaluation.small_worlds import make_lm, write_coco
 
 
@@ -46,7 +52,8 @@ def world(tmp_path_factory) -> Path:
     return root
 
 
-def settings(root: Path, **changes) -> Config:
+def settings(root: Path, options: dict | None = None, **changes) -> Config:
+    options = options or {}
     raw = {
         "name": "tiny",
         "stages": "prepare,evaluate",
@@ -60,9 +67,8 @@ def settings(root: Path, **changes) -> Config:
         "evaluate": {
             "max_new_tokens": 4,
             "batch_size": 8,
-            "pope_batch_size": 8,
-            "pope_images": 0,
-            "lm": str(root / "lm"),
+            "question_batch_size": 8,
+            "options": {"pope": {"images": 0}, "perplexity": {"lm": str(root / "lm")}, **options},
             "bootstrap": 20,
             **changes,
         },
@@ -70,8 +76,8 @@ def settings(root: Path, **changes) -> Config:
     return parse(raw)
 
 
-def named(root: Path) -> dict[str, str]:
-    return {name: str(root / name) for name in ("mme", "gqa", "scienceqa", "qbench")}
+def named(root: Path, *names: str) -> dict[str, str]:
+    return {name: str(root / name) for name in names or ("mme", "gqa", "scienceqa", "qbench")}
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +86,8 @@ def measured(world, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch, JudgeServer(otherwise=says("Answer: 40")) as server:
         patch.setenv("XDG_CACHE_HOME", str(workdir / "cache"))
-        judge = {"judge": server.base_url, "judge_model": "tiny"}
-        stages.run(settings(world, **named(world), **judge, benchmark_first=2), workdir)
+        judge = {"informativeness": {"judge": server.base_url, "model": "tiny"}}
+        stages.run(settings(world, judge, benchmarks=named(world), benchmark_first=2), workdir)
     return workdir
 
 
@@ -138,15 +144,18 @@ def test_adding_a_benchmark_asks_that_alone(world, tmp_path):
     stages.run(settings(world), tmp_path)
     assert row(tmp_path)["benchmarks"] == {}
     assert row(tmp_path)["informativeness"] == "not measured"
-    done = stages.run(settings(world, gqa=str(world / "gqa")), tmp_path).executed
+    done = stages.run(settings(world, benchmarks=named(world, "gqa")), tmp_path).executed
     assert done == ["benchmarks/base/origin/gqa", "metrics/base/origin"]
-    done = stages.run(settings(world, gqa=str(world / "gqa"), benchmark_first=1), tmp_path).executed
+    done = stages.run(settings(world, benchmarks=named(world, "gqa"), benchmark_first=1), tmp_path).executed
     assert done == ["benchmarks/base/origin/gqa", "metrics/base/origin"]
-    assert stages.run(settings(world, gqa=str(world / "gqa"), benchmark_first=1), tmp_path).executed == []
+    assert (
+        stages.run(settings(world, benchmarks=named(world, "gqa"), benchmark_first=1), tmp_path).executed
+        == []
+    )
 
 
 def test_po_09_evaluation_leaves_the_weights_as_they_are(world, tmp_path):
-    context = Context(settings(world, gqa=str(world / "gqa"), mme=str(world / "mme")), tmp_path)
+    context = Context(settings(world, benchmarks=named(world, "gqa", "mme")), tmp_path)
     pipeline.run({"prepare": lambda: stages.prepare.tasks(context)}, ("prepare",), context.ledger)
     files.write_json(tmp_path / "config.json", {})
     before = hash_params(context.loaded.params), hash_params(context.loaded.frozen)
@@ -156,7 +165,7 @@ def test_po_09_evaluation_leaves_the_weights_as_they_are(world, tmp_path):
 
 
 def test_a_prompt_attack_asks_other_questions_for_rows_of_its_own(world, measured):
-    context = Context(settings(world, **named(world)), measured)
+    context = Context(settings(world, benchmarks=named(world)), measured)
     plain, attacked = (
         list(benchmarks.asked(context, "base", setting, {}, lambda: None, prompt))
         for setting, prompt in (("origin", None), ("adversarial", "List all!"))
@@ -172,7 +181,7 @@ def test_mistakes_are_said_before_a_model_is_loaded(world, tmp_path, monkeypatch
     monkeypatch.delenv("DEEPSEEK_API_KEY", raising=False)
     for changes, names in (
         ({"judge": "deepseek"}, "DEEPSEEK_API_KEY is not set"),
-        ({"judge": "http://127.0.0.1:9/v1"}, "judge_model: empty"),
+        ({"judge": "http://127.0.0.1:9/v1"}, r"informativeness\.model: empty"),
     ):
         with pytest.raises(UserError, match=names):
-            next(evaluate.tasks(Context(settings(world, **changes), tmp_path)))
+            next(evaluate.tasks(Context(settings(world, {"informativeness": changes}), tmp_path)))

@@ -1,1 +1,9 @@
-"""Benchmarks with images and questions of their own, from their official files."""
+"""Benchmarks with images and questions of their own: a file each, with its `Benchmark`, and a line here."""
+
+BENCHMARKS = {
+    "mme": "sare_jax.evaluation.benchmarks.mme:BENCHMARK",
+    "gqa": "sare_jax.evaluation.benchmarks.gqa:BENCHMARK",
+    "scienceqa": "sare_jax.evaluation.benchmarks.scienceqa:BENCHMARK",
+    "qbench": "sare_jax.evaluation.benchmarks.qbench:BENCHMARK",
+}
+"""Short name → `module:name` of the `Benchmark`. The report's columns stand in this order."""

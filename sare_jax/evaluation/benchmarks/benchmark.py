@@ -6,14 +6,16 @@ names}, the first dimension being the main one), and for multiple choice `choice
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation.benchmarks.choices import LETTERS
+from sare_jax.evaluation.benchmarks import BENCHMARKS
+from sare_jax.evaluation.columns import Counts, Measure
 from sare_jax.evaluation.pairing import key_of, texts_of
+from sare_jax.extensions import resolve
 from sare_jax.files import hash_value
 from sare_jax.records.texts import Dropped, read_records, settings_of
 
@@ -25,32 +27,69 @@ Reader = Callable[[Path], list[dict]]
 Scorer = Callable[..., dict[str, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Benchmark:
     """A benchmark: how its files are read, what is asked, and how answers become numbers.
 
     Attributes:
-      name: of the module and of the metric.
+      name: key of its result under `benchmarks` in a row, and that result's `metric`.
       title: for tables.
+      about: what it asks, in a line.
       prompts: templates by name, the official one and EFUF's ("lineage"): `{}` stands for the question,
         `{options}` for the lines of its choices.
       read: questions of a file or folder in the official format.
       images: folder of the images that belong to such a file or folder.
       score: numbers from questions and answers; see e.g. `mme.score`.
       shown: names of the numbers in the printed table.
+      counts: what the numbers are made from.
+      columns: of the report's table of benchmarks.
       whole: why a part of it means nothing; empty where a part may be taken.
       read_answers: reader of a file of answers.
     """
 
     name: str
     title: str
+    about: str
     prompts: dict[str, str]
     read: Reader
     images: Callable[[Path], Path]
     score: Scorer
     shown: tuple[str, ...]
+    counts: Counts
+    columns: tuple[Measure, ...]
     whole: str = ""
     read_answers: Callable[[str], tuple[list[dict], Dropped]] = field(default=read_records)
+
+
+def benchmarks_of(
+    paths: Mapping[str, str], where: str = "config.evaluate.benchmarks"
+) -> tuple[tuple[Benchmark, Path], ...]:
+    """Benchmarks that have a path, in the table's order, those from outside the package last.
+
+    Args:
+      paths: short name or `module:name` → file or folder of the benchmark; an empty path leaves it out.
+      where: key of the section, for messages.
+
+    Raises:
+      UserError: an unknown name, something that is no `Benchmark`, or two of one name.
+    """
+    order = list(BENCHMARKS)
+    found: dict[str, tuple[Benchmark, Path]] = {}
+    for name in sorted(paths, key=lambda name: order.index(name) if name in BENCHMARKS else len(order)):
+        benchmark = resolve(name, BENCHMARKS, where)
+        if not isinstance(benchmark, Benchmark):
+            raise UserError(f"{where}: {name} is no Benchmark")
+        if benchmark.name in found:
+            raise UserError(f"{where}: {name} is called {benchmark.name!r}, as another benchmark is")
+        if paths[name]:
+            found[benchmark.name] = benchmark, Path(paths[name])
+    return tuple(found.values())
+
+
+def asked_of(name: str, title: str) -> Measure:
+    """The report's column of how many questions were asked."""
+    path = ("benchmarks", name, "n")
+    return Measure(f"{name}_n", f"{title} n", path, digits=0, help="Questions asked.")
 
 
 def requests(
@@ -191,12 +230,6 @@ def _well_formed(question: dict) -> bool:
 
 def _texts(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
-
-
-def lettered(question: dict) -> bool:
-    """Whether a question has choices, and its label is the letter of one of them."""
-    choices = question.get("choices")
-    return isinstance(choices, list) and question["label"] in tuple(LETTERS[: len(choices)])
 
 
 def _check_carried(questions: dict[str, dict], answers: Sequence[dict]) -> None:

@@ -15,16 +15,10 @@ from sare_jax.records.texts import read_records
 _TASK = "  {:<28} {:>6} {:>9} {:>9}"
 
 
-def command(benchmark: Benchmark) -> None:
-    """Runs a benchmark's command line; a user's mistake ends it with one line and status 2."""
-    console.run(lambda: main(benchmark))
-
-
 def main(benchmark: Benchmark, argv: list[str] | None = None) -> None:
-    """`python -m sare_jax.evaluation.<name> requests …` and `… score …`."""
-    parser = argparse.ArgumentParser(
-        prog=benchmark.name,
-        description=f"{benchmark.title}: questions for a model, and scores of its answers",
+    """Command line: `python -m sare_jax.evaluation NAME requests …` and `… score …`."""
+    parser = console.parser(
+        benchmark.name, f"{benchmark.title}: questions for a model, and scores of its answers"
     )
     commands = parser.add_subparsers(dest="command", required=True)
     asking = commands.add_parser("requests", help="write generation requests (JSON lines)")

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import bootstrap
 from sare_jax.evaluation.benchmarks import multiple
 from sare_jax.evaluation.benchmarks.benchmark import SINGLE_WORD, Benchmark, find, folder_of
 from sare_jax.evaluation.benchmarks.choices import holds, words
-from sare_jax.evaluation.benchmarks.command import command
 from sare_jax.evaluation.metrics.pope_parse import clauses, parse_stated
 from sare_jax.records.encodings import read_json
-from sare_jax.records.texts import Dropped
 
 FILE = "testdev_balanced_questions.json"
 RULE = (
@@ -82,37 +79,19 @@ def relaxed(gold: str, text: str) -> bool:
     return any(holds(words(clause), wanted) for clause, denies in clauses(text) if not denies)
 
 
-def score(
-    questions: list[dict],
-    answers: list[dict],
-    *,
-    dropped: Dropped | None = None,
-    draws: int = bootstrap.DRAWS,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """GQA's accuracy; see `multiple.score`."""
-    return multiple.score(
-        "gqa",
-        RULE,
-        judge,
-        lambda question: "image" in question,
-        questions,
-        answers,
-        dropped=dropped,
-        draws=draws,
-        seed=seed,
-    )
+def _fits(question: dict) -> bool:
+    return "image" in question
 
 
 BENCHMARK = Benchmark(
     name="gqa",
     title="GQA",
+    about="compositional questions about real images, answered in a word or two",
     prompts={"official": SINGLE_WORD, "lineage": SINGLE_WORD},
     read=read,
     images=images,
-    score=score,
+    score=multiple.scorer("gqa", RULE, judge, _fits),
     shown=multiple.SHOWN,
+    counts=multiple.COUNTS,
+    columns=multiple.accuracy_of("gqa", "GQA"),
 )
-
-if __name__ == "__main__":
-    command(BENCHMARK)

@@ -12,8 +12,8 @@ import numpy as np
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
-from sare_jax.evaluation.benchmarks.benchmark import SINGLE_WORD, Benchmark, pair, unread
-from sare_jax.evaluation.benchmarks.command import command
+from sare_jax.evaluation.benchmarks.benchmark import SINGLE_WORD, Benchmark, asked_of, pair, unread
+from sare_jax.evaluation.columns import Counts, Measure
 from sare_jax.evaluation.grouped import groups_of, per_group, pooled, rows_of
 from sare_jax.evaluation.metrics.pope_parse import Verdict, parse_stated
 from sare_jax.records.encodings import read_text
@@ -131,7 +131,8 @@ def read_answers(path: str) -> tuple[list[dict], Dropped]:
     """
     if not Path(path).is_dir():
         return read_records(path)
-    records, dropped = [], Dropped()
+    records: list[dict] = []
+    dropped = Dropped()
     for task in TASKS:
         file = Path(path) / f"{task}.txt"
         if file.is_file():
@@ -144,7 +145,8 @@ def read_answers(path: str) -> tuple[list[dict], Dropped]:
 def _read_results(file: Path, task: str, dropped: Dropped) -> list[dict]:
     text = read_text(file)
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    records, asked = [], {}
+    records: list[dict] = []
+    asked: dict[str, int] = {}
     for number, line in lines:
         parts = line.rstrip("\r").split("\t", 3)
         if len(parts) < 4 or parts[2].strip().lower() not in ("yes", "no"):
@@ -293,17 +295,25 @@ def _task(row: np.ndarray) -> dict[str, Any]:
     }
 
 
+def _sum(key: str, help: str) -> Measure:
+    return Measure(f"mme_{key}", f"MME {key}", ("benchmarks", "mme", key), "higher", help=help)
+
+
 BENCHMARK = Benchmark(
     name="mme",
     title="MME",
+    about="yes/no questions in pairs on perception and cognition",
     prompts={"official": "{}" + _ASKS_FOR_WORD, "lineage": SINGLE_WORD},
     read=read,
     images=images,
     score=score,
     shown=SHOWN,
+    counts=Counts(COLUMNS, metrics),
+    columns=(
+        _sum("perception", "Sum over ten tasks of accuracy and accuracy+; to 2000."),
+        _sum("cognition", "The same over four tasks; to 800."),
+        asked_of("mme", "MME"),
+    ),
     whole="its sums are over whole tasks",
     read_answers=read_answers,
 )
-
-if __name__ == "__main__":
-    command(BENCHMARK)

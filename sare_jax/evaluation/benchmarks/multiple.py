@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sare_jax.evaluation import bootstrap
-from sare_jax.evaluation.benchmarks.benchmark import pair, unread
+from sare_jax.evaluation.benchmarks.benchmark import asked_of, pair, unread
+from sare_jax.evaluation.columns import Counts, Measure
 from sare_jax.evaluation.grouped import groups_of, mean_of_groups, pooled, rows_of
 from sare_jax.records.texts import Dropped
 
@@ -52,6 +54,26 @@ def metrics(groups: Sequence[str]) -> dict[str, bootstrap.Metric]:
 
 
 SHOWN = tuple(metrics(()))
+COUNTS = Counts(COLUMNS, metrics)
+
+
+def accuracy_of(name: str, title: str) -> tuple[Measure, ...]:
+    """The report's columns of such a benchmark."""
+    return (
+        Measure(
+            f"{name}_accuracy",
+            title,
+            ("benchmarks", name, "accuracy"),
+            "higher",
+            help="Right answers in percent, by the official rule.",
+        ),
+        asked_of(name, title),
+    )
+
+
+def scorer(name: str, rule: str, judge: Judge, fits: Callable[[dict], bool]) -> Callable[..., dict[str, Any]]:
+    """`score` of one benchmark, called with questions and answers."""
+    return partial(score, name, rule, judge, fits)
 
 
 def score(

@@ -5,20 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation import bootstrap
 from sare_jax.evaluation.benchmarks import multiple
-from sare_jax.evaluation.benchmarks.benchmark import Benchmark, find, folder_of, lettered
-from sare_jax.evaluation.benchmarks.choices import LETTERS, parse_choice, parse_scienceqa
-from sare_jax.evaluation.benchmarks.command import command
+from sare_jax.evaluation.benchmarks.benchmark import Benchmark, find, folder_of
+from sare_jax.evaluation.benchmarks.choices import LETTERS, parse_scienceqa
+from sare_jax.evaluation.benchmarks.lettered import read_entries, rule_of, scorer
 from sare_jax.records.encodings import read_json
-from sare_jax.records.texts import Dropped
 
 FILE = "llava_test_CQM-A.json"
 LETTER_ONLY = "{}\nAnswer with the option's letter from the given choices directly."
-RULE = (
-    "ScienceQA: official: LLaVA's rule (the letter alone, `X. …`, or one `The answer is X.`); lineage: the "
-    "right letter stands somewhere in the answer (EFUF); robust: letter or choice as a person would read it"
-)
+RULE = rule_of("ScienceQA", "LLaVA's rule (the letter alone, `X. …`, or one `The answer is X.`)")
 _ONE_LINE_EACH = re.compile(r"^([A-E])\. (.+)$", re.MULTILINE)
 _ONE_LINE_ALL = re.compile(r"\(([A-E])\) (.*?)(?= \([A-E]\) |\n|$)")
 _LOWER_GRADES = tuple(f"grade{number}" for number in range(1, 7))
@@ -37,22 +32,14 @@ def read(path: Path) -> list[dict]:
       UserError: no such file, or an entry without question, choices or answer; names it.
     """
     file = find(path, (FILE,), "ScienceQA's questions in LLaVA's form")
-    entries = read_json(file)
-    problems = _beside(file, "problems.json")
-    splits = _beside(file, "pid_splits.json")
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{file}: expected a list of entries with id, image and conversations")
+    problems, splits = _beside(file, "problems.json"), _beside(file, "pid_splits.json")
     test = set(map(str, splits["test"])) if "test" in splits else None
-    questions = []
-    for place, entry in enumerate(entries):
-        try:
-            key = str(entry["id"])
-            if test is None or key in test:
-                questions.append(_question(entry, problems.get(key, {})))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{file}: entry {place} is no question with choices and answer ({error})"
-            ) from None
+
+    def question(entry: dict) -> dict | None:
+        key = str(entry["id"])
+        return _question(entry, problems.get(key, {})) if test is None or key in test else None
+
+    questions = read_entries(file, question, "a question with choices and answer in its conversations")
     if not questions:
         raise UserError(f"{file}: none of its ids is in the test split of pid_splits.json")
     return questions
@@ -108,42 +95,15 @@ def images(path: Path) -> Path:
     return folder_of(Path(path), ("images/test", "ScienceQA_DATA/test", "images"))
 
 
-def judge(question: dict, text: str) -> multiple.Verdict:
-    """The verdict on one answer, by the rules in `RULE`."""
-    gold = question["label"]
-    official, robust = parse_scienceqa(text), parse_choice(text, question["choices"])
-    return multiple.Verdict(
-        official=official == gold,
-        lineage=gold in text,
-        robust=robust == gold,
-        read_official=official is not None,
-        read_robust=robust is not None,
-    )
-
-
-def score(
-    questions: list[dict],
-    answers: list[dict],
-    *,
-    dropped: Dropped | None = None,
-    draws: int = bootstrap.DRAWS,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """ScienceQA's accuracy; see `multiple.score`. `by["context"]["image"]` is LLaVA's IMG-Accuracy."""
-    return multiple.score(
-        "scienceqa", RULE, judge, lettered, questions, answers, dropped=dropped, draws=draws, seed=seed
-    )
-
-
 BENCHMARK = Benchmark(
     name="scienceqa",
     title="ScienceQA",
+    about="school questions with choices; `by.context.image` is LLaVA's IMG-Accuracy",
     prompts={"official": LETTER_ONLY, "lineage": LETTER_ONLY},
     read=read,
     images=images,
-    score=score,
+    score=scorer("scienceqa", RULE, parse_scienceqa),
     shown=multiple.SHOWN,
+    counts=multiple.COUNTS,
+    columns=multiple.accuracy_of("scienceqa", "ScienceQA"),
 )
-
-if __name__ == "__main__":
-    command(BENCHMARK)

@@ -5,22 +5,30 @@ protocols 1.12 (what the judge is given, the scale from 1 to 100, and the form o
 no image: it is given a reference caption and the annotated categories. The wording is this project's own.
 """
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sare_jax.command import guarded
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap, console
-from sare_jax.evaluation.judging.judge import Verdict
-from sare_jax.evaluation.judging.options import add_judge, announce, cost, cost_line, judge_of
+from sare_jax.evaluation.columns import NOT_MEASURED, Measure, ungrouped
+from sare_jax.evaluation.judging.judge import Judge, Verdict
+from sare_jax.evaluation.judging.options import (
+    add_judge,
+    announce,
+    cost,
+    cost_line,
+    default_cache,
+    judge_of,
+)
 from sare_jax.evaluation.judging.parse import LOWEST, read_score
+from sare_jax.evaluation.metrics.metric import AtHand, Metric
 from sare_jax.files import hash_value, read_json, write_jsonl
+from sare_jax.llm.client import PRESETS, Endpoint, read_key
 from sare_jax.records.coco import Truth, read_truth
 from sare_jax.records.texts import Dropped, match_captions, read_records
 
@@ -212,9 +220,7 @@ def _references_in(path: Path) -> Iterator[tuple[Any, Any]]:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line: `python -m sare_jax.evaluation informativeness`."""
-    parser = argparse.ArgumentParser(
-        prog="informativeness", description="how much of an image its caption mentions, by a judge"
-    )
+    parser = console.parser("informativeness", "How much of an image its caption mentions, by a judge")
     parser.add_argument(
         "--captions", required=True, help="JSON lines of image_id and caption, or `image ### text`"
     )
@@ -258,5 +264,72 @@ def main(argv: list[str] | None = None) -> None:
     print(f"  {cost_line(result['tokens'], options)}")
 
 
-if __name__ == "__main__":
-    console.run(guarded(main))
+@dataclass(frozen=True)
+class JudgeSettings:
+    """Who rates informativeness."""
+
+    #: `deepseek` or `openai`, whose key stands in DEEPSEEK_API_KEY or OPENAI_API_KEY, or the address of
+    #: another endpoint with OpenAI's chat completions, without a key; empty leaves informativeness out.
+    judge: str = ""
+    #: The model there; empty is the present one of `deepseek` and `openai`.
+    model: str = ""
+
+
+def judge_named(settings: JudgeSettings) -> Judge | None:
+    """The judge that the settings name; None where they name none.
+
+    Raises:
+      UserError: no model is named for an address, or a preset's key is not set.
+    """
+    if not settings.judge:
+        return None
+    preset = PRESETS.get(settings.judge)
+    address = preset.base_url if preset else settings.judge
+    model = settings.model or (preset.model if preset else "")
+    if not model:
+        raise UserError(
+            f"config.evaluate.options.informativeness.model: empty; name the model that {address} is to use"
+        )
+    key = read_key(preset.key_variable, address) if preset else ""
+    return Judge(Endpoint(address, model, key), default_cache(), read_score)
+
+
+def _check(settings: JudgeSettings) -> None:
+    judge_named(settings)
+
+
+def _measure(at_hand: AtHand, settings: JudgeSettings) -> dict[str, Any] | str:
+    judge = judge_named(settings)
+    if judge is None:
+        return NOT_MEASURED
+    if not at_hand.has_references:
+        return f"{NOT_MEASURED}: no reference captions"
+    return score(
+        at_hand.captions,
+        at_hand.truth,
+        partial(judge.ask_all, name="informativeness"),
+        model=judge.endpoint.model,
+        draws=at_hand.draws,
+        seed=at_hand.seed,
+    )
+
+
+METRIC = Metric(
+    name="informativeness",
+    title="Informativeness",
+    about="coverage of the image as a judge behind an OpenAI-compatible endpoint rates it",
+    measure=_measure,
+    command=main,
+    settings=JudgeSettings,
+    check=_check,
+    counts={"informativeness": ungrouped(COLUMNS, METRICS)},
+    columns=(
+        Measure(
+            "informativeness",
+            "Info.",
+            ("informativeness", "informativeness"),
+            "higher",
+            help="Coverage of the picture as a language model judges it, where one was asked.",
+        ),
+    ),
+)

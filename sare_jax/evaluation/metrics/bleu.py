@@ -5,7 +5,6 @@ and so the paper's, hold: NLTK's sentence BLEU with smoothing method 7 on the *c
 of one reference. It measures length rather than quality, so lengths stand beside it (protocols 1.10).
 """
 
-import argparse
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -14,6 +13,8 @@ import numpy as np
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap, console
+from sare_jax.evaluation.columns import NOT_MEASURED, Measure, ungrouped
+from sare_jax.evaluation.metrics.metric import AtHand, Metric
 from sare_jax.records.coco import Truth, read_truth
 from sare_jax.records.texts import Captions, Dropped, match_captions, read_records
 
@@ -204,7 +205,7 @@ def _with_references(matched: Captions, truth: Truth) -> Captions:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line: `python -m sare_jax.evaluation bleu`."""
-    parser = argparse.ArgumentParser(prog="bleu", description="BLEU-1, -2 and -4 of captions")
+    parser = console.parser("bleu", "BLEU-1, -2 and -4 of captions")
     parser.add_argument("--captions", required=True, help="JSON lines of image_id and caption")
     parser.add_argument("--truth", required=True, help="COCO annotations folder with captions_*.json")
     parser.add_argument("--rule", choices=RULES, action="append", help="both where none is given")
@@ -230,5 +231,43 @@ def main(argv: list[str] | None = None) -> None:
         console.print_table(f"BLEU, {rule}", result, list(names))
 
 
-if __name__ == "__main__":
-    console.run(main)
+def _measure(at_hand: AtHand, settings: None) -> dict[str, Any] | str:
+    if not at_hand.has_references:
+        return f"{NOT_MEASURED}: no reference captions"
+    return {
+        rule: score(at_hand.captions, at_hand.truth, rule, draws=at_hand.draws, seed=at_hand.seed)
+        for rule in RULES
+    }
+
+
+METRIC = Metric(
+    name="bleu",
+    title="BLEU",
+    about="BLEU-1, -2 and -4 against the reference captions, by words and by EFUF's rule (characters)",
+    measure=_measure,
+    command=main,
+    counts={
+        "bleu.word": ungrouped(WORD_COLUMNS, WORD_METRICS),
+        "bleu.efuf_char": ungrouped(CHAR_COLUMNS, CHAR_METRICS),
+    },
+    columns=tuple(
+        Measure(
+            f"bleu{order}",
+            f"BLEU-{order}",
+            ("bleu", "word", f"bleu_{order}"),
+            "higher",
+            help="Overlap of word sequences with all reference captions; falls as captions outgrow them.",
+        )
+        for order in ORDERS
+    ),
+    other=tuple(
+        Measure(
+            f"bleu{order}_char",
+            f"BLEU-{order}, characters",
+            ("bleu", "efuf_char", f"bleu_{order}"),
+            "higher",
+        )
+        for order in ORDERS
+    ),
+    rules={"word": "BLEU", "efuf_char": "BLEU, characters"},
+)

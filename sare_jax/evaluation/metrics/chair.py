@@ -3,7 +3,6 @@
 Rohrbach et al. 2018; paper Eq. 9-10; protocols 1.9 and 4.
 """
 
-import argparse
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sare_jax.evaluation import bootstrap, console
+from sare_jax.evaluation.columns import Measure, ungrouped
+from sare_jax.evaluation.metrics.metric import AtHand, Metric
 from sare_jax.language.words import WordTable, categories_in, coco_table, read_table
 from sare_jax.records.coco import Truth, read_truth
 from sare_jax.records.texts import Dropped, match_captions, read_records
@@ -120,7 +121,8 @@ def score(
     """
     table = table or truth.table
     matched = match_captions(captions, truth, dropped)
-    rows, invented = [], Counter()
+    rows: list[list[int]] = []
+    invented: Counter[str] = Counter()
     for image_id, text in zip(matched.image_ids, matched.texts, strict=True):
         categories = truth.categories(image_id)
         judged = explain(text, categories, table)
@@ -172,7 +174,7 @@ def _why(item: Judged, image_id: int, truth: Truth) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line: `python -m sare_jax.evaluation chair`."""
-    parser = argparse.ArgumentParser(prog="chair", description=RULE)
+    parser = console.parser("chair", RULE)
     parser.add_argument(
         "--captions", required=True, help="JSON lines of image_id and caption, or `image ### text`"
     )
@@ -194,5 +196,62 @@ def main(argv: list[str] | None = None) -> None:
         console.print_table("CHAIR", result, list(METRICS))
 
 
-if __name__ == "__main__":
-    console.run(main)
+def _measure(at_hand: AtHand, settings: None) -> dict[str, Any]:
+    return score(at_hand.captions, at_hand.truth, draws=at_hand.draws, seed=at_hand.seed)
+
+
+CHAIR_S = Measure(
+    "chair_s",
+    "CHAIR_S",
+    ("chair", "chair_s"),
+    "lower",
+    help="Share of captions, in percent, that name at least one object which is not in the picture.",
+)
+CHAIR_I = Measure(
+    "chair_i",
+    "CHAIR_I",
+    ("chair", "chair_i"),
+    "lower",
+    help="Share of object mentions, in percent, that are of an object which is not in the picture.",
+)
+RECALL = Measure(
+    "recall",
+    "Recall",
+    ("chair", "recall"),
+    "higher",
+    help="Share of the objects in the pictures, in percent, that the captions name. The price of an erasure: "
+    "a model that says nothing has CHAIR 0 and recall 0.",
+)
+WORDS = Measure(
+    "mean_words",
+    "Words",
+    ("chair", "mean_words"),
+    help="Mean caption length. Shorter captions have fewer chances to hallucinate, so read CHAIR beside it.",
+    place=1,
+)
+
+METRIC = Metric(
+    name="chair",
+    title="CHAIR",
+    about="objects that captions name and the images lack, by every mention and by distinct words (EFUF)",
+    measure=_measure,
+    command=main,
+    counts={"chair": ungrouped(COLUMNS, METRICS)},
+    columns=(
+        CHAIR_S,
+        CHAIR_I,
+        RECALL,
+        WORDS,
+        Measure("n", "n", ("chair", "n"), digits=0, help="Captions in this row.", place=1),
+    ),
+    other=(
+        Measure("chair_i_words", "CHAIR_I, distinct words", ("chair", "chair_i_words"), "lower"),
+        Measure("empty", "empty, %", ("chair", "empty_rate"), "lower", place=1),
+        Measure("skipped", "left out", ("chair", "skipped"), digits=0, place=1),
+    ),
+    price=(RECALL, WORDS),
+    prompted=(CHAIR_S,),
+    compared=(CHAIR_S, CHAIR_I, RECALL, WORDS),
+    rules={"": "CHAIR, recall, words", "truth": "What is in the pictures"},
+    counted={"captions": (("chair", "n"),)},
+)

@@ -4,8 +4,8 @@ The paper speaks of the exponentiated mean negative log-likelihood; its table va
 divided by 100, so both scales are given (protocols 1.11).
 """
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,10 @@ import numpy as np
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap, console
+from sare_jax.evaluation.columns import NOT_MEASURED, Measure, ungrouped
 from sare_jax.evaluation.metrics.language_model import LanguageModel, load, negative_log_likelihood
+from sare_jax.evaluation.metrics.metric import AtHand, Metric
+from sare_jax.files import digest
 from sare_jax.records.texts import Dropped, named_captions, read_records, settings_of
 
 Rule = Literal["caption", "efuf"]
@@ -138,8 +141,8 @@ def summarise(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line: `python -m sare_jax.evaluation.metrics.perplexity --captions F --model M [--json]`."""
-    parser = argparse.ArgumentParser(prog="perplexity", description="Perplexity of captions")
+    """Command line: `python -m sare_jax.evaluation perplexity --captions F --model M [--json]`."""
+    parser = console.parser("perplexity", "Perplexity of captions")
     parser.add_argument("--captions", required=True, help="JSON lines of image_id and caption")
     parser.add_argument("--model", required=True, help="GPT-2-format folder, or a hub name")
     parser.add_argument("--rule", choices=_RULES, default="caption")
@@ -167,5 +170,53 @@ def main(argv: list[str] | None = None) -> None:
         console.print_table(f"Perplexity, {result['model']['name']}", result, list(METRICS))
 
 
-if __name__ == "__main__":
-    console.run(main)
+@dataclass(frozen=True)
+class PerplexitySettings:
+    """The language model that captions are scored by."""
+
+    #: Folder or hub id of a GPT-2-format model; empty leaves perplexity out.
+    lm: str = "gpt2"
+
+
+def _measure(at_hand: AtHand, settings: PerplexitySettings) -> dict[str, Any] | str:
+    if not settings.lm:
+        return f"{NOT_MEASURED}: no language model given"
+    texts = at_hand.matched.texts
+    if not any(map(str.strip, texts)):  # a collapsed model still gets its row
+        return f"{NOT_MEASURED}: every caption is empty"
+    ids = at_hand.matched.image_ids
+    return score(texts, settings.lm, image_ids=ids, draws=at_hand.draws, seed=at_hand.seed)
+
+
+def _depends_on(settings: PerplexitySettings) -> str:
+    """Content hash of a local folder, else the name on the hub."""
+    folder = Path(settings.lm)
+    return digest(folder) if settings.lm and folder.is_dir() else settings.lm
+
+
+METRIC = Metric(
+    name="perplexity",
+    title="Perplexity",
+    about="perplexity of captions under a GPT-2-format model, the true value and the paper's scale",
+    measure=_measure,
+    command=main,
+    settings=PerplexitySettings,
+    depends_on=_depends_on,
+    counts={"perplexity": ungrouped(COLUMNS, METRICS)},
+    columns=(
+        Measure(
+            "perplexity",
+            "ppl",
+            ("perplexity", "mean"),
+            "lower",
+            digits=2,
+            help="Perplexity of the captions under a small language model, the mean over captions; low is "
+            "fluent.",
+        ),
+    ),
+    other=(
+        Measure("ppl_paper", "ppl ÷ 100", ("perplexity", "mean_paper_scale"), "lower", digits=4),
+        Measure("ppl_corpus", "ppl, corpus", ("perplexity", "corpus"), "lower", digits=2),
+    ),
+    rules={"": "ppl"},
+)

@@ -1,31 +1,43 @@
 """POPE: does the model say yes only to what is in the image? Li et al. 2023; protocols 5.
 
-The public face: questions are built or read in `pope_questions`, answers read in `pope_parse` and scored in
-`pope_score`; here is the command line.
+The public face: questions are built or read in `records.pope_lists`, answers read in `pope_parse`
+and scored in `pope_score`; here are the metric and its command line.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import console
-from sare_jax.evaluation.metrics.pope_score import LIST_METRICS, METRICS, POLICIES, score, summarise
+from sare_jax.evaluation.columns import NOT_MEASURED, Measure, ungrouped
+from sare_jax.evaluation.metrics.metric import AtHand, Metric, Questions
+from sare_jax.evaluation.metrics.pope_score import (
+    COLUMNS,
+    LIST_METRICS,
+    METRICS,
+    POLICIES,
+    score,
+    summarise,
+)
 from sare_jax.evaluation.pairing import key_of
 from sare_jax.files import json_line, write_jsonl
-from sare_jax.records.coco import read_truth
-from sare_jax.records.pope_lists import KINDS, build, read_questions, requests
+from sare_jax.records.coco import Truth, read_truth
+from sare_jax.records.pope_lists import KINDS, Kind, build, read_questions, requests
 from sare_jax.records.texts import read_records
+from sare_jax.settings.building import at_least
 
 __all__ = ["KINDS", "METRICS", "build", "read_questions", "requests", "score", "summarise"]
 
+HIGHER: Literal["higher"] = "higher"
+
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line: `python -m sare_jax.evaluation.metrics.pope build …` and `… score …`."""
-    parser = argparse.ArgumentParser(
-        prog="pope", description="Build POPE questions, or score answers to them"
-    )
+    """Command line: `python -m sare_jax.evaluation pope build …` and `… score …`."""
+    parser = console.parser("pope", "Build POPE questions, or score answers to them")
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", help="write a question list (JSON lines)")
     builder.add_argument(
@@ -113,5 +125,77 @@ def _score_list(
     return result
 
 
-if __name__ == "__main__":
-    console.run(main)
+@dataclass(frozen=True)
+class PopeSettings:
+    """What POPE asks."""
+
+    #: Images that are asked about, each for three present and three absent objects; 0 leaves POPE out.
+    images: int = 500
+    #: The question as it is put; {} stands for POPE's own.
+    prompt: str = "{}"
+
+    def check(self, where: str) -> None:
+        """Raises `UserError` for values out of range."""
+        at_least(self.images, 0, f"{where}.images")
+        if "{}" not in self.prompt:
+            raise UserError(f"{where}.prompt: must hold {{}} where the question goes")
+
+
+def _measure(at_hand: AtHand, settings: PopeSettings) -> dict[str, Any] | str:
+    if not at_hand.answers:
+        return f"{NOT_MEASURED}: no answers given"
+    draws, seed = at_hand.draws, at_hand.seed
+    results = {
+        kind: score(records, records, draws=draws, seed=seed) for kind, records in at_hand.answers.items()
+    }
+    return {**summarise(results, draws=draws, seed=seed), **results}
+
+
+def _lists(settings: PopeSettings) -> tuple[str, ...]:
+    return KINDS if settings.images else ()
+
+
+def _build(truth: Truth, kind: str, image_ids: Sequence[int], settings: PopeSettings) -> list[dict]:
+    return build(truth, cast(Kind, kind), num_images=settings.images, seed=0, image_ids=image_ids)
+
+
+def _requests(questions: list[dict], settings: PopeSettings, prefix: str) -> list[dict]:
+    return requests(questions, lambda question: (prefix + settings.prompt).replace("{}", question))
+
+
+F1 = Measure(
+    "pope_f1",
+    "POPE F1",
+    ("pope", "mean_f1"),
+    "higher",
+    help="Yes/no questions about present and absent objects: F1 of “yes”, the mean of the random, popular "
+    "and adversarial lists.",
+)
+
+METRIC = Metric(
+    name="pope",
+    title="POPE",
+    about="yes/no questions about present and absent objects: builds the lists, scores the answers",
+    measure=_measure,
+    command=main,
+    settings=PopeSettings,
+    depends_on=lambda settings: None,  # what is asked stands in the answers
+    questions=Questions(_lists, _build, _requests, max_new_tokens=8),
+    counts={"pope": ungrouped(COLUMNS, METRICS, LIST_METRICS)},
+    columns=(F1,),
+    detail=tuple(
+        Measure(f"{kind}_{key}", f"{kind} {label}", ("pope", kind, key), better)
+        for kind in KINDS
+        for key, label, better in (
+            ("f1", "F1", HIGHER),
+            ("accuracy", "acc.", HIGHER),
+            ("yes_ratio", "yes", None),
+        )
+    ),
+    detail_title="POPE by kind of question",
+    price=(F1,),
+    prompted=(F1,),
+    compared=(F1,),
+    rules={"": "POPE F1", **{kind: f"POPE {kind}" for kind in KINDS}},
+    counted={"POPE questions of each kind": tuple(("pope", kind, "n") for kind in KINDS)},
+)

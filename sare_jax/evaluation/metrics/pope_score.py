@@ -6,6 +6,7 @@ import numpy as np
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
+from sare_jax.evaluation.grouped import side_by_side
 from sare_jax.evaluation.metrics.pope_parse import Verdict, parse_official, parse_robust
 from sare_jax.evaluation.pairing import key_of, texts_of
 from sare_jax.files import hash_value
@@ -24,7 +25,7 @@ def _f1(sums: np.ndarray) -> np.ndarray:
     return 100 * bootstrap.divide(2 * tp, 2 * tp + fp + fn)
 
 
-METRICS = {
+METRICS: dict[str, bootstrap.Metric] = {
     "accuracy": lambda sums: 100 * bootstrap.divide(sums[..., 1] + sums[..., 3], sums[..., 0]),
     "precision": lambda sums: 100 * bootstrap.divide(sums[..., 1], sums[..., 1] + sums[..., 2]),
     "recall": lambda sums: 100 * bootstrap.divide(sums[..., 1], sums[..., 1] + sums[..., 4]),
@@ -182,7 +183,7 @@ def summarise(
     Returns:
       `mean_f1`, `pooled_f1`, `mean_accuracy` in percent, `kinds`, `n`, `intervals`, `rule`.
     """
-    counts = side_by_side([result["per_image"] for result in results.values()])
+    counts = np.stack(list(side_by_side([r["per_image"] for r in results.values()], COLUMNS).values()))
     return {
         **{name: bootstrap.value(counts, metric) for name, metric in LIST_METRICS.items()},
         "kinds": list(results),
@@ -190,14 +191,3 @@ def summarise(
         "intervals": bootstrap.intervals(counts, LIST_METRICS, draws=draws, seed=seed),
         "rule": "mean_f1 is the mean of the lists' F1; pooled_f1 the F1 of all their questions together",
     }
-
-
-def side_by_side(tables: list[dict[str, list]]) -> np.ndarray:
-    """Counts of several lists side by side: float[images, lists·K], 0 where a list lacks an image."""
-    images = list(dict.fromkeys(image for table in tables for image in table["image_id"]))
-    place = {image: row for row, image in enumerate(images)}
-    counts = np.zeros((len(images), len(tables), len(COLUMNS)))
-    for index, table in enumerate(tables):
-        rows = [place[image] for image in table["image_id"]]
-        counts[rows, index] = np.stack([table[name] for name in COLUMNS], axis=1)
-    return counts.reshape(len(images), -1)

@@ -8,8 +8,8 @@ import pytest
 
 from sare_jax.evaluation.human.audit import version_of
 from sare_jax.records.annotations import read_annotations
-from tests.evaluation.browser import CHROMIUM, Browser
-from tests.evaluation.small_audit import CAPTIONS, make_audit, serving, write_captions, write_images
+from tests.evaluation.human.browser import CHROMIUM, Browser
+from tests.evaluation.human.small_audit import CAPTIONS, make_audit, serving, write_captions, write_images
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
@@ -163,7 +163,7 @@ def test_a_disk_that_is_full_loses_nothing(page):
 
 def test_a_server_that_is_away_loses_nothing(browser, tmp_path):
     captions = write_captions(tmp_path / "captions.jsonl", {11: CAPTIONS[11]})
-    command = [sys.executable, "-m", "sare_jax.evaluation.human", "serve", "--captions", str(captions)]
+    command = [sys.executable, "-m", "sare_jax.evaluation", "human", "serve", "--captions", str(captions)]
     command += ["--images", str(write_images(tmp_path / "images", [11])), "--no-browser"]
     command += ["--out", str(tmp_path / "annotations.jsonl"), "--port"]
 

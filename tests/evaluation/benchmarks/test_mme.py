@@ -7,7 +7,7 @@ from sare_jax.evaluation.benchmarks import mme
 from sare_jax.evaluation.benchmarks.benchmark import requests
 from sare_jax.evaluation.benchmarks.command import main
 from sare_jax.evaluation.metrics.pope_parse import parse_stated
-from tests.evaluation.small_benchmarks import pairs, write_mme
+from tests.evaluation.benchmarks.small_benchmarks import pairs, write_mme
 
 
 def answered(asked, texts):
@@ -16,7 +16,7 @@ def answered(asked, texts):
 
 def test_bm_01_a_task_is_accuracy_and_pairs(tmp_path):
     asked = requests(mme.BENCHMARK, write_mme(tmp_path, {"existence": pairs("a", "b")}))
-    result = mme.score(*[answered(asked, ["Yes", "No", "Yes", "Yes"])] * 2)
+    result = mme.BENCHMARK.score(*[answered(asked, ["Yes", "No", "Yes", "Yes"])] * 2)
     task = result["tasks"]["existence"]
     assert (task["accuracy"], task["accuracy_plus"], task["score"]) == (75, 50, 125)
     assert result["perception"] == 125
@@ -24,7 +24,7 @@ def test_bm_01_a_task_is_accuracy_and_pairs(tmp_path):
 
 def test_bm_01_answers_that_cannot_be_read_are_warned_of_and_wrong(tmp_path):
     asked = requests(mme.BENCHMARK, write_mme(tmp_path, {"existence": pairs("a", "b")}))
-    result = mme.score(*[answered(asked, ["A photo of a dog."] * 4)] * 2)
+    result = mme.BENCHMARK.score(*[answered(asked, ["A photo of a dog."] * 4)] * 2)
     assert (result["total"], result["total_robust"]) == (0, 0)
     assert result["unread"] == {"official": 4, "robust": 4}
     assert (
@@ -41,7 +41,7 @@ def test_bm_02_three_sums_under_three_names(tmp_path):
         "Yes" if request["groups"]["task"] in mme.COGNITION and request["id"].endswith("b/2") else text
         for request, text in zip(asked, right, strict=True)
     ]
-    result = mme.score(*[answered(asked, texts)] * 2)
+    result = mme.BENCHMARK.score(*[answered(asked, texts)] * 2)
     sums = [result[name] for name in ("perception", "cognition", "total", "total_percent")]
     assert sums == pytest.approx([2000, 4 * 125, 2500, 100 * 2500 / 2800])
     assert result["absent_tasks"] == []
@@ -89,7 +89,7 @@ def test_bm_03_official_and_robust_parser(text, official, robust):
 
 def test_bm_04_a_missing_answer_is_wrong_and_named(tmp_path):
     asked = requests(mme.BENCHMARK, write_mme(tmp_path, {"count": pairs("a")}))
-    result = mme.score(asked, answered(asked[:1], ["Yes"]))
+    result = mme.BENCHMARK.score(asked, answered(asked[:1], ["Yes"]))
     assert (result["tasks"]["count"]["accuracy"], result["tasks"]["count"]["accuracy_plus"]) == (50, 0)
     assert result["missing"] == {"count": 1, "which": ["count/a/2"]}
     assert "1 of 2 questions have no answer and count as wrong" in result["warnings"]
@@ -99,7 +99,7 @@ def test_bm_06_two_questions_of_one_image_are_two(tmp_path):
     asked = requests(mme.BENCHMARK, write_mme(tmp_path, {"count": pairs("a", "b")}))
     assert len({request["id"] for request in asked}) == 4
     mixed = answered(asked, ["Yes", "No", "No", "No"])[::-1]
-    assert mme.score(asked, mixed)["tasks"]["count"]["accuracy"] == 75
+    assert mme.BENCHMARK.score(asked, mixed)["tasks"]["count"]["accuracy"] == 75
 
 
 def test_the_released_folder_in_both_layouts(tmp_path):
@@ -120,7 +120,7 @@ def test_the_public_scripts_answer_files_score_alone(tmp_path):
     lines = ["0001.png\tIs it?\tYes\tYes, it is.\n", "0001.png\tIs it not?\tNo\tno"]
     (tmp_path / "color.txt").write_text("".join(lines))
     records, dropped = mme.read_answers(str(tmp_path))
-    assert mme.score(records, records)["tasks"]["color"]["score"] == 200
+    assert mme.BENCHMARK.score(records, records)["tasks"]["color"]["score"] == 200
     assert dropped == {}
     (tmp_path / "color.txt").write_text("".join(lines) + "\n/data/2.png\tIs")
     records, dropped = mme.read_answers(str(tmp_path))

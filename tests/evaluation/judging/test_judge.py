@@ -11,7 +11,15 @@ from sare_jax.evaluation.judging.parse import read_score
 from sare_jax.llm.asking import GIVE_UP
 from sare_jax.llm.client import Endpoint, is_local, read_key
 from sare_jax.llm.replies import UnreadableError
-from tests.evaluation.judge_server import JudgeServer, breaks_off, document, drips, says, sends, sleeps
+from tests.evaluation.judging.judge_server import (
+    JudgeServer,
+    breaks_off,
+    document,
+    drips,
+    says,
+    sends,
+    sleeps,
+)
 
 KEY = "sk-not-a-real-key-1234"
 

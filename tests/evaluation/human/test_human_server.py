@@ -15,7 +15,7 @@ from sare_jax.evaluation.human.server import AuditServer
 from sare_jax.records.annotations import Annotated, read_annotations
 from sare_jax.records.brackets import Mark
 from sare_jax.records.texts import Dropped
-from tests.evaluation.small_audit import CAPTIONS, make_audit, serving, write_captions, write_images
+from tests.evaluation.human.small_audit import CAPTIONS, make_audit, serving, write_captions, write_images
 
 MARK = [2, 9, "correct"]
 JSON = {"Content-Type": "application/json"}
@@ -272,7 +272,7 @@ def test_a_file_that_cannot_be_written_is_said(page):
 def test_the_command_serves_until_interrupted(tmp_path):
     captions = write_captions(tmp_path / "captions.jsonl", CAPTIONS | {77: "No image"})
     write_images(tmp_path / "images", CAPTIONS)
-    command = [sys.executable, "-m", "sare_jax.evaluation.human", "serve", "--captions", str(captions)]
+    command = [sys.executable, "-m", "sare_jax.evaluation", "human", "serve", "--captions", str(captions)]
     command += ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "out" / "a.jsonl")]
     command += ["--annotator", "Ada", "--port", "0", "--no-browser"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -6,8 +6,8 @@ import pytest
 from nltk.metrics.agreement import AnnotationTask
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation.human.__main__ import main
 from sare_jax.evaluation.human.agree import agree
+from sare_jax.evaluation.human.command import main
 from sare_jax.evaluation.human.score import score
 from sare_jax.records.annotations import Annotated, read_annotations, write_annotations
 from sare_jax.records.brackets import Mark, parse
@@ -124,7 +124,15 @@ def test_the_table_and_the_exit_status(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "human_s         50.000   95 %" in out
     assert "human_s: 1 of 2 captions; human_i: 1 of 3 objects; 0 captions without an object" in out
-    command = [sys.executable, "-m", "sare_jax.evaluation.human", "score", "--annotations", "nowhere.jsonl"]
+    command = [
+        sys.executable,
+        "-m",
+        "sare_jax.evaluation",
+        "human",
+        "score",
+        "--annotations",
+        "nowhere.jsonl",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("error: nowhere.jsonl: ")
@@ -133,7 +141,7 @@ def test_the_table_and_the_exit_status(tmp_path, capsys):
 
 def test_starts_without_jax_and_torch():
     code = (
-        "import sys, time, sare_jax.evaluation.human.__main__\n"
+        "import sys, time, sare_jax.evaluation.human.command\n"
         "print(sorted({'jax', 'torch', 'flax'} & set(sys.modules)), time.process_time() < 2)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -8,7 +8,13 @@ from sare_jax.evaluation.benchmarks import gqa, mme, multiple, qbench, scienceqa
 from sare_jax.evaluation.benchmarks.benchmark import requests
 from sare_jax.evaluation.benchmarks.choices import parse_choice, parse_first, parse_scienceqa
 from sare_jax.evaluation.benchmarks.command import main
-from tests.evaluation.small_benchmarks import pairs, write_gqa, write_mme, write_qbench, write_scienceqa
+from tests.evaluation.benchmarks.small_benchmarks import (
+    pairs,
+    write_gqa,
+    write_mme,
+    write_qbench,
+    write_scienceqa,
+)
 
 QUESTIONS = {
     "1": ("n1", "Is it red?", "yes", "verify"),
@@ -30,7 +36,7 @@ def gqa_requests(tmp_path):
 def test_bm_04_only_what_is_needed_is_asked_for_and_missing_answers_are_wrong(tmp_path):
     folder = write_scienceqa(tmp_path, problems=False, splits=False)  # no images, no further files
     asked = requests(scienceqa.BENCHMARK, folder)
-    result = scienceqa.score(asked, answered(asked[:1], ["C"]))
+    result = scienceqa.BENCHMARK.score(asked, answered(asked[:1], ["C"]))
     assert (result["accuracy"], result["n"]) == (pytest.approx(100 / 3), 3)
     assert result["missing"]["which"] == ["20", "33"]
     assert result["warnings"] == ["2 of 3 questions have no answer and count as wrong"]
@@ -38,7 +44,7 @@ def test_bm_04_only_what_is_needed_is_asked_for_and_missing_answers_are_wrong(tm
 
 def test_bm_06_answers_are_joined_by_question(gqa_requests):
     texts = ["no", "watching", "man", "left"]
-    result = gqa.score(gqa_requests, answered(gqa_requests, texts)[::-1])
+    result = gqa.BENCHMARK.score(gqa_requests, answered(gqa_requests, texts)[::-1])
     assert result["accuracy"] == 75
     assert result["by"]["kind"]["binary"]["accuracy"] == 0
     assert result["n_images"] == 3
@@ -65,7 +71,7 @@ def test_bm_07_exact_lineage_and_relaxed_rule(gold, text, official, lineage, rob
 
 
 def test_bm_08_micro_and_macro_have_their_names(tmp_path, gqa_requests):
-    result = gqa.score(gqa_requests, answered(gqa_requests, ["yes", "watching", "dog", "right"]))
+    result = gqa.BENCHMARK.score(gqa_requests, answered(gqa_requests, ["yes", "watching", "dog", "right"]))
     assert result["accuracy"] == pytest.approx(50)  # groups of 1 and 3: 1 of 1, 1 of 3
     assert result["macro_accuracy"] == pytest.approx(100 * (1 + 1 / 3) / 2)
     assert result["by"]["structural"]["query"] == {
@@ -78,13 +84,13 @@ def test_bm_08_micro_and_macro_have_their_names(tmp_path, gqa_requests):
 def test_bm_09_the_prompt_stands_in_the_result_and_mixed_ones_are_refused(tmp_path):
     folder = write_qbench(tmp_path)
     asked = [requests(qbench.BENCHMARK, folder, prompt=name) for name in ("official", "lineage")]
-    runs = [qbench.score(*[answered(a, ["B", "C", "D"])] * 2, draws=50) for a in asked]
+    runs = [qbench.BENCHMARK.score(*[answered(a, ["B", "C", "D"])] * 2, draws=50) for a in asked]
     assert "Choose between one of the options" in runs[0]["prompt"]["template"]
     assert runs[0]["prompt"]["sha256"] != runs[1]["prompt"]["sha256"]
     with pytest.raises(UserError, match="qbench: the runs were measured differently: prompt is"):
         compare.compare(*runs, draws=50)
     with pytest.raises(UserError, match="answers to 2 different prompts"):
-        qbench.score(asked[0], answered([asked[0][0], *asked[1][1:]], ["B", "C", "D"]))
+        qbench.BENCHMARK.score(asked[0], answered([asked[0][0], *asked[1][1:]], ["B", "C", "D"]))
 
 
 def test_prompts_of_both_kinds(tmp_path):
@@ -109,10 +115,10 @@ def test_subsets_are_named(tmp_path):
     assert requests(gqa.BENCHMARK, folder)[0]["subset"] == "all 4 questions"
     asked = requests(gqa.BENCHMARK, folder, first=3)
     assert [request["id"] for request in asked] == ["1", "2", "3"]
-    result = gqa.score(*[answered(asked, ["yes", "watching", "man"])] * 2)
+    result = gqa.BENCHMARK.score(*[answered(asked, ["yes", "watching", "man"])] * 2)
     assert (result["subset"], result["n"]) == ("the first 3 of all 4 questions", 3)
     whole = requests(gqa.BENCHMARK, folder)
-    other = gqa.score(*[answered(whole, ["yes", "watching", "man", "left"])] * 2)
+    other = gqa.BENCHMARK.score(*[answered(whole, ["yes", "watching", "man", "left"])] * 2)
     with pytest.raises(UserError, match="measured differently"):
         compare.compare(result, other, draws=50)
 
@@ -132,7 +138,7 @@ def test_scienceqa_in_llavas_form(tmp_path, form, problems):
     asked = requests(scienceqa.BENCHMARK, folder)
     assert [request["id"] for request in asked] == ["4", "20"]
     assert asked[0]["subset"] == "the 2 of 3 questions that have an image"
-    result = scienceqa.score(
+    result = scienceqa.BENCHMARK.score(
         questions, [{"question_id": i, "text": t} for i, t in (("4", "C"), ("11", "B."))]
     )
     assert result["by"]["context"]["image"]["accuracy"] == 50  # LLaVA's IMG-Accuracy
@@ -152,7 +158,9 @@ def test_qbench_of_the_released_form(tmp_path):
         ("9.png", "D"),
     ]
     assert [q["groups"]["type"] for q in questions] == ["yes-or-no", "how", "what"]
-    result = qbench.score(questions, [{"response": t} for t in ("B. No", "It is low.", "Motion blur")])
+    result = qbench.BENCHMARK.score(
+        questions, [{"response": t} for t in ("B. No", "It is low.", "Motion blur")]
+    )
     assert result["accuracy"] == pytest.approx(100 / 3)
     assert result["accuracy_robust"] == 100
     assert result["unread"] == {"official": 2, "robust": 0}
@@ -187,8 +195,8 @@ def test_letters(text, robust, llava, first):
 def test_compare_pairs_over_images_and_sums_over_tasks(tmp_path):
     asked = requests(mme.BENCHMARK, write_mme(tmp_path, {"count": pairs(*"abcdefgh"), "OCR": pairs(*"ij")}))
     labels = [request["label"] for request in asked]
-    good = mme.score(*[answered(asked, labels)] * 2, draws=100)
-    worse = mme.score(*[answered(asked, ["yes"] * 8 + labels[8:])] * 2, draws=100)
+    good = mme.BENCHMARK.score(*[answered(asked, labels)] * 2, draws=100)
+    worse = mme.BENCHMARK.score(*[answered(asked, ["yes"] * 8 + labels[8:])] * 2, draws=100)
     result = compare.compare(good, worse, draws=200)
     change = result["metrics"]["mme.perception"]
     assert (change["before"], change["after"]) == (400, worse["perception"])
@@ -232,10 +240,10 @@ def test_command_lines(module, write, tmp_path, capsys):
     [
         (gqa, "[]", r"expected \{question id"),
         (gqa, '{"1": {"question": "x"}}', "entry '1'.*imageId"),
-        (scienceqa, "[]", "expected a list of entries"),
+        (scienceqa, "[]", "expected a list"),
         (scienceqa, '[{"id": "1", "conversations": []}]', "entry 0"),
         (scienceqa, '[{"id": 1, "conversations": [{"value": "x"}, {"value": "A"}]}]', "entry 0.*choices"),
-        (qbench, "{}", "expected a list of questions"),
+        (qbench, "{}", "expected a list"),
         (qbench, '[{"img_path": "a", "candidates": ["x"], "correct_ans": "y"}]', "entry 0"),
     ],
 )
@@ -250,18 +258,18 @@ def test_files_in_another_form_are_named(module, content, names, tmp_path):
 def test_bad_answers_are_counted_and_named(gqa_requests):
     rows = answered(gqa_requests, ["yes", "watching", "man", "left"])
     rows[1]["text"], rows[2]["text"] = None, float("nan")
-    result = gqa.score(gqa_requests, [*rows, rows[0]])
+    result = gqa.BENCHMARK.score(gqa_requests, [*rows, rows[0]])
     assert result["dropped"]["answer is no text"]["which"] == ["2", "3"]
     assert result["dropped"]["repeated"]["which"] == ["1"]
     assert (result["accuracy"], result["skipped"], result["missing"]["count"]) == (50, 3, 2)
     json.dumps(result, allow_nan=False)
     with pytest.raises(UserError, match=r"more than one answer to question\(s\) 1"):
-        gqa.score(gqa_requests, [*rows, {**rows[0], "text": "no"}])
+        gqa.BENCHMARK.score(gqa_requests, [*rows, {**rows[0], "text": "no"}])
     with pytest.raises(UserError, match="not in the list: 99"):
-        gqa.score(gqa_requests, [{"id": "99", "text": "x"}])
+        gqa.BENCHMARK.score(gqa_requests, [{"id": "99", "text": "x"}])
     with pytest.raises(UserError, match="nothing left to score: 4 questions"):
-        gqa.score(gqa_requests, [{"id": "1", "text": None}])
+        gqa.BENCHMARK.score(gqa_requests, [{"id": "1", "text": None}])
     with pytest.raises(UserError, match="answer to 1: its question is 'Is it red"):
-        gqa.score([{**gqa_requests[0], "question": "Other?"}], rows[:1])
+        gqa.BENCHMARK.score([{**gqa_requests[0], "question": "Other?"}], rows[:1])
     with pytest.raises(UserError, match=r"question\(s\) 1 stand in the list twice"):
-        gqa.score([gqa_requests[0]] * 2, rows[:1])
+        gqa.BENCHMARK.score([gqa_requests[0]] * 2, rows[:1])

@@ -12,7 +12,7 @@ from sare_jax.evaluation.judging import informativeness
 from sare_jax.evaluation.judging.informativeness import prompt_for, read_references, score
 from sare_jax.evaluation.judging.judge import Verdict
 from sare_jax.records.coco import read_truth
-from tests.evaluation.judge_server import JudgeServer, says, sends, sleeps
+from tests.evaluation.judging.judge_server import JudgeServer, says, sends, sleeps
 from tests.evaluation.small_worlds import truth_of, write_coco
 
 KEY = "sk-not-a-real-key-1234"
@@ -204,7 +204,7 @@ def test_options_that_cannot_be(folder, captions, more, message):
 
 
 def run_command(argv, **variables):
-    command = [sys.executable, "-m", "sare_jax.evaluation.judging.informativeness", *argv]
+    command = [sys.executable, "-m", "sare_jax.evaluation", "informativeness", *argv]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | variables
     )

@@ -1,17 +1,19 @@
-"""Command line: `python -m sare_jax.evaluation.human serve|score|agree|convert …`."""
+"""People's marks as a metric, and `python -m sare_jax.evaluation human serve|score|agree|convert …`."""
 
 import argparse
 import os
 import sys
 import webbrowser
 from pathlib import Path
+from typing import TextIO
 
-from sare_jax.command import guarded
 from sare_jax.errors import UserError
 from sare_jax.evaluation import console
+from sare_jax.evaluation.columns import NOT_MEASURED, Measure, ungrouped
 from sare_jax.evaluation.human import agree, score
 from sare_jax.evaluation.human.audit import Audit, claim, find_images, resume, sample
 from sare_jax.evaluation.human.server import AuditServer
+from sare_jax.evaluation.metrics.metric import AtHand, Metric
 from sare_jax.records.annotations import read_annotations, write_annotations
 from sare_jax.records.texts import Dropped, read_records
 
@@ -21,7 +23,7 @@ _FILE = "annotations: JSON lines, or lines `image ### text` with {correct} and [
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one of the four commands."""
-    parser = argparse.ArgumentParser(prog="human", description="captions audited by people (MHumanEval)")
+    parser = console.parser("human", "Captions audited by people (MHumanEval)")
     commands = parser.add_subparsers(required=True, metavar="serve | score | agree | convert")
     for add in (_add_serve, _add_score, _add_agree, _add_convert):
         add(commands)
@@ -132,10 +134,30 @@ def _convert(options: argparse.Namespace) -> None:
     _say_left_out(dropped, sys.stderr)
 
 
-def _say_left_out(dropped: Dropped, stream: object) -> None:
+def _say_left_out(dropped: Dropped, stream: TextIO) -> None:
     for reason, places in dropped.items():
         print(f"left out, {reason}: {len(places)} ({', '.join(places[:10])})", file=stream)
 
 
-if __name__ == "__main__":
-    console.run(guarded(main))
+def _measure(at_hand: AtHand, settings: None) -> str:
+    """People mark the captions after a run, so that a row of its evaluation never has their numbers."""
+    return NOT_MEASURED
+
+
+METRIC = Metric(
+    name="human",
+    title="Human audit",
+    about="a local page on which people mark objects; rates and agreement of annotators",
+    measure=_measure,
+    command=main,
+    counts={"human": ungrouped(score.COLUMNS, score.METRICS)},
+    columns=(
+        Measure(
+            "human",
+            "Human",
+            ("human",),
+            "lower",
+            help="Share of captions that people find hallucinated, where they were asked.",
+        ),
+    ),
+)

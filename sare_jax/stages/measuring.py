@@ -1,0 +1,199 @@
+"""What evaluate, attack, matched and landscape share: asking a model, and measuring what it answered."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sare_jax import files
+from sare_jax.evaluation.benchmarks.benchmark import benchmarks_of
+from sare_jax.evaluation.compare import compare, counts_of
+from sare_jax.evaluation.evaluate import measure
+from sare_jax.evaluation.metrics.metric import Chosen, chosen
+from sare_jax.pipeline import Task
+from sare_jax.records.splits import Image
+from sare_jax.settings import EvaluateConfig
+from sare_jax.stages import benchmarks
+from sare_jax.stages.context import Context
+from sare_jax.training.checkpoints import load_params, steps_in
+from sare_jax.training.state import Params
+
+
+def metrics_in(settings: EvaluateConfig) -> tuple[Chosen, ...]:
+    """The metrics that the config names, with their settings."""
+    return chosen(settings.metric_names(), settings.options)
+
+
+def tuned(context: Context, run: str) -> tuple[dict, Callable[[], Params]]:
+    """The weights of a run: what they depend on, and how to get them."""
+    folder = context.checkpoints(run)
+    weights = {"params": context.digest(folder, "unlearn"), "step": steps_in(folder)[-1]}
+    return weights, lambda: load_params(folder, context.loaded)
+
+
+def annotations_hash(context: Context) -> str:
+    """Hash of all COCO files of the annotation folder."""
+    return files.digest(context.annotations)
+
+
+def question_folder(context: Context, metric: str) -> Path:
+    """Where the lists of questions lie that a metric asks about the evaluation images."""
+    return context.workdir / metric / context.config.evaluate.split
+
+
+def describing(context: Context) -> dict[str, Any]:
+    """What captions depend on besides weights and images."""
+    settings = context.config.evaluate
+    return {
+        "prompt": settings.prompt,
+        "max_new_tokens": settings.max_new_tokens,
+        "decoding": dataclasses.asdict(context.config.decoding),
+    }
+
+
+def describe(
+    context: Context, params: Params, images: Sequence[Image], prompt: str, out: Path, name: str
+) -> list[dict]:
+    """Asks one describing prompt of each image; answers go to `out` as JSON lines."""
+    settings = context.config.evaluate
+    requests = [
+        {"id": image.id, "image_id": image.id, "image": image.file, "instruction": prompt} for image in images
+    ]
+    return context.ask(
+        params,
+        requests,
+        out,
+        name=name,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        decoding=context.config.decoding,
+    )
+
+
+def measured(
+    context: Context,
+    run: str,
+    setting: str,
+    weights: dict,
+    params: Callable[[], Params],
+    prompt: str | None = None,
+) -> Iterator[Task]:
+    """Answers under one setting, and their metrics.
+
+    Args:
+      context: of the invocation.
+      run: name of the model's row.
+      setting: name of the condition.
+      weights: what the weights depend on.
+      params: gives the trainable weights; called only when there is something to ask.
+      prompt: describing prompt in place of the configured one; it also stands before each question.
+    """
+    settings = context.config.evaluate
+    answers = context.answers(run, setting)
+    questions = {metric.name: options for metric, options in metrics_in(settings) if metric.questions}
+    yield Task(
+        name=f"answers/{run}/{setting}",
+        inputs=context.model_inputs()
+        | weights
+        | describing(context)
+        | {
+            "images": files.hash_value([[image.id, image.file] for image in context.eval_images]),
+            "questions": {
+                name: [
+                    context.digest(question_folder(context, name), "evaluate"),
+                    dataclasses.asdict(options),
+                ]
+                for name, options in questions.items()
+            },
+            "attack": prompt,
+        },
+        outputs=(answers,),
+        scratch=(_draft(answers),),
+        run=lambda: _ask_all(context, params(), prompt, answers, f"{run}/{setting}"),
+    )
+    yield from benchmarks.asked(context, run, setting, weights, params, prompt)
+    yield Task(
+        name=f"metrics/{run}/{setting}",
+        inputs={
+            "answers": files.digest(answers),
+            "benchmarks": {
+                name: files.digest(path) for name, path in benchmarks.answers(context, run, setting).items()
+            },
+            "annotations": annotations_hash(context),
+            "metrics": {metric.name: metric.depends_on(options) for metric, options in metrics_in(settings)},
+            "bootstrap": settings.bootstrap,
+        },
+        outputs=(context.metrics(run, setting),),
+        run=lambda: _measure(context, run, setting, weights),
+    )
+
+
+def differences(context: Context, before: dict, after: dict) -> dict[str, dict[str, Any]]:
+    """Paired differences of two rows by dotted name, of all metrics and benchmarks that the config names."""
+    settings = context.config.evaluate
+    metrics = [metric for metric, _ in metrics_in(settings)]
+    asked = [benchmark for benchmark, _ in benchmarks_of(settings.benchmarks)]
+    return compare(before, after, known=counts_of(metrics, asked))["metrics"]
+
+
+def _ask_all(context: Context, params: Params, prompt: str | None, answers: Path, name: str) -> None:
+    """All answers under one setting; the folder appears when it is whole, its parts are kept meanwhile."""
+    settings = context.config.evaluate
+    draft = _draft(answers)
+    draft.mkdir(parents=True, exist_ok=True)
+    ask = partial(describe, context, params, context.eval_images)
+    ask(prompt or settings.prompt, draft / "captions.jsonl", f"{name} captions")
+    for metric, options in metrics_in(settings):
+        if metric.questions is None:
+            continue
+        for kind in metric.questions.lists(options):
+            questions = files.read_jsonl(question_folder(context, metric.name) / f"{kind}.jsonl")
+            context.ask(
+                params,
+                metric.questions.requests(questions, options, f"{prompt} " if prompt else ""),
+                draft / f"{metric.name}_{kind}.jsonl",
+                name=f"{name} {metric.title} {kind}",
+                max_new_tokens=metric.questions.max_new_tokens,
+                batch_size=settings.question_batch_size,
+            )
+    files.remove(answers)
+    draft.rename(answers)
+
+
+def _measure(context: Context, run: str, setting: str, weights: dict) -> None:
+    settings = context.config.evaluate
+    answers = context.answers(run, setting)
+    replies = benchmarks.answers(context, run, setting)
+    result = measure(
+        files.read_jsonl(answers / "captions.jsonl"),
+        context.truth,
+        metrics_in(settings),
+        answers={
+            metric.name: {
+                kind: files.read_jsonl(answers / f"{metric.name}_{kind}.jsonl")
+                for kind in metric.questions.lists(options)
+            }
+            for metric, options in metrics_in(settings)
+            if metric.questions
+        },
+        benchmarks=[
+            (benchmark, files.read_jsonl(replies[benchmark.name]))
+            for benchmark, _ in benchmarks_of(settings.benchmarks)
+        ],
+        settings={"max_new_tokens": settings.max_new_tokens},
+        draws=settings.bootstrap,
+    )
+    result["provenance"] = {
+        "run": run,
+        "setting": setting,
+        "split": settings.split,
+        "config": files.hash_value(files.read_json(context.workdir / "config.json")),
+        **context.model_inputs(),
+        **weights,
+    }
+    files.write_json(context.metrics(run, setting), result)
+
+
+def _draft(answers: Path) -> Path:
+    return answers.with_name(f".{answers.name}.partial")
