@@ -1,39 +1,55 @@
-"""Settings that every test shares: eight simulated devices, exact float32, parsed absl flags."""
+"""Settings that every test shares: programs compiled once, eight simulated devices, exact float32."""
 
+import hashlib
+import importlib.metadata
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-import jax
 import pytest
-from absl import flags
 
-# Programs that one process of the tests has compiled, for the others: workers and commands inherit it.
-MADE_HERE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
-if MADE_HERE:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="sare_jax_programs_")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-
-jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_default_matmul_precision", "float32")
-flags.FLAGS(sys.argv[:1])  # grain reads absl flags, which nobody parses under pytest
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+# Nearly all the time of the tests goes into compiling small programs. These flags make that three times as
+# fast; they change how fast a program runs and how its sums are rounded, not what is asserted.
+QUICK_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+LARGEST_CACHE = 1 << 30  # bytes
 
 
-def pytest_unconfigure() -> None:
-    """Removes the compiled programs, where this process made their folder."""
-    if MADE_HERE:
-        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets up jax before a test imports it; the commands that tests start inherit the environment."""
+    if not hasattr(config, "workerinput"):  # a worker of pytest-xdist inherits it too
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_compiled_programs()))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILE}".strip()
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch: the workers keep the cores busy
+    import jax
+    from absl import flags
+
+    jax.config.update("jax_num_cpu_devices", 8)
+    jax.config.update("jax_default_matmul_precision", "float32")
+    flags.FLAGS(sys.argv[:1])  # grain reads absl flags, which nobody parses under pytest
 
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+def _compiled_programs() -> Path:
+    """Folder of the programs that earlier runs compiled with this jaxlib on this kind of processor.
+
+    Workers share it: jax names a program by a hash of all that it was made from, and compiles again what it
+    cannot read. It begins anew when it has grown too large.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    kinds = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    name = f"{importlib.metadata.version('jaxlib')}-{hashlib.sha256(repr(kinds).encode()).hexdigest()[:8]}"
+    programs = ROOT / ".jax_cache" / "tests"
+    if sum(path.stat().st_size for path in programs.glob("*/*")) > LARGEST_CACHE:
+        shutil.rmtree(programs, ignore_errors=True)
+    return programs / name
 
 
 @pytest.fixture(scope="session")
