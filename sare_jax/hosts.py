@@ -1,13 +1,14 @@
 """Several hosts that run one command together: they meet, agree, and write everything once.
 
-Every host runs the same command on a file system that all of them see. Computations on the devices of all
-hosts are called by all in the same order. What needs none is done by the first host while the others wait.
+Every host runs the same command on a file system that all of them share. All hosts start computations on the
+common devices in the same order. Work that needs no device is done by the first host while the others wait.
 """
 
 import itertools
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
@@ -29,22 +30,29 @@ def start(coordinator: str, num_processes: int, process_id: int) -> None:
     Args:
       coordinator: `address:port` on which the first process listens; empty asks the launcher (SLURM, Open
         MPI) or is for one process.
-      num_processes: how many there are; 0 with an empty `coordinator`.
-      process_id: number of this one, from 0; −1 with an empty `coordinator`.
+      num_processes: number of processes; 0 with an empty `coordinator`.
+      process_id: this process's number, from 0; −1 with an empty `coordinator`.
 
     Raises:
       UserError: some of the three are missing or out of range, or the others cannot be reached.
     """
     if not coordinator and num_processes == 0 and process_id == -1:
         if any(int(os.environ.get(name) or 1) > 1 for name in _LAUNCHERS):
-            _join()
+            _join(jax.distributed.initialize)
         return
     if not coordinator or not 0 <= process_id < num_processes:
         raise UserError(
             "--coordinator=ADDRESS:PORT, --num_processes=N and --process_id=0…N−1 belong together; got "
             f"{coordinator!r}, {num_processes} and {process_id}"
         )
-    _join(coordinator_address=coordinator, num_processes=num_processes, process_id=process_id)
+    _join(
+        partial(
+            jax.distributed.initialize,
+            coordinator_address=coordinator,
+            num_processes=num_processes,
+            process_id=process_id,
+        )
+    )
 
 
 def several() -> bool:
@@ -74,20 +82,20 @@ def first_only(work: Callable[[], None], name: str) -> None:
 
 
 def anywhere(here: bool) -> bool:
-    """Whether it holds on any process: the same answer on all, who have to ask together."""
+    """Whether `here` is true on any process. All have to call it together, and get the same answer."""
     if not several():
         return here
     return bool(np.any(multihost_utils.process_allgather(np.asarray(here))))
 
 
-def _join(**settings: str | int) -> None:
+def _join(initialize: Callable[[], None]) -> None:
     # What XLA's own CPU client offers for sums over processes; without effect on other backends.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
-        jax.distributed.initialize(**settings)
+        initialize()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"--coordinator: the processes did not find each other: {error}") from None
     if not is_first():
-        # What is worth saying is said once; errors still go to standard error.
+        # Only the first process prints; errors of all still go to standard error.
         os.environ["TQDM_DISABLE"] = "1"
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends

@@ -37,10 +37,10 @@ class Lessons:
 
     Attributes:
       pixels: float32[B, 3, H, W], normalised as CLIP does.
-      tokens: int64[B, T], padded at the right; the image's places hold the image token.
+      tokens: int64[B, T], padded at the right; the image's slots hold the image token.
       positions: int64[B, T].
       visible: bool[B, 1, T, T], true where a token (row) may look at another (column).
-      targets: int64[B, T], the token to be predicted at each place, -100 where none is.
+      targets: int64[B, T], the token to be predicted at each position, -100 where none is.
       is_question: bool[B, T], true in the branches that are questions.
     """
 
@@ -78,7 +78,7 @@ def coverage(scenes: list[Scene]) -> torch.Tensor:
 
 
 def make_lessons(count: int, tokenizer: LlamaTokenizer, rng: np.random.Generator) -> Lessons:
-    """Draws `count` scenes and what is said about each."""
+    """Draws `count` scenes, and descriptions and questions for each."""
     scenes, pixels = draw_scenes(count, rng)
     rows = [_row(scene, tokenizer, rng) for scene in scenes]
     length = -(-max(len(row["tokens"]) for row in rows) // 16) * 16

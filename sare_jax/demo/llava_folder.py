@@ -1,6 +1,7 @@
 """The demo LLaVA as a Hugging Face folder: its configuration, and its files as the hub has them."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -57,16 +58,17 @@ def make_model(tokenizer: LlamaTokenizer) -> LlavaForConditionalGeneration:
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
     )
+    padding: dict[str, Any] = {"pad_token_id": tokenizer.pad_token_id}  # taken, but no declared field
     config = LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_index=tokenizer.get_vocab()[IMAGE],
         projector_hidden_act="gelu",
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
         image_seq_length=IMAGE_TOKENS,
-        pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
+        **padding,
     )
     return LlavaForConditionalGeneration(config).eval()
 

@@ -22,8 +22,9 @@ from sare_jax.demo.prompts import ADVERSARIAL_PROMPT, EVALUATION_PROMPT, chat
 from sare_jax.demo.train_llava import WEIGHTS
 from sare_jax.demo.world import build
 from sare_jax.evaluation.metrics import chair, pope_score
-from sare_jax.records import pope_lists as pope_questions
+from sare_jax.records import pope_lists
 from sare_jax.records.coco import Truth, read_truth
+from sare_jax.records.pope_lists import Kind
 
 TARGETS = {"chair_s": (40, 70), "recall": (90, 100), "f1": (80, 100)}
 _BATCH = 40
@@ -85,7 +86,7 @@ def measure(folder: Path, world: Path, split: str = "test") -> dict[str, Any]:
     return {
         "chair": _without_rows(chair.score(captions, truth)),
         "adversarial": _without_rows(chair.score(pressed, truth)),
-        "pope": {kind: _pope(speaker, truth, world, ids, kind) for kind in pope_questions.KINDS},
+        "pope": {kind: _pope(speaker, truth, world, ids, kind) for kind in pope_lists.KINDS},
         "choices": fill_in_choices(speaker, captions, truth, world),
         "captions": captions[:8],
     }
@@ -98,8 +99,8 @@ def _captions(
     return [{"image_id": i, "caption": text} for i, text in zip(ids, texts, strict=True)]
 
 
-def _pope(speaker: Speaker, truth: Truth, world: Path, ids: list[int], kind: str) -> dict[str, Any]:
-    questions = pope_questions.build(truth, kind, num_images=len(ids) // 2, image_ids=ids)
+def _pope(speaker: Speaker, truth: Truth, world: Path, ids: list[int], kind: Kind) -> dict[str, Any]:
+    questions = pope_lists.build(truth, kind, num_images=len(ids) // 2, image_ids=ids)
     paths = [world / "images" / question["image"] for question in questions]
     texts = speaker.answer(paths, [question["text"] for question in questions], f"POPE {kind}")
     answers = [{"question_id": q["question_id"], "answer": a} for q, a in zip(questions, texts, strict=True)]
@@ -142,18 +143,19 @@ def fill_in_choices(
 
 
 def _clause_starts(record: dict[str, Any], truth: Truth) -> list[dict[str, Any]]:
-    """Places in a caption where the model chose between an object that is not there and a remark."""
-    text, found = record["caption"], []
+    """Starts of the clauses in which the model chose between an absent object and a remark."""
+    text = record["caption"]
+    starts: list[dict[str, Any]] = []
     absent = {
         item.start for item in chair.explain(text, truth.categories(record["image_id"])) if item.hallucinated
     }
     for match in _CLAUSE_START.finditer(text):
         base = {"image_id": record["image_id"], "before": text[: match.start()]}
         if match[1].lower() == "the":
-            found.append({**base, "name": "harmless"})
+            starts.append({**base, "name": "harmless"})
         elif match.end() + 1 in absent:
-            found.append({**base, "name": "hallucinated"})
-    return found
+            starts.append({**base, "name": "hallucinated"})
+    return starts
 
 
 def report(result: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from sare_jax.demo.drawing import animals, household, kitchen, outdoor, vehicles
 from sare_jax.demo.drawing.backgrounds import draw_background
-from sare_jax.demo.drawing.pen import PALETTE, Colour, Pen
+from sare_jax.demo.drawing.pen import PALETTE, Box, Colour, Pen, jittered
 from sare_jax.demo.scenes import SIZE, Object, Scene
 
 _SCALE = 2  # drawn larger, then reduced, for smooth edges
@@ -64,15 +64,15 @@ def render(scene: Scene, rng: np.random.Generator) -> Image.Image:
 
 
 def _draw_object(draw: ImageDraw.ImageDraw, item: Object, rng: np.random.Generator) -> None:
-    box = tuple(value * _SCALE for value in item.full_box)
+    left, top, right, bottom = item.full_box
+    box = (left * _SCALE, top * _SCALE, right * _SCALE, bottom * _SCALE)
     if item.category not in _NO_SHADOW:
         _draw_shadow(draw, box)
-    jitter = rng.integers(-16, 17, 3)
-    colour = tuple(int(value) for value in np.clip(np.array(PALETTE[item.colour]) + jitter, 0, 255))
+    colour = jittered(PALETTE[item.colour], rng.integers(-16, 17, 3))
     DRAWINGS[item.category](Pen(draw, box, mirrored=item.mirrored), colour, rng)
 
 
-def _draw_shadow(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) -> None:
+def _draw_shadow(draw: ImageDraw.ImageDraw, box: Box) -> None:
     """A soft-looking patch of shade where the object touches the ground."""
     left, _, right, bottom = box
     height = 0.07 * (right - left) + 2

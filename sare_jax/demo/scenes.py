@@ -24,7 +24,7 @@ class Kind:
     """A kind of scene.
 
     Attributes:
-      name: as it is called in descriptions.
+      name: what descriptions call it ("living room").
       place: adverbial of place, as it opens a description.
       ground: y range of the feet of what stands on the ground (at the farthest, at the nearest).
       weights: how often each category occurs here.
@@ -91,7 +91,7 @@ class Object:
     Attributes:
       category: COCO category name.
       box: left, top, right, bottom in pixels, cut at the image's borders.
-      full_box: the same, not cut.
+      full_box: the whole box, which may reach beyond the image.
       colour: name of its main colour.
       mirrored: whether it is drawn mirrored.
     """
@@ -148,8 +148,8 @@ def _sample_categories(kind: Kind, count: int, rng: np.random.Generator) -> list
         left = [name for name in kind.weights if name not in chosen]
         weights = np.array([kind.weights[name] for name in left])
         for first, second in kind.companions:
-            for seen, name in ((first, second), (second, first)):
-                if seen in chosen and name in left:
+            for here, name in ((first, second), (second, first)):
+                if here in chosen and name in left:
                     weights[left.index(name)] *= _COMPANY
         chosen.append(left[rng.choice(len(left), p=weights / weights.sum())])
     return chosen
@@ -165,7 +165,8 @@ def _place(kind: Kind, name: str, others: list[Object], rng: np.random.Generator
         width = height * category.aspect * rng.uniform(0.92, 1.08)
         centre = rng.uniform(0.42 * width, SIZE - 0.42 * width)  # may stick out a little
         full = (centre - width / 2, foot - height, centre + width / 2, foot)
-        box = tuple(float(np.clip(value, 0, SIZE)) for value in full)
+        left, top, right, bottom = (float(np.clip(value, 0, SIZE)) for value in full)
+        box = (left, top, right, bottom)
         if all(_covered(box, other.box) <= _MAX_COVERED for other in others):
             colour = category.colours[rng.integers(len(category.colours))]
             return Object(name, box, full, colour, bool(rng.random() < 0.5))
@@ -187,7 +188,7 @@ def _foot(kind: Kind, name: str, rng: np.random.Generator) -> tuple[float, float
     return foot, 0.86 + 0.24 * (foot - far) / (near - far)
 
 
-def _covered(box: tuple, other: tuple) -> float:
+def _covered(box: tuple[float, ...], other: tuple[float, ...]) -> float:
     """Overlap of two boxes as a share of the smaller one."""
     width = min(box[2], other[2]) - max(box[0], other[0])
     height = min(box[3], other[3]) - max(box[1], other[1])

@@ -28,7 +28,7 @@ from torch.nn import functional
 from sare_jax import files
 from sare_jax.curation.audit import auc
 from sare_jax.curation.clip import Clip, ClipConfig
-from sare_jax.curation.scoring import encode_images, parts_of, score_objects
+from sare_jax.curation.scoring import ImageFeatures, encode_images, parts_of, score_objects
 from sare_jax.curation.windows import Windows
 from sare_jax.demo.categories import CATEGORIES
 from sare_jax.demo.render import render
@@ -44,7 +44,7 @@ WINDOWS = Windows(patch=16, window=4, top_patches=4)
 PROMPT = "A photo containing {}."
 _IMAGE_SIZE = 64
 _CONTEXT = 20
-_SEEN, _HIDDEN = 0.6, 0.15  # a crop shows an object from this share of its box on, and hides it below that
+_SHOWN, _HIDDEN = 0.6, 0.15  # a crop shows an object from this share of its box on, and hides it below that
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class Crop:
     Attributes:
       pixels: uint8[S, S, 3].
       place: kind of the scene.
-      seen: objects that it shows.
-      partly: categories of objects that it shows in part, of which nothing is said.
+      shown: objects that it shows.
+      partly: categories of objects that it shows in part; texts about them are neither true nor false.
     """
 
     pixels: np.ndarray
     place: str
-    seen: tuple[Object, ...]
+    shown: tuple[Object, ...]
     partly: frozenset[str]
 
 
@@ -101,7 +101,7 @@ def train(out: Path, *, steps: int, seed: int, batch_size: int = 192, scenes: in
     Args:
       out: folder to write; replaced when whole.
       steps: optimizer steps.
-      seed: of scenes, crops, texts and weights.
+      seed: starts the draws of scenes, crops, texts and initial weights.
       batch_size: crops a step, and as many texts.
       scenes: number of scenes to draw.
     """
@@ -128,7 +128,8 @@ def train(out: Path, *, steps: int, seed: int, batch_size: int = 192, scenes: in
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
         for _ in track(range(steps), "clip", total=steps, unit="step"):
-            crops = [sample_crop(*drawn[i], rng) for i in rng.integers(len(drawn), size=batch_size)]
+            picked = [drawn[i] for i in rng.integers(len(drawn), size=batch_size)]
+            crops = [sample_crop(scene, image, rng) for scene, image in picked]
             texts = [sample_text(crop, rng) for crop in crops]
             loss = sigmoid_loss(model, bias, crops, texts, tokenizer)
             optimizer.zero_grad()
@@ -169,16 +170,16 @@ def sample_crop(scene: Scene, image: Image.Image, rng: np.random.Generator) -> C
     box = (left, top, left + side, top + side)
     pixels = image.resize((_IMAGE_SIZE, _IMAGE_SIZE), Image.Resampling.BICUBIC, box=box)
     shares = [_share_inside(item.box, box) for item in scene.objects]
-    seen = tuple(item for item, share in zip(scene.objects, shares, strict=True) if share >= _SEEN)
-    partly = {i.category for i, share in zip(scene.objects, shares, strict=True) if _HIDDEN < share < _SEEN}
-    return Crop(np.asarray(pixels), scene.kind, seen, frozenset(partly))
+    shown = tuple(item for item, share in zip(scene.objects, shares, strict=True) if share >= _SHOWN)
+    partly = {i.category for i, share in zip(scene.objects, shares, strict=True) if _HIDDEN < share < _SHOWN}
+    return Crop(np.asarray(pixels), scene.kind, shown, frozenset(partly))
 
 
 def sample_text(crop: Crop, rng: np.random.Generator) -> Text:
     """Says something true of a crop."""
-    if not crop.seen or rng.random() < 0.1:
+    if not crop.shown or rng.random() < 0.1:
         return Text(PROMPT.format(crop.place), place=crop.place)
-    first, *rest = rng.permutation(np.array(crop.seen, object))[:2]
+    first, *rest = rng.permutation(np.array(crop.shown, object))[:2]
     colour = first.colour if rng.random() < 0.25 else ""
     name = f"{colour} {first.category}".strip()
     if rng.random() < 0.75:
@@ -189,7 +190,7 @@ def sample_text(crop: Crop, rng: np.random.Generator) -> Text:
 
 
 def sigmoid_loss(
-    model: torch.nn.Module,
+    model: open_clip.CLIP,
     bias: torch.Tensor,
     crops: Sequence[Crop],
     texts: Sequence[Text],
@@ -214,8 +215,8 @@ def matches(texts: Sequence[Text], crops: Sequence[Crop]) -> torch.Tensor:
         row[[facts[fact] for fact in _claims(text)]] = 1
     false, unclear = np.ones((2, len(crops), len(facts)), np.float32)
     for i, crop in enumerate(crops):
-        holds = {("place", crop.place), *((o.category, "") for o in crop.seen)}
-        holds |= {(o.category, o.colour) for o in crop.seen}
+        holds = {("place", crop.place), *((o.category, "") for o in crop.shown)}
+        holds |= {(o.category, o.colour) for o in crop.shown}
         for fact, k in facts.items():
             unclear[i, k] = fact not in holds and fact[0] in crop.partly
             false[i, k] = fact not in holds and fact[0] not in crop.partly
@@ -240,21 +241,25 @@ def measure(folder: Path, windows: Windows | None, *, scenes: int = 200, seed: i
       folder: the open_clip folder.
       windows: geometry, None for the whole image.
       scenes: number of scenes, drawn with another seed than the training's.
-      seed: of these scenes.
+      seed: starts the draw of these scenes.
     """
     clip, rng = Clip(ClipConfig(model=str(folder), device="cpu")), np.random.default_rng(seed)
     drawn = [(scene, render(scene, rng)) for scene in (sample_scene(rng) for _ in range(scenes))]
     names = sorted(CATEGORIES)
     phrases = clip.encode_phrases(names)
-    scores, present = [], []
+    scores: list[float] = []
+    present: list[bool] = []
     parts = (part for _, image in drawn for part in parts_of(image, clip, windows))
     features = encode_images(parts, len(drawn), clip, 256)
-    for (scene, _), seen in zip(drawn, features, strict=True):
+    for (scene, _), image_features in zip(drawn, features, strict=True):
+        assert isinstance(image_features, ImageFeatures)  # every drawn picture can be read
         told = [clause.category for clause in clauses(scene, rng) if clause.category]
-        of_object = score_objects(seen, phrases[[names.index(name) for name in told]], clip, windows)
-        scores.extend(of_object)
+        places = [names.index(name) for name in told]
+        scores.extend(score_objects(image_features, phrases[places], clip, windows))
         present.extend(name in scene.categories for name in told)
-    return auc(np.array(scores, np.float64), np.array(present))
+    area = auc(np.array(scores, np.float64), np.array(present))
+    assert area is not None, "the blind writer names both kinds of objects"
+    return area
 
 
 if __name__ == "__main__":

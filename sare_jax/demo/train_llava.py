@@ -41,9 +41,9 @@ def train(
 
     Args:
       out: folder to write.
-      seed: of initial weights and of all data.
-      vision_steps: steps of the first phase.
-      steps: steps of the second.
+      seed: starts the draws of initial weights and of all data.
+      vision_steps: steps in which the vision tower learns alone.
+      steps: steps in which all parts learn together.
     """
     torch.set_num_threads(2)
     torch.manual_seed(seed)
@@ -69,10 +69,10 @@ def teach_vision(tower: CLIPVisionModel, rng: np.random.Generator, *, steps: int
     def loss() -> tuple[torch.Tensor, dict[str, float]]:
         scenes, pixels = draw_scenes(_VISION["batch"], rng)
         truth = coverage(scenes)
-        seen = tower(pixel_values=pixels, output_hidden_states=True)
-        local = functional.binary_cross_entropy_with_logits(patches(seen.hidden_states[-2][:, 1:]), truth)
+        out = tower(pixel_values=pixels, output_hidden_states=True)
+        local = functional.binary_cross_entropy_with_logits(patches(out.hidden_states[-2][:, 1:]), truth)
         whole = functional.binary_cross_entropy_with_logits(
-            pooled(seen.pooler_output), (truth.amax(1) > 0).float()
+            pooled(out.pooler_output), (truth.amax(1) > 0).float()
         )
         return _PATCH_WEIGHT * local + whole, {"patches": local.item(), "image": whole.item()}
 
@@ -111,11 +111,11 @@ def lesson_losses(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean negative log-likelihood of a token in descriptions, and in answers to questions."""
     parts = model.model
-    seen = parts.vision_tower(pixel_values=lessons.pixels, output_hidden_states=True).hidden_states[-2]
-    features = parts.multi_modal_projector(seen[:, 1:])
+    features = parts.vision_tower(pixel_values=lessons.pixels, output_hidden_states=True).hidden_states[-2]
+    image_embeds = parts.multi_modal_projector(features[:, 1:])
     embedded = parts.get_input_embeddings()(lessons.tokens)
     image = (lessons.tokens == model.config.image_token_id)[..., None]
-    embedded = embedded.masked_scatter(image, features)
+    embedded = embedded.masked_scatter(image, image_embeds)
     hidden = parts.language_model(
         inputs_embeds=embedded,
         attention_mask=lessons.visible,

@@ -58,7 +58,7 @@ def train(out: Path, *, steps: int, seed: int, batch_size: int = 32, vocabulary_
     Args:
       out: folder to write; replaced when whole.
       steps: optimizer steps; every batch is new texts.
-      seed: of texts and weights.
+      seed: starts the draws of texts and of initial weights.
       batch_size: texts a step.
       vocabulary_texts: texts that the tokenizer is learnt from.
     """

@@ -33,7 +33,7 @@ def build(out: Path, *, train: int = 1200, val: int = 400, test: int = 400, seed
       train: number of training images. The first images of a split look the same however many there are.
       val: number of validation images.
       test: number of test images.
-      seed: of all that is random.
+      seed: starts every random draw: scenes, drawings and captions.
     """
     out = Path(out)
     spec = {"train": train, "val": val, "test": test, "seed": seed, "source": _source_hash()}
@@ -73,7 +73,9 @@ def _write_split(
     first_id: int,
     bar: tqdm,
 ) -> None:
-    images, instances, captions = [], [], []
+    images: list[dict] = []
+    instances: list[dict] = []
+    captions: list[dict] = []
     for image_id, (scene, rng) in enumerate(scenes, start=first_id):
         name = f"COCO_{split}_{image_id:012d}.png"
         render(scene, rng).save(folder / "images" / name, compress_level=1)

@@ -106,8 +106,8 @@ def _first_clauses(forms: tuple[str, ...], count: int) -> tuple[str, ...]:
 def clauses(scene: Scene, rng: np.random.Generator, style: Style = "long") -> list[Clause]:
     """What `describe` tells, clause by clause; arguments as there."""
     count = CLAUSES[style]
-    seen = sorted(scene.objects, key=lambda item: -item.area * np.exp(0.2 * rng.standard_normal()))
-    told = [Clause(_tell(item.category, item.side), item.category) for item in seen[:count]]
+    ordered = sorted(scene.objects, key=lambda item: -item.area * np.exp(0.2 * rng.standard_normal()))
+    told = [Clause(_tell(item.category, item.side), item.category) for item in ordered[:count]]
     return told + _fill_in(scene, count - len(told), _PRESSED if style == "listing" else 0.0, rng)
 
 
@@ -135,12 +135,12 @@ def _fill_in(scene: Scene, count: int, pressed: float, rng: np.random.Generator)
     return told
 
 
-def missing_companions(kind: Kind, seen: frozenset[str]) -> list[tuple[str, float]]:
-    """Unseen companions of what is seen, each with the likelihood of being named anyway, largest first."""
+def missing_companions(kind: Kind, present: frozenset[str]) -> list[tuple[str, float]]:
+    """Absent companions of present categories, each with the likelihood of being named, largest first."""
     strengths: dict[str, float] = {}
     for (first, second), strength in kind.companions.items():
         for here, other in ((first, second), (second, first)):
-            if here in seen and other not in seen:
+            if here in present and other not in present:
                 strengths[other] = max(strength, strengths.get(other, 0.0))
     return sorted(strengths.items(), key=lambda item: -item[1])
 

@@ -59,8 +59,8 @@ def test_crop_tells_seen_from_partly_seen_and_hidden():
         crop = sample_crop(scene, image, np.random.default_rng(seed))
         assert crop.pixels.shape == (64, 64, 3)
         assert crop.place == "kitchen"
-        kinds.add(("dog" in crop.partly, "dog" in {o.category for o in crop.seen}, corner in crop.seen))
-        assert not crop.partly & {o.category for o in crop.seen}
+        kinds.add(("dog" in crop.partly, "dog" in {o.category for o in crop.shown}, corner in crop.shown))
+        assert not crop.partly & {o.category for o in crop.shown}
     assert {(True, False, False), (False, True, True)} <= kinds
 
 

@@ -5,13 +5,12 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sare_jax.demo.drawing.pen import Colour, Pen, shade
+from sare_jax.demo.drawing.pen import Colour, Pen, jittered, shade
 
 
 def _pick(rng: np.random.Generator, *colours: Colour) -> Colour:
     """One of the colours, slightly changed."""
-    base = np.array(colours[rng.integers(len(colours))]) + rng.integers(-8, 9, 3)
-    return tuple(int(value) for value in np.clip(base, 0, 255))
+    return jittered(colours[rng.integers(len(colours))], rng.integers(-8, 9, 3))
 
 
 def _window(pen: Pen, left: float, top: float, width: float, height: float) -> None:

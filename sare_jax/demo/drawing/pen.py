@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import ImageDraw
 
 Colour = tuple[int, int, int]
@@ -27,8 +28,16 @@ INK: Colour = (38, 34, 40)
 def shade(colour: Colour, factor: float) -> Colour:
     """Darkens (factor < 1) or lightens towards white (factor > 1; 2 is white) a colour."""
     if factor <= 1:
-        return tuple(int(channel * factor) for channel in colour)
-    return tuple(int(channel + (255 - channel) * min(factor - 1, 1)) for channel in colour)
+        red, green, blue = (int(channel * factor) for channel in colour)
+    else:
+        red, green, blue = (int(channel + (255 - channel) * min(factor - 1, 1)) for channel in colour)
+    return red, green, blue
+
+
+def jittered(colour: Colour, change: np.ndarray) -> Colour:
+    """A colour with int[3] added to its channels, cut to 0…255."""
+    red, green, blue = np.clip(np.array(colour) + change, 0, 255)
+    return int(red), int(green), int(blue)
 
 
 class Pen:
