@@ -9,7 +9,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sare_jax.command import config_dict, guarded, normalise_arguments
-from sare_jax.config import parse
+from sare_jax.config import parse, renamed_keys
 from sare_jax.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -33,9 +33,9 @@ PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this one is, 
 
 def main(arguments: Sequence[str]) -> None:
     """Checks the settings, then hands over to the stages."""
-    config = parse(config_dict(CONFIG))
     if PLAN_DEVICES.value:
-        _simulate(PLAN_DEVICES.value)
+        _simulate(PLAN_DEVICES.value)  # before the settings, whose own modules may import jax
+    config = parse(config_dict(CONFIG))
     from sare_jax import hosts  # after the checks: a typo should not wait for jax
 
     hosts.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
@@ -62,7 +62,7 @@ def _simulate(devices: int) -> None:
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parses the command line; every mistake becomes one line."""
-    return normalise_arguments(flags.FLAGS, arguments, required=("config",))
+    return normalise_arguments(flags.FLAGS, arguments, required=("config",), renamed=renamed_keys())
 
 
 if __name__ == "__main__":

@@ -1,30 +1,23 @@
 """The settings that every experiment starts from: the paper's, where it speaks."""
 
 import dataclasses
+import types
+import typing
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
-from sare_jax import settings
-from sare_jax.config import STAGES
-
-SECTIONS = {
-    "data": settings.DataConfig,
-    "model": settings.ModelConfig,
-    "caption": settings.CaptionConfig,
-    "decoding": settings.DecodingConfig,
-    "curate": settings.CurateConfig,
-    "optim": settings.OptimConfig,
-    "attack": settings.AttackConfig,
-    "evaluate": settings.EvaluateConfig,
-    "export": settings.ExportConfig,
-    "report": settings.ReportConfig,
-}
+from sare_jax.attacks import ATTACKS, attack_of
+from sare_jax.config import SECTIONS, STAGES
+from sare_jax.settings import AttackConfig
+from sare_jax.settings.building import kinds_of
 
 
 def base_config(name: str) -> ConfigDict:
     """A ConfigDict with every section at its defaults, the paper's two methods and its attacks."""
     config = ConfigDict({section: _defaults(kind) for section, kind in SECTIONS.items()})
+    config.attack = _choice({kind: attack_of(kind, "config.attack").settings for kind in ATTACKS})
+    config.attack.runs = AttackConfig.runs
     config.name = name
     config.stages = ",".join(STAGES)
     config.runs = ConfigDict({"efuf": {"label": "EFUF (Eq. 1)", "rho": 0.0}, "sare": {"label": "SARE"}})
@@ -40,9 +33,41 @@ def base_config(name: str) -> ConfigDict:
 
 
 def _defaults(kind: type) -> ConfigDict:
-    values: dict[str, Any] = {}
+    """A settings dataclass as a ConfigDict: nested ones as sections."""
+    values = ConfigDict()
+    hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        values[field.name] = field.default
-        if field.default_factory is not dataclasses.MISSING:  # keys may be `module:name`
+        hint = hints[field.name]
+        if isinstance(hint, types.UnionType):
+            values[field.name] = _choice(kinds_of(hint))
+        elif dataclasses.is_dataclass(hint):
+            values[field.name] = _defaults(hint)
+        elif field.default_factory is not dataclasses.MISSING:  # keys may be `module:name`
             values[field.name] = ConfigDict(field.default_factory(), allow_dotted_keys=True)
-    return ConfigDict(values)
+        else:
+            values[field.name] = field.default
+    return values
+
+
+def _choice(kinds: dict[str, type]) -> ConfigDict:
+    """A section whose keys depend on its kind: the first kind, and room for the keys of all kinds."""
+    values = ConfigDict({"kind": next(iter(kinds))})
+    for kind in kinds.values():
+        for key, value in _room(kind).items():
+            if key not in values:
+                values[key] = value
+    return values
+
+
+def _room(kind: type) -> dict[str, Any]:
+    """The keys of a dataclass without values: a locked ConfigDict then takes them, of the right type."""
+    room: dict[str, Any] = {}
+    for key, hint in typing.get_type_hints(kind).items():
+        if key not in {field.name for field in dataclasses.fields(kind)}:
+            continue
+        if dataclasses.is_dataclass(hint):
+            room[key] = ConfigDict(_room(hint))
+        else:
+            plain = type(typing.get_args(hint)[0]) if typing.get_origin(hint) is typing.Literal else hint
+            room[key] = config_dict.placeholder(typing.get_origin(plain) or plain)
+    return room

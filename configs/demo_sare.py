@@ -44,8 +44,8 @@ def _world(config: ConfigDict) -> None:
     config.curate.patch = 16
     config.curate.window = 4
     config.curate.top_patches = 4
-    config.curate.thresholds = "quantile"
-    config.curate.q1 = 0.05
+    config.curate.thresholds.kind = "quantile"
+    config.curate.thresholds.q1 = 0.05
     config.curate.image_batch = 64
     config.evaluate.max_new_tokens = 128
     config.evaluate.max_images = 200
@@ -101,6 +101,6 @@ def _shorten(config: ConfigDict) -> None:
     config.export.check_captions = 8
     config.report.landscape_images = 16
     config.report.landscape_points = 3
-    config.curate.q1 = 0.2
+    config.curate.thresholds.q1 = 0.2
     config.attacks = ConfigDict({"relearn_8": {"num_samples": 8}, "adversarial": {"kind": "prompt"}})
     config.report.matched_attack = "relearn_8"

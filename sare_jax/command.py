@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from absl import flags
@@ -33,7 +34,10 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def normalise_arguments(
-    values: flags.FlagValues, arguments: Sequence[str], required: Sequence[str] = ()
+    values: flags.FlagValues,
+    arguments: Sequence[str],
+    required: Sequence[str] = (),
+    renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """Parses absl flags strictly.
 
@@ -44,13 +48,18 @@ def normalise_arguments(
       values: the flags.
       arguments: the command line, program name first.
       required: flags that must be given.
+      renamed: keys of the config that have another name now, old → new.
 
     Returns:
       The program name alone, in a list.
 
     Raises:
-      UserError: an unknown flag or key, a value of the wrong type, a stray word, or a missing flag.
+      UserError: an unknown or renamed key or flag, a value of the wrong type, a stray word, a missing flag.
     """
+    for argument in arguments:
+        key = argument.partition("=")[0].removeprefix("--config.")
+        if argument.startswith("--config.") and key in renamed:
+            raise UserError(f"--config.{key}: is called --config.{renamed[key]} now")
     try:
         rest = values(_joined(values, list(arguments)))
     except (AttributeError, KeyError) as error:  # how a locked ConfigDict refuses a key

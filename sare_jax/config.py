@@ -5,27 +5,23 @@
 """
 
 import dataclasses
+import types
+import typing
 
+from sare_jax.attacks import ATTACKS, attack_of
 from sare_jax.errors import UserError
-from sare_jax.settings import (
-    CAPTION_PROMPTS,
-    AttackConfig,
-    CaptionConfig,
-    Config,
-    CurateConfig,
-    DataConfig,
-    DecodingConfig,
-    EvaluateConfig,
-    ExportConfig,
-    ModelConfig,
-    OptimConfig,
-    ReportConfig,
-)
-from sare_jax.settings.building import above_zero, at_least, build, refuse_unknown
+from sare_jax.settings import CAPTION_PROMPTS, AttackConfig, CaptionConfig, Config, OptimConfig
+from sare_jax.settings.building import above_zero, at_least, build, given, kinds_of, merged, refuse_unknown
 
 STAGES = ("prepare", "caption", "curate", "unlearn", "evaluate", "attack", "export", "report")
 BASE_RUN = "base"
 ORIGIN = "origin"
+SECTIONS: dict[str, type] = {
+    name: kind for name, kind in typing.get_type_hints(Config).items() if dataclasses.is_dataclass(kind)
+}
+"""Sections of a config that are made into one dataclass, by name."""
+
+_ATTACK_KEYS = ("kind", "runs")  # of every attack, whatever its kind
 
 
 def parse(raw: dict) -> Config:
@@ -37,42 +33,80 @@ def parse(raw: dict) -> Config:
     Raises:
       UserError: a key is unknown, missing or of the wrong type, or a value is out of range; names the key.
     """
-    known = {f.name for f in dataclasses.fields(Config)} | {"optim", "attack"}
+    known = {f.name for f in dataclasses.fields(Config)} - {"run_labels"} | {"attack"}
     refuse_unknown(raw, known, "config")
-    optim, attack = raw.get("optim", {}), raw.get("attack", {})
+    sections = {name: build(kind, raw.get(name, {}), f"config.{name}") for name, kind in SECTIONS.items()}
+    sections["caption"] = _named_prompt(sections["caption"])
     runs, labels = {}, {}
     for name, overrides in raw.get("runs", {}).items():
         overrides = dict(overrides)
         labels[name] = overrides.pop("label", name)
-        runs[name] = build(OptimConfig, {**optim, **overrides}, f"config.runs.{name}")
-    attacks = {
-        name: build(AttackConfig, {**attack, **overrides}, f"config.attacks.{name}")
-        for name, overrides in raw.get("attacks", {}).items()
-    }
+        runs[name] = build(OptimConfig, merged(raw.get("optim", {}), overrides), f"config.runs.{name}")
     if "name" not in raw:
         raise UserError("config.name: missing; give the experiment a name")
     config = Config(
         name=raw["name"],
         stages=_stages(raw.get("stages", ",".join(STAGES))),
-        data=build(DataConfig, raw.get("data", {}), "config.data"),
-        model=build(ModelConfig, raw.get("model", {}), "config.model"),
-        caption=_named_prompt(build(CaptionConfig, raw.get("caption", {}), "config.caption")),
-        decoding=build(DecodingConfig, raw.get("decoding", {}), "config.decoding"),
-        curate=build(CurateConfig, raw.get("curate", {}), "config.curate"),
-        evaluate=build(EvaluateConfig, raw.get("evaluate", {}), "config.evaluate"),
-        export=build(ExportConfig, raw.get("export", {}), "config.export"),
-        report=build(ReportConfig, raw.get("report", {}), "config.report"),
+        **sections,
         runs=runs,
         run_labels={BASE_RUN: "base model", **labels},
-        attacks=attacks,
+        attacks=_attacks(given(raw.get("attack", {})), raw.get("attacks", {})),
     )
     _check(config)
     return config
 
 
 def to_dict(config: Config) -> dict:
-    """The resolved settings as plain JSON-able values."""
-    return dataclasses.asdict(config) | {"stages": ",".join(config.stages)}
+    """The resolved settings as plain JSON-able values, with the keys that a config file has."""
+    values = dataclasses.asdict(config) | {"stages": ",".join(config.stages)}
+    for attack in values["attacks"].values():
+        attack |= attack.pop("settings")
+    return values
+
+
+def renamed_keys() -> dict[str, str]:
+    """Every key that has another name now: `curate.t0` → `curate.thresholds.t0`."""
+    attacks = (attack_of(kind, "config.attack").settings for kind in ATTACKS)
+    kinds = [*SECTIONS.items(), *(("attack", kind) for kind in attacks)]
+    return {old: new for section, kind in kinds for old, new in _renamed(kind, section).items()}
+
+
+def _renamed(kind: typing.Any, where: str) -> dict[str, str]:
+    """The keys of a settings dataclass, or of the members of a union, that have another name now."""
+    if isinstance(kind, types.UnionType):
+        return {
+            old: new for member in kinds_of(kind).values() for old, new in _renamed(member, where).items()
+        }
+    if not dataclasses.is_dataclass(kind):
+        return {}
+    hints = typing.get_type_hints(kind)
+    found = {f"{where}.{old}": f"{where}.{new}" for old, new in getattr(kind, "RENAMED", {}).items()}
+    for field in dataclasses.fields(kind):
+        found |= _renamed(hints[field.name], f"{where}.{field.name}")
+    return found
+
+
+def _attacks(shared: dict, named: dict[str, dict]) -> dict[str, AttackConfig]:
+    """Each attack by its kind's dataclass; a shared value reaches the kinds that have such a key.
+
+    Raises:
+      UserError: among others, a shared key that no attack has.
+    """
+    attacks, known, renamed = {}, set(_ATTACK_KEYS), {}
+    for name, overrides in named.items():
+        where = f"config.attacks.{name}"
+        common = {key: value for key, value in (shared | overrides).items() if key in _ATTACK_KEYS}
+        config = build(AttackConfig, common, where)
+        kind = attack_of(config.kind, where).settings
+        keys = {field.name for field in dataclasses.fields(kind)}
+        known |= keys
+        renamed |= getattr(kind, "RENAMED", {})
+        reaching = {key: value for key, value in shared.items() if key in keys}
+        own = {key: value for key, value in overrides.items() if key not in _ATTACK_KEYS}
+        settings = build(kind, merged(reaching, own), where)
+        attacks[name] = dataclasses.replace(config, settings=settings)
+    refuse_unknown(shared, known, "config.attack", renamed=renamed)
+    return attacks
 
 
 def _named_prompt(caption: CaptionConfig) -> CaptionConfig:
@@ -113,24 +147,17 @@ def _check(config: Config) -> None:
         if run.steps <= 0 and run.epochs <= 0:
             raise UserError(f"{where}.epochs: must be above 0 where steps is 0")
     for name, attack in config.attacks.items():
-        at_least(attack.num_samples, 1, f"config.attacks.{name}.num_samples")
-        at_least(attack.batch_size, 1, f"config.attacks.{name}.batch_size")
         for run in split_names(attack.runs):
             if run not in (BASE_RUN, *config.runs):
                 raise UserError(f"config.attacks.{name}.runs: no run is called {run!r}")
     at_least(config.model.fsdp, 1, "config.model.fsdp")
     at_least(config.model.data_parallel, 0, "config.model.data_parallel")
-    at_least(config.decoding.num_beams, 1, "config.decoding.num_beams")
-    at_least(config.decoding.temperature, 0, "config.decoding.temperature")
-    at_least(config.decoding.top_k, 0, "config.decoding.top_k")
-    if not 0 < config.decoding.top_p <= 1:
-        raise UserError(f"config.decoding.top_p: must be above 0 and at most 1, got {config.decoding.top_p}")
-    if "" in config.decoding.stop:
-        raise UserError("config.decoding.stop: holds an empty string, which would end every answer")
-    if config.decoding.num_beams > 1 and config.decoding.temperature > 0:
-        raise UserError("config.decoding.temperature: beams are not drawn; set it to 0, or num_beams to 1")
-    if config.data.split == "efuf" and not config.data.used:
-        raise UserError("config.data.used: empty; name the file of the training images, as objects.txt")
+    report = config.report
+    if report.matched and report.matched_attack not in config.attacks:
+        raise UserError(
+            f"config.report.matched_attack: no attack is called {report.matched_attack!r}; "
+            f"the attacks are {', '.join(config.attacks)}, and config.report.matched=False leaves it out"
+        )
     if "export" in config.stages and config.export.run not in config.runs:
         raise UserError(
             f"config.export.run: no run is called {config.export.run!r}; "

@@ -12,9 +12,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from sare_jax.command import config_dict, normalise_arguments
-from sare_jax.config import parse, to_dict
+from sare_jax.config import parse, renamed_keys, to_dict
 from sare_jax.errors import UserError
-from sare_jax.settings import Config
+from sare_jax.settings import Config, FixedThresholds
 
 ROOT = Path(__file__).resolve().parents[1]
 LLAVA = str(ROOT / "configs" / "llava_sare.py")
@@ -31,7 +31,7 @@ def read(*arguments: str, config: str = LLAVA) -> Config:
     arguments = ["main.py", f"--config={config}", *arguments]
     sys.argv = arguments  # where ml_collections looks for overrides
     holder = config_flags.DEFINE_config_file("config", None, "settings", flag_values=values, lock_config=True)
-    normalise_arguments(values, arguments, required=("config",))
+    normalise_arguments(values, arguments, required=("config",), renamed=renamed_keys())
     return parse(config_dict(holder))
 
 
@@ -136,7 +136,7 @@ def test_cl_06_the_resolved_settings_are_the_papers():
     run = read().runs["sare"]
     assert (run.learning_rate, run.weight_decay, run.epochs) == (1e-5, 0.05, 1.0)
     assert (run.neg_weight, run.sent_weight, run.rho) == (0.3, 0.2, 0.05)
-    assert (read().curate.t0, read().curate.t1, read().curate.t2) == (32.0, 23.0, 27.5)
+    assert read().curate.thresholds == FixedThresholds(t0=32.0, t1=23.0, t2=27.5)
 
 
 def test_cl_07_the_kind_of_model_is_in_its_config_not_in_its_path(tmp_path):

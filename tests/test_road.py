@@ -116,7 +116,7 @@ def test_one_changed_run_redoes_what_follows_from_it(copy):
 
 
 def test_a_new_threshold_redoes_the_curation_but_not_the_captions(copy):
-    done = stages.run(tiny(curate__q1=0.3, stages="caption,curate"), copy).executed
+    done = stages.run(tiny(curate__thresholds__q1=0.3, stages="caption,curate"), copy).executed
     assert done == ["curate"]
 
 
@@ -171,7 +171,8 @@ def test_an_image_without_annotations_is_named(copy):
 
 def test_an_empty_d_neg_is_said_and_leaves_the_old_one(copy):
     before = files.digest(copy / "curated")
-    changes = {"curate__thresholds": "fixed", "curate__t0": 0.0, "curate__t1": -100.0}
+    limits = {"kind": "fixed", "t0": 0.0, "t1": -100.0}
+    changes = {f"curate__thresholds__{key}": value for key, value in (limits | {"q1": None}).items()}
     with pytest.raises(UserError, match="D_neg is empty"):
         stages.run(tiny(stages="curate", **changes), copy)
     assert files.digest(copy / "curated") == before

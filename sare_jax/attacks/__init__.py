@@ -1,1 +1,29 @@
-"""Attempts to bring the erased hallucinations back."""
+"""Attempts to bring the erased hallucinations back, one file each, with its settings beside it.
+
+A new attack is a file with its settings and an `Attack`, and a line in `ATTACKS`; somebody's own is named
+`module:name` in the config. The modules import JAX only when they attack, since the command line reads their
+settings.
+"""
+
+from sare_jax.attacks.interface import Attack, Tools
+from sare_jax.extensions import resolve
+
+ATTACKS = {
+    "relearn": "sare_jax.attacks.relearn:ATTACK",
+    "prompt": "sare_jax.attacks.prompt:ATTACK",
+}
+
+__all__ = ["ATTACKS", "Attack", "Tools", "attack_of"]
+
+
+def attack_of(kind: str, where: str) -> Attack:
+    """The attack that `attacks.NAME.kind` names.
+
+    Args:
+      kind: a short name of `ATTACKS`, or `module:name`.
+      where: the attack's section in the config, for messages.
+
+    Raises:
+      UserError: there is no such attack.
+    """
+    return resolve(kind, ATTACKS, f"{where}.kind")

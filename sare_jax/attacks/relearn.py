@@ -1,18 +1,41 @@
 """The relearning attack: plain fine-tuning on a few of the units that were unlearnt."""
 
-import numpy as np
-from jax.sharding import Mesh
+from __future__ import annotations
 
-from sare_jax.data.batches import Tokenizer, count_steps, finetune_batches, tokenize
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sare_jax.attacks.interface import Attack, Tools
 from sare_jax.errors import UserError
-from sare_jax.models.load import LoadedLlava
-from sare_jax.records.curated import Curated
-from sare_jax.training import loop
-from sare_jax.training.remat import Policy
-from sare_jax.training.sharding import compile_step, gathering, on_mesh, spread_rows
-from sare_jax.training.state import FinetuneHyper, Params, as_arrays, finetune_optimizer, init_state
-from sare_jax.training.step import finetune_step
-from sare_jax.training.unlearn import Features
+from sare_jax.settings.building import at_least
+
+if TYPE_CHECKING:
+    from sare_jax.data.batches import Batch
+    from sare_jax.training.loop import Metrics
+    from sare_jax.training.state import Params, TrainState
+
+
+@dataclass(frozen=True)
+class Relearn:
+    """How many samples of D_neg are relearnt, and how (protocols 3.3)."""
+
+    num_samples: int = 60
+    """Units of D_neg, nested by seed; 60, 100 and 140 in the paper."""
+    learning_rate: float = 1e-5
+    """Rate of AdamW, constant."""
+    weight_decay: float = 0.0
+    """Weight decay of AdamW, on every trainable leaf."""
+    batch_size: int = 4
+    """Units a step; there is one pass over them."""
+    seed: int = 0
+    """Seed of the units and their order."""
+
+    def check(self, where: str) -> None:
+        """Refuses sizes below 1."""
+        at_least(self.num_samples, 1, f"{where}.num_samples")
+        at_least(self.batch_size, 1, f"{where}.batch_size")
 
 
 def sample_order(num_negatives: int, num_samples: int, seed: int) -> np.ndarray:
@@ -23,11 +46,11 @@ def sample_order(num_negatives: int, num_samples: int, seed: int) -> np.ndarray:
 
     Args:
       num_negatives: units of D_neg.
-      num_samples: N.
+      num_samples: units that are drawn.
       seed: of the order.
 
     Returns:
-      int64[N] indices into D_neg.
+      int64[num_samples] indices into D_neg.
 
     Raises:
       UserError: D_neg has fewer units.
@@ -39,42 +62,15 @@ def sample_order(num_negatives: int, num_samples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(num_negatives)[:num_samples]
 
 
-def relearn(
-    loaded: LoadedLlava,
-    params: Params,
-    curated: Curated,
-    tokenizer: Tokenizer,
-    features: Features,
-    *,
-    instruction: str,
-    num_samples: int,
-    learning_rate: float,
-    weight_decay: float = 0.0,
-    batch_size: int = 4,
-    seed: int = 0,
-    name: str = "relearn",
-    mesh: Mesh,
-    remat_policy: Policy | None = None,
-) -> Params:
+def relearn(tools: Tools, params: Params, settings: Relearn) -> Params:
     """Tunes the mapping layers once over `num_samples` units of D_neg by AdamW on L_ft (protocols 3.3).
 
     The settings are arguments of one compiled step, which all runs and sample numbers share.
 
     Args:
-      loaded: the base model.
+      tools: the model and the data.
       params: the unlearnt parameters; copied, not changed.
-      curated: the sets that the unlearning used.
-      tokenizer: the model's `Prompter`.
-      features: vision features by file name.
-      instruction: prompt of the samples.
-      num_samples: N; 60, 100 and 140 in the paper.
-      learning_rate: of AdamW, constant.
-      weight_decay: of AdamW.
-      batch_size: samples a step.
-      seed: of the samples and their order (`sample_order`).
-      name: shown with the progress.
-      mesh: devices that share the batches, from `make_mesh`; the model lies on them.
-      remat_policy: what a layer keeps for its backward pass; None keeps all.
+      settings: of the attack.
 
     Returns:
       The relearnt parameters.
@@ -83,19 +79,29 @@ def relearn(
       UserError: D_neg has fewer than `num_samples` units.
       loop.NotFiniteError: training diverged.
     """
-    units = tokenize(curated, tokenizer, instruction, kinds=("neg",)).neg
-    order = sample_order(len(units), num_samples, seed)
-    batches = finetune_batches(units, order, batch_size=batch_size, row_multiple=mesh.size)
-    compiled = compile_step(finetune_step, mesh, merge=loaded.merge, remat_policy=remat_policy)
-    hyper = FinetuneHyper(learning_rate, weight_decay)
+    from sare_jax.data.batches import count_steps, finetune_batches, tokenize
+    from sare_jax.training import loop
+    from sare_jax.training.sharding import compile_step, gathering, on_mesh, spread_rows
+    from sare_jax.training.state import FinetuneHyper, as_arrays, finetune_optimizer, init_state
+    from sare_jax.training.step import finetune_step
+
+    loaded, mesh = tools.loaded, tools.mesh
+    units = tokenize(tools.curated, tools.prompter, tools.instruction, kinds=("neg",)).neg
+    order = sample_order(len(units), settings.num_samples, settings.seed)
+    batches = finetune_batches(units, order, batch_size=settings.batch_size, row_multiple=mesh.size)
+    compiled = compile_step(finetune_step, mesh, merge=loaded.merge, remat_policy=tools.remat_policy)
+    hyper = FinetuneHyper(settings.learning_rate, settings.weight_decay)
     optimizer = finetune_optimizer(hyper)
     arguments = as_arrays(hyper)
 
-    def step(state, batch):
-        batch["features"] = features(batch.pop("image").tolist())
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        batch["features"] = tools.features(batch.pop("image").tolist())
         return compiled(state, loaded.frozen, spread_rows(batch, mesh), arguments)
 
     with gathering(mesh):
-        state = on_mesh(lambda params: init_state(params, optimizer, seed), mesh, params)
-        steps = count_steps(num_samples, batch_size, epochs=1, steps=0)
-        return loop.run(state, iter(batches), step, steps=steps, name=name).params
+        state = on_mesh(lambda params: init_state(params, optimizer, settings.seed), mesh, params)
+        steps = count_steps(settings.num_samples, settings.batch_size, epochs=1, steps=0)
+        return loop.run(state, iter(batches), step, steps=steps, name=tools.name).params
+
+
+ATTACK = Attack(settings=Relearn, weights=relearn, on_base=False)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sare_jax.curation.extraction import Scored
-from sare_jax.curation.select import Thresholds
+from sare_jax.curation.select import Thresholds, by_quantiles
 from sare_jax.curation.truth import Marks, Truth
 from sare_jax.errors import UserError
+from sare_jax.settings import AuditThresholds, QuantileThresholds
 
 FEWEST = 20
 """Labelled objects that a set must hold before its precision counts."""
@@ -51,24 +52,11 @@ class Audit:
 
     Attributes:
       truth: the labels.
-      p0: wanted share of D_pos that is in the image.
-      p1: wanted share of D_neg that is not.
-      p2: wanted share, of the objects in the captions of D_sent, that is in the image.
-      objects: labelled objects that are used, at most up to the end of a caption; drawn by `seed`.
-      seed: of the draw.
+      settings: wanted precisions, and how many labelled objects are used.
     """
 
     truth: Truth | Marks
-    p0: float = 0.95
-    p1: float = 0.8
-    p2: float = 0.95
-    objects: int = 400
-    seed: int = 0
-
-    def __post_init__(self):
-        for name in ("p0", "p1", "p2"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"curate.{name}: a precision lies between 0 and 1, got {getattr(self, name)}")
+    settings: AuditThresholds
 
     def thresholds(self, kept: Sequence[Scored], clip_id: str) -> Thresholds:
         """Chooses T0, T1 and T2.
@@ -82,20 +70,36 @@ class Audit:
         Raises:
           UserError: too few labels, or a precision that no limit reaches; says which was the best.
         """
-        labelled = sample(kept, self.truth, self.objects, self.seed)
+        settings = self.settings
+        labelled = sample(kept, self.truth, settings.objects, settings.seed)
         if len(labelled.score) < 2 * FEWEST:
             raise UserError(
-                f"curate.thresholds=audit: {len(labelled.score)} labelled objects among these captions; at "
-                f"least {2 * FEWEST} are needed, and a few hundred are better; label more, or choose "
+                f"curate.thresholds.kind=audit: {len(labelled.score)} labelled objects among these captions; "
+                f"at least {2 * FEWEST} are needed, and a few hundred are better; label more, or choose "
                 "thresholds by quantiles"
             )
-        wanted = {"t0": self.p0, "t1": self.p1, "t2": self.p2}
+        wanted = {"t0": settings.p0, "t1": settings.p1, "t2": settings.p2}
         limits = {name: choose(name, labelled, precision) for name, precision in wanted.items()}
         raised = limits["t1"] > limits["t0"]
         limits["t0"] = max(limits["t0"], limits["t1"])
         record = {name: _described(name, labelled, wanted[name], limits[name]) for name in limits}
         how = {"how": f"audit by {len(labelled.score)} labelled objects", "t0_raised_to_t1": raised}
-        return Thresholds(**limits, model=clip_id, chosen=how | {"seed": self.seed} | record)
+        return Thresholds(**limits, model=clip_id, chosen=how | {"seed": settings.seed} | record)
+
+
+def chosen(
+    limits: Thresholds | QuantileThresholds | Audit, kept: Sequence[Scored], clip_id: str
+) -> Thresholds:
+    """The limits as numbers, whichever way they are chosen.
+
+    Args:
+      limits: the numbers, or the way to them.
+      kept: scored captions.
+      clip_id: model that the scores come from.
+    """
+    if isinstance(limits, QuantileThresholds):
+        return by_quantiles(limits, [entry.scores for entry in kept], clip_id)
+    return limits.thresholds(kept, clip_id) if isinstance(limits, Audit) else limits
 
 
 def sample(kept: Sequence[Scored], truth: Truth | Marks, objects: int, seed: int) -> Labelled:
@@ -139,9 +143,9 @@ def choose(name: str, labelled: Labelled, precision: float) -> float:
         large = np.flatnonzero(size >= FEWEST)
         best = large[np.argmax(share[large])] if len(large) else len(size) - 1
         raise UserError(
-            f"curate.p{name[1]} = {precision:g}: no {name} gives that precision; the best is "
-            f"{100 * share[best]:.1f} % of {size[best]} labelled objects; lower curate.p{name[1]}, label "
-            "more objects, or use a CLIP model that tells them apart"
+            f"curate.thresholds.p{name[1]} = {precision:g}: no {name} gives that precision; the best is "
+            f"{100 * share[best]:.1f} % of {size[best]} labelled objects; lower it, label more "
+            "objects, or use a CLIP model that tells them apart"
         )
     return float(edges[good[-1]])
 

@@ -63,7 +63,7 @@ def read_efuf(
     if not neg:
         raise UserError(
             f"{folder / POS_NEG}: D_neg is empty: no usable row scores below t1 = {thresholds.t1:g} "
-            f"(left out: {told(dropped[POS_NEG])}); raise curate.t1"
+            f"(left out: {told(dropped[POS_NEG])}); raise curate.thresholds.t1"
         )
     used = sorted({texts.row(image, text) for image, text, *_ in neg + pos + sent})
     place = {row: index for index, row in enumerate(used)}

@@ -1,125 +1,141 @@
-"""What the commands of curation share: which options there are, and what they mean."""
+"""The options of curation's commands: those of the settings by their own names, and what the data are."""
 
 import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 from sare_jax import files
-from sare_jax.curation.clip import ClipConfig
-from sare_jax.curation.extractor import Extractor
-from sare_jax.curation.llm_extractor import llm_extractor
-from sare_jax.curation.objects import DEFAULT_MODEL, load_tagger, spacy_extractor
-from sare_jax.curation.scored import Work
-from sare_jax.curation.select import PAPER, Quantiles, Thresholds
 from sare_jax.curation.truth import Marks, Truth, coco_truth, plain_captions, read_marks
-from sare_jax.curation.windows import Windows
 from sare_jax.errors import UserError
+from sare_jax.settings import CurateConfig
+from sare_jax.settings.building import build, kinds_of, merged
+from sare_jax.settings.documentation import meanings
 
 
-def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """Adds what captions are scored with and what they are scored by."""
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Adds where captions, images and truth are, and where the results go."""
     add = parser.add_argument
     add(
         "--captions", type=Path, help="captions: JSON lines with image and caption, or lines `image ### text`"
     )
     add("--images", type=Path, required=True, help="folder of the images")
     add("--out", type=Path, required=True, help="folder to write; scores are kept beside it")
-    add("--clip", default=ClipConfig.model, help="open_clip model name, or local-dir:FOLDER")
-    add("--pretrained", default=ClipConfig.pretrained, help="tag or weights file of a named model")
-    add("--device", default=ClipConfig.device)
-    add("--precision", default=ClipConfig.precision, choices=("fp32", "bf16", "fp16"))
-    add("--tagger", default=DEFAULT_MODEL, help="spaCy model that finds objects, by package name or folder")
-    add(
-        "--llm", default="", help="finds them instead: deepseek, openai, an address, or a transformers folder"
-    )
-    add("--llm-model", default="", help="name of the model at that address")
-    add("--key-variable", default="", help="environment variable with the key of that address")
-    add("--mode", default="windows", choices=("windows", "whole"))
-    add("--patch", type=int, default=Windows.patch, help="side of a patch in pixels")
-    add("--window", type=int, default=Windows.window, help="side of a window in patches")
-    add("--top-patches", type=int, default=Windows.top_patches, help="best patches that make the score")
-    add("--bad-images", default="skip", choices=("skip", "raise"))
-    add("--image-batch", type=int, default=Work.image_batch)
-    add("--view-batch", type=int, default=Work.view_batch)
-    add("--engine", default="local", choices=("local", "ray"), help="ray: all machines of a Ray cluster")
-    add("--workers", type=int, default=Work.workers, help="threads that decode images")
-
-
-def add_limits(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """Adds thresholds and quantiles, of which one can be given."""
-    limits = parser.add_mutually_exclusive_group()
-    limits.add_argument("--thresholds", type=float, nargs=3, metavar=("T0", "T1", "T2"))
-    limits.add_argument("--quantiles", type=float, nargs=3, metavar=("Q0", "Q1", "Q2"))
-    return limits
-
-
-def add_truth(parser: argparse.ArgumentParser) -> None:
-    """Adds the two kinds of truth, of which one can be given."""
     truth = parser.add_mutually_exclusive_group()
     truth.add_argument("--truth", type=Path, help="COCO annotations folder, or JSON {id: [category, …]}")
     truth.add_argument("--labels", type=Path, help="captions with marks: {in the image}, [not in it]")
 
 
-def add_draw(parser: argparse.ArgumentParser) -> None:
-    """Adds how many labelled objects an audit uses."""
-    parser.add_argument("--labelled", type=int, default=400, help="labelled objects that an audit uses")
-    parser.add_argument("--seed", type=int, default=0, help="of their draw")
+def add_settings(
+    parser: argparse.ArgumentParser,
+    *,
+    only: Collection[str] = (),
+    without: Collection[str] = (),
+    kinds: Collection[str] = (),
+    start: Mapping[str, Any] = types.MappingProxyType({}),
+) -> None:
+    """Adds an option for each field of `CurateConfig`, with what is written beside the field as its help.
+
+    A field `top_patches` becomes `--top-patches`, a key of the thresholds `--thresholds.q1`.
+
+    Args:
+      parser: gets the options.
+      only: the fields that count for this command; empty is all.
+      without: the fields that do not.
+      kinds: kinds of thresholds that can be chosen; empty is all.
+      start: values that differ from the defaults, for the help.
+    """
+    hints, about = typing.get_type_hints(CurateConfig), meanings(CurateConfig)
+    for field in dataclasses.fields(CurateConfig):
+        if (only and field.name not in only) or field.name in without:
+            continue
+        hint = hints[field.name]
+        if isinstance(hint, types.UnionType):
+            members = {
+                name: member for name, member in kinds_of(hint).items() if name in (kinds or kinds_of(hint))
+            }
+            _add_kinds(parser, field.name, members, about[field.name])
+        else:
+            default = start.get(field.name, field.default)
+            _add(parser, field.name, hint, f"{about[field.name]} Default: {_told(default)}.")
 
 
-def captions_of(options: argparse.Namespace) -> Path:
+def settings_of(
+    given: argparse.Namespace, start: Mapping[str, Any] = types.MappingProxyType({})
+) -> CurateConfig:
+    """The settings that the options name.
+
+    Args:
+      given: parsed options, `add_settings` among them.
+      start: values that differ from the defaults where nothing is given.
+
+    Raises:
+      UserError: a value is out of range, or belongs to another kind of thresholds; names the key.
+    """
+    fields = {field.name for field in dataclasses.fields(CurateConfig)}
+    values: dict[str, Any] = {}
+    for option, value in vars(given).items():
+        name, _, key = option.partition(".")
+        if name in fields:
+            values = merged(values, {name: {key: value} if key else value})
+    return build(CurateConfig, merged(dict(start), values), "curate")
+
+
+def captions_of(given: argparse.Namespace) -> Path:
     """The captions' file; those of the labels, without their marks, where none is given.
 
     Raises:
       UserError: neither is given.
     """
-    if options.captions is not None:
-        return options.captions
-    if options.labels is None:
+    if given.captions is not None:
+        return given.captions
+    if given.labels is None:
         raise UserError("--captions is missing; name the file of the captions")
-    path = options.out.with_name(f"{options.out.name}_captions.jsonl")
-    files.write_jsonl(path, plain_captions(options.labels))
+    path = given.out.with_name(f"{given.out.name}_captions.jsonl")
+    files.write_jsonl(path, plain_captions(given.labels))
     return path
 
 
-def truth_of(options: argparse.Namespace) -> Truth | Marks | None:
+def truth_of(given: argparse.Namespace) -> Truth | Marks | None:
     """The truth that the options name; None where they name none.
 
     Raises:
       UserError: it cannot be read.
     """
-    if options.labels is not None:
-        return read_marks(options.labels)
-    return coco_truth(options.truth) if options.truth is not None else None
+    if given.labels is not None:
+        return read_marks(given.labels)
+    return coco_truth(given.truth) if given.truth is not None else None
 
 
-def limits_of(options: argparse.Namespace) -> Thresholds | Quantiles:
-    """Limits or quantiles that the options name; the paper's limits where they name none."""
-    if options.quantiles:
-        return Quantiles(*options.quantiles)
-    return Thresholds(*options.thresholds) if options.thresholds else PAPER
+def _add_kinds(parser: argparse.ArgumentParser, name: str, members: Mapping[str, type], meaning: str) -> None:
+    """Adds the choice between kinds, if there is one, and the keys of each."""
+    if len(members) > 1:
+        _add(parser, f"{name}.kind", Literal[tuple(members)], f"{meaning} Default: {next(iter(members))}.")
+    for kind, member in members.items():
+        hints, about = typing.get_type_hints(member), meanings(member)
+        for field in dataclasses.fields(member):
+            if field.name != "kind":
+                text = f"Kind {kind}: {about[field.name]} Default: {_told(field.default)}."
+                _add(parser, f"{name}.{field.name}", hints[field.name], text)
 
 
-def clip_of(options: argparse.Namespace) -> ClipConfig:
-    """The CLIP model that the options name."""
-    return ClipConfig(options.clip, options.pretrained, device=options.device, precision=options.precision)
+def _add(parser: argparse.ArgumentParser, name: str, hint: Any, text: str) -> None:
+    """Adds one option, which is absent from the result where it is not given."""
+    choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else None
+    parser.add_argument(
+        f"--{name.replace('_', '-')}",
+        dest=name,
+        type=type(choices[0]) if choices else hint,
+        choices=choices,
+        metavar=None if choices else name.rpartition(".")[2].upper(),
+        default=argparse.SUPPRESS,
+        help=text.replace("%", "%%"),
+    )
 
 
-def windows_of(options: argparse.Namespace) -> Windows | None:
-    """The geometry of mode `windows`; None for whole images."""
-    windows = Windows(options.patch, options.window, options.top_patches)
-    return windows if options.mode == "windows" else None
-
-
-def extractor_of(options: argparse.Namespace) -> Extractor:
-    """What finds objects.
-
-    Raises:
-      UserError: it is not there.
-    """
-    if options.llm:
-        return llm_extractor(options.llm, options.llm_model, key_variable=options.key_variable)
-    return spacy_extractor(load_tagger(options.tagger))
-
-
-def work_of(options: argparse.Namespace) -> Work:
-    """Batch sizes and threads."""
-    return Work(options.image_batch, options.view_batch, options.workers)
+def _told(default: object) -> object:
+    """A default for a help text, in which an empty one would not be seen."""
+    return "none" if default == "" else default

@@ -44,11 +44,6 @@ class Work:
     view_batch: int = 64
     workers: int = 2
 
-    def __post_init__(self):
-        for name in ("image_batch", "view_batch", "workers"):
-            if getattr(self, name) < 1:
-                raise UserError(f"curate.{name}: must be at least 1, got {getattr(self, name)}")
-
 
 DEFAULT_WORK = Work()
 

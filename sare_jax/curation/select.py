@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from sare_jax.errors import UserError
+from sare_jax.settings import FixedThresholds, QuantileThresholds
 
 Rule = Literal["paper", "efuf"]
 Conflicts = Literal["keep", "drop", "neg_wins"]
@@ -31,49 +32,42 @@ class Thresholds:
     model: str = ""
     chosen: dict = field(default_factory=lambda: {"how": "given"})
 
-    def __post_init__(self):
-        if self.t1 > self.t0:
-            raise UserError(
-                f"curate.t1 = {self.t1} lies above t0 = {self.t0}: an object would be in D_neg and D_pos"
-            )
-
     def check_model(self, clip_id: str) -> None:
         """Refuses a model that these thresholds do not belong to (cases CUR-12)."""
         if self.model and self.model != clip_id:
             raise UserError(
                 f"thresholds {self.t0:g}/{self.t1:g}/{self.t2:g} belong to CLIP model {self.model}, but "
-                f"scores come from {clip_id}; choose them by quantiles (curate.thresholds=quantile) or give "
+                f"scores come from {clip_id}; choose them by quantiles (thresholds.kind=quantile) or give "
                 "your own"
             )
 
 
+_FIXED = FixedThresholds()
+
 # A.3 of the paper; the scores behind them are logits of OpenAI's ViT-B/32 (protocols 1.3).
-PAPER = Thresholds(32.0, 23.0, 27.5, model="ViT-B-32-quickgelu/openai", chosen={"how": "paper, A.3"})
+PAPER = Thresholds(
+    _FIXED.t0, _FIXED.t1, _FIXED.t2, model="ViT-B-32-quickgelu/openai", chosen={"how": "paper, A.3"}
+)
 
 
-@dataclass(frozen=True)
-class Quantiles:
-    """Thresholds as quantiles of the scores: t0 and t1 of all objects' scores, t2 of the captions' means."""
+def by_numbers(settings: FixedThresholds) -> Thresholds:
+    """Limits as the settings say; the paper's refuse any CLIP model but its own."""
+    return PAPER if settings == _FIXED else Thresholds(settings.t0, settings.t1, settings.t2)
 
-    q0: float
-    q1: float
-    q2: float
 
-    def thresholds(self, scores: Sequence[np.ndarray], clip_id: str) -> Thresholds:
-        """Reads the limits off the scores.
+def by_quantiles(settings: QuantileThresholds, scores: Sequence[np.ndarray], clip_id: str) -> Thresholds:
+    """Limits at quantiles of the scores: t0 and t1 of all objects' scores, t2 of the captions' means.
 
-        Args:
-          scores: one float32[objects] a caption.
-          clip_id: model that the scores come from.
-        """
-        objects = np.concatenate(scores).astype(np.float64)
-        means = np.array([s.mean() for s in scores if len(s)], np.float64)
-        for name, q in (("q0", self.q0), ("q1", self.q1), ("q2", self.q2)):
-            if not 0 <= q <= 1:
-                raise UserError(f"curate.{name}: a quantile lies between 0 and 1, got {q}")
-        t0, t1 = np.quantile(objects, [self.q0, self.q1])
-        chosen = {"how": "quantiles of the scores", "q0": self.q0, "q1": self.q1, "q2": self.q2}
-        return Thresholds(float(t0), float(t1), float(np.quantile(means, self.q2)), clip_id, chosen)
+    Args:
+      settings: the quantiles.
+      scores: float32[objects] of each caption.
+      clip_id: model that the scores come from.
+    """
+    objects = np.concatenate(scores).astype(np.float64)
+    means = np.array([s.mean() for s in scores if len(s)], np.float64)
+    t0, t1 = np.quantile(objects, [settings.q0, settings.q1])
+    chosen = {"how": "quantiles of the scores", "q0": settings.q0, "q1": settings.q1, "q2": settings.q2}
+    return Thresholds(float(t0), float(t1), float(np.quantile(means, settings.q2)), clip_id, chosen)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sare_jax import files
 from sare_jax.curation import audit, manifest
-from sare_jax.curation.calibrate import Audit
+from sare_jax.curation.calibrate import Audit, chosen
 from sare_jax.curation.captions import (
     Caption,
     images_without_caption,
@@ -16,16 +16,15 @@ from sare_jax.curation.captions import (
     told,
     usable_images,
 )
-from sare_jax.curation.clip import OPENAI, Clip, ClipConfig
+from sare_jax.curation.clip import Clip
 from sare_jax.curation.extraction import Scored, extract, hash_units
-from sare_jax.curation.extractor import Extractor
 from sare_jax.curation.journal import open_scratch
 from sare_jax.curation.objects import spacy_extractor
-from sare_jax.curation.scored import DEFAULT_WORK, BadImages, Engine, Plan, Work, local, score
-from sare_jax.curation.select import PAPER, Conflicts, Quantiles, Rule, Selection, Thresholds, select
+from sare_jax.curation.parts import Parts
+from sare_jax.curation.scored import BadImages, Plan, score
+from sare_jax.curation.select import Selection, Thresholds, select
 from sare_jax.curation.truth import Marks, Truth
 from sare_jax.curation.units import phrases_of
-from sare_jax.curation.windows import PAPER_WINDOWS, Windows
 from sare_jax.errors import UserError
 from sare_jax.records.curated import write_curated
 
@@ -37,18 +36,10 @@ def curate(
     captions: Path,
     images: Path,
     out: Path,
+    parts: Parts = Parts(),  # noqa: B008, immutable
     *,
-    clip: ClipConfig = OPENAI,
-    rule: Rule = "paper",
-    thresholds: Thresholds | Quantiles | Audit = PAPER,
-    windows: Windows | None = PAPER_WINDOWS,
-    conflicts: Conflicts = "keep",
-    bad_images: BadImages = "skip",
-    extractor: Extractor | None = None,
     reserved: Collection[int] = (),
     truth: Truth | Marks | None = None,
-    work: Work = DEFAULT_WORK,
-    engine: Engine = local,
 ) -> dict:
     """Curates D_neg, D_pos and D_sent.
 
@@ -58,17 +49,9 @@ def curate(
       captions: a file as `captions.read_captions` takes it.
       images: folder of the captioned images.
       out: folder to write, as `sare_jax.records.curated` reads it.
-      clip: the scoring model.
-      rule: sentence rule, see `select`.
-      thresholds: limits, the quantiles of the scores at which they lie, or labelled objects that tell.
-      windows: geometry of mode `windows`; None scores whole images.
-      conflicts: what becomes of a piece with a grounded and a hallucinated object, see `select`.
-      bad_images: whether an image that cannot be used is left out and named, or ends the run.
-      extractor: what finds objects; None is spaCy with the default model.
+      parts: scoring model, thresholds, extractor and so on, from `parts_of` the settings.
       reserved: image ids that must not be curated (validation and test).
       truth: what is in the images, for the record of precision and recall; nothing is selected by it.
-      work: batch sizes and threads.
-      engine: what runs the batches, see `engines.engine_of`; the arrays do not depend on it.
 
     Returns:
       The manifest, as written.
@@ -76,21 +59,19 @@ def curate(
     Raises:
       UserError: nothing is left at some step, or an input is missing or unusable; names it and the way out.
     """
-    if isinstance(thresholds, Audit):
-        truth = truth or thresholds.truth
-    listed = look(captions, images, bad_images=bad_images, reserved=reserved, truth=truth)
-    if isinstance(thresholds, Audit):
-        thresholds.truth.require(listed.captions)
-    model = Clip(clip)
-    if isinstance(thresholds, Thresholds):
-        thresholds.check_model(model.id)
-    evidence = gather(listed, out, model, windows=windows, extractor=extractor, work=work, engine=engine)
-    if isinstance(thresholds, Quantiles):
-        thresholds = thresholds.thresholds([s.scores for s in evidence.kept], model.id)
-    elif isinstance(thresholds, Audit):
-        thresholds = thresholds.thresholds(evidence.kept, model.id)
-    selection = _select(evidence.kept, thresholds, rule, conflicts)
-    record = _record(evidence, selection, thresholds, rule, conflicts)
+    limits = parts.thresholds
+    if isinstance(limits, Audit):
+        truth = truth or limits.truth
+    listed = look(captions, images, bad_images=parts.bad_images, reserved=reserved, truth=truth)
+    if isinstance(limits, Audit):
+        limits.truth.require(listed.captions)
+    model = Clip(parts.clip)
+    if isinstance(limits, Thresholds):
+        limits.check_model(model.id)
+    evidence = gather(listed, out, model, parts)
+    numbers = chosen(limits, evidence.kept, model.id)
+    selection = _select(evidence.kept, numbers, parts)
+    record = _record(evidence, selection, numbers, parts)
     if truth is not None:
         record["audit"] = audit.report(evidence.kept, selection, truth)
     write_curated(Path(out), manifest.as_curated(evidence.kept, selection, record))
@@ -163,37 +144,42 @@ def look(
     return Listed(captions, images, listed, left_out, found, refused, bad_images)
 
 
-def gather(
-    listed: Listed,
-    out: Path,
-    model: Clip,
-    *,
-    windows: Windows | None = PAPER_WINDOWS,
-    extractor: Extractor | None = None,
-    work: Work = DEFAULT_WORK,
-    engine: Engine = local,
-) -> Evidence:
-    """Finds the objects of the captions and scores them; other arguments as in `curate`.
+def gather(listed: Listed, out: Path, model: Clip, parts: Parts) -> Evidence:
+    """Finds the objects of the captions and scores them.
 
     Objects and scores are kept in `<out>_objects/` and `<out>_scores/`, batch by batch: an interrupted run
     goes on there, and what selects by other rules scores nothing anew.
 
+    Args:
+      listed: captions and images.
+      out: folder beside which is kept.
+      model: the scoring model, loaded.
+      parts: geometry, extractor, batch sizes and engine.
+
     Raises:
       UserError: nothing is left at some step.
     """
-    out, extractor = Path(out), extractor or spacy_extractor()
-    source = _source(listed, model, extractor.name, windows, work)
+    out, extractor = Path(out), parts.extractor or spacy_extractor()
+    source = _source(listed, model, extractor.name, parts)
     key = files.hash_value({"captions": source["captions"], "extractor": extractor.name})
     scored = extract(listed.captions, extractor, open_scratch(out.with_name(f"{out.name}_objects"), key))
     key = files.hash_value(source | {"units": hash_units(scored)})
     scratch = open_scratch(out.with_name(f"{out.name}_scores"), key)
-    plan = Plan(windows, listed.images, work)
-    score(scored, listed.refused, model, plan, scratch=scratch, engine=engine, bad_images=listed.bad_images)
+    plan = Plan(parts.windows, listed.images, parts.work)
+    score(
+        scored,
+        listed.refused,
+        model,
+        plan,
+        scratch=scratch,
+        engine=parts.engine,
+        bad_images=listed.bad_images,
+    )
     kept = _kept(scored, listed.path)
     return Evidence(listed, scored, kept, source, model.cut_phrases(phrases_of(s.units for s in kept)))
 
 
-def _source(listed: Listed, model: Clip, extractor: str, windows: Windows | None, work: Work) -> dict:
+def _source(listed: Listed, model: Clip, extractor: str, parts: Parts) -> dict:
     """All that the scores depend on; their hash guards the kept scores. Sizes stand for the images' content.
 
     The batch sizes are part of it since a batch's size moves a score's last bits.
@@ -211,9 +197,9 @@ def _source(listed: Listed, model: Clip, extractor: str, windows: Windows | None
             "preprocessing": model.preprocessing,
         },
         "extractor": extractor,
-        "mode": "windows" if windows else "whole",
-        "windows": asdict(windows) if windows else None,
-        "batches": {"images": work.image_batch, "views": work.view_batch},
+        "mode": "windows" if parts.windows else "whole",
+        "windows": asdict(parts.windows) if parts.windows else None,
+        "batches": {"images": parts.work.image_batch, "views": parts.work.view_batch},
     }
 
 
@@ -231,33 +217,31 @@ def _kept(scored: Sequence[Scored], captions: Path) -> list[Scored]:
     return kept
 
 
-def _select(kept: Sequence[Scored], thresholds: Thresholds, rule: Rule, conflicts: Conflicts) -> Selection:
+def _select(kept: Sequence[Scored], thresholds: Thresholds, parts: Parts) -> Selection:
     selection = select(
         [s.scores for s in kept],
         [[(unit.start, unit.end) for unit in s.units] for s in kept],
         thresholds,
-        rule=rule,
-        conflicts=conflicts,
+        rule=parts.rule,
+        conflicts=parts.conflicts,
         cut_off=[s.caption.cut_off for s in kept],
     )
     if not selection.neg:
         least = min(float(s.scores.min()) for s in kept)
         raise UserError(
             f"D_neg is empty: no object scores below t1 = {thresholds.t1:g} (the least has {least:.2f}); "
-            "raise curate.t1 or curate.q1, or choose thresholds by quantiles (curate.thresholds=quantile)"
+            "raise curate.thresholds.t1 or q1, or take limits by quantiles (curate.thresholds.kind=quantile)"
         )
     return selection
 
 
-def _record(
-    evidence: Evidence, selection: Selection, thresholds: Thresholds, rule: Rule, conflicts: Conflicts
-) -> dict:
+def _record(evidence: Evidence, selection: Selection, thresholds: Thresholds, parts: Parts) -> dict:
     """The manifest: what was made from what, by which rules, and what was left out and why."""
     listed, scored = evidence.listed, evidence.scored
     return evidence.source | {
-        "sentence_rule": rule,
+        "sentence_rule": parts.rule,
         "thresholds": asdict(thresholds),
-        "conflicts": {"rule": conflicts, "pieces": selection.conflicts},
+        "conflicts": {"rule": parts.conflicts, "pieces": selection.conflicts},
         "counts": manifest.counts(scored, selection)
         | {"images_without_caption": images_without_caption(listed.captions, listed.images)},
         "dropped": {"records": dict(listed.left_out)} | manifest.dropped(scored, selection),

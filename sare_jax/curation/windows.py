@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sare_jax.errors import UserError
-
 
 @dataclass(frozen=True)
 class Windows:
@@ -24,11 +22,6 @@ class Windows:
     patch: int = 48
     window: int = 4
     top_patches: int = 4
-
-    def __post_init__(self):
-        for name in ("patch", "window", "top_patches"):
-            if getattr(self, name) < 1:
-                raise UserError(f"curate.{name}: must be at least 1, got {getattr(self, name)}")
 
 
 PAPER_WINDOWS = Windows()

@@ -5,7 +5,12 @@
 
 from sare_jax.settings.attack import AttackConfig
 from sare_jax.settings.caption import CAPTION_PROMPTS, CaptionConfig
-from sare_jax.settings.curate import CurateConfig
+from sare_jax.settings.curate import (
+    AuditThresholds,
+    CurateConfig,
+    FixedThresholds,
+    QuantileThresholds,
+)
 from sare_jax.settings.data import DataConfig
 from sare_jax.settings.decoding import GREEDY, DecodingConfig
 from sare_jax.settings.evaluate import EvaluateConfig
@@ -19,6 +24,7 @@ __all__ = [
     "CAPTION_PROMPTS",
     "GREEDY",
     "AttackConfig",
+    "AuditThresholds",
     "CaptionConfig",
     "Config",
     "CurateConfig",
@@ -26,7 +32,9 @@ __all__ = [
     "DecodingConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "FixedThresholds",
     "ModelConfig",
     "OptimConfig",
+    "QuantileThresholds",
     "ReportConfig",
 ]

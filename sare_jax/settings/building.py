@@ -28,7 +28,9 @@ def build(kind: Any, values: Any, where: str) -> Any:
     """
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected a section of keys, got {values!r}")
-    kind = _chosen(kind, values, where) if isinstance(kind, types.UnionType) else kind
+    if isinstance(kind, types.UnionType):
+        values = given(values)
+        kind = _chosen(kind, values, where)
     known = {f.name for f in dataclasses.fields(kind)}
     refuse_unknown(values, known, where, renamed=getattr(kind, "RENAMED", {}))
     hints = typing.get_type_hints(kind)
@@ -56,6 +58,26 @@ def refuse_unknown(
         raise UserError(f"{where}.{key}: unknown key; {advice}")
 
 
+def given(values: dict) -> dict:
+    """The values that somebody set: without None, which stands for the keys of kinds that are not chosen."""
+    found = {key: given(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in found.items() if value is not None and value != {}}
+
+
+def merged(shared: dict, overrides: dict) -> dict:
+    """Shared values with single ones replaced; sections are merged key by key."""
+    result = dict(shared)
+    for key, value in overrides.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def kinds_of(union: types.UnionType) -> dict[str, type]:
+    """The members of a union of dataclasses by the `Literal` of their `kind`, in order."""
+    return {typing.get_args(typing.get_type_hints(m)["kind"])[0]: m for m in typing.get_args(union)}
+
+
 def above_zero(value: float, where: str) -> None:
     """Raises `UserError` unless the value is above 0."""
     if value <= 0:
@@ -69,11 +91,23 @@ def at_least(value: float, least: float, where: str) -> None:
 
 
 def _chosen(union: types.UnionType, values: dict, where: str) -> type:
-    """The member of a union whose `kind` the values name; without one, the first."""
-    members = {typing.get_args(typing.get_type_hints(m)["kind"])[0]: m for m in typing.get_args(union)}
+    """The member of a union whose `kind` the values name; without one, the first.
+
+    Raises:
+      UserError: there is no such kind, or a key belongs to another one.
+    """
+    members = kinds_of(union)
     name = values.get("kind", next(iter(members)))
     if name not in members:
         raise UserError(f"{where}.kind: {name!r} is not one of {', '.join(map(repr, members))}")
+    known = {kind: {f.name for f in dataclasses.fields(member)} for kind, member in members.items()}
+    for key in values:
+        having = [kind for kind in members if key in known[kind]]
+        if having and name not in having:
+            raise UserError(
+                f"{where}.{key}: belongs to kind {' or '.join(having)}, but {where}.kind is {name}; "
+                f"set {where}.kind={having[0]} or leave {key} out"
+            )
     return members[name]
 
 

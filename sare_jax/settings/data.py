@@ -3,33 +3,41 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sare_jax.errors import UserError
+from sare_jax.settings.building import at_least
+
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where images and annotations lie and how they are split.
-
-    Attributes:
-      prepare: `module:function` that makes the data when they are not there; empty where they are.
-      prepare_args: keyword arguments of that function.
-      root: folder that `prepare` fills; empty means `data` in the workdir.
-      images: image folder; relative names are taken from `root`.
-      annotations: folder of COCO 2014 `instances_*.json` and `captions_*.json`; relative as above.
-      split: `files` where the annotation files are named train, val and test; `reserve` draws
-        `reserve_validation` and `reserve_test` images at random and leaves the rest for training (A.1);
-        `efuf` trains on the images that `used` names and sets aside the first others by name.
-      reserve_validation, reserve_test: numbers of images to set aside (A.1: 1,600 each).
-      used: with `efuf`, the file that names the training images: `image ### …` lines such as EFUF's
-        objects.txt, JSON lines, or its pos_neg.json.
-      max_train_images: use that many training images at most; 0 is all.
-    """
+    """Where images and annotations lie and how they are split."""
 
     prepare: str = ""
+    """`module:function` that makes the data when they are not there; empty where they are."""
     prepare_args: dict = field(default_factory=dict)
+    """Keyword arguments of that function."""
     root: str = ""
+    """Folder that `prepare` fills; empty is `data` in the workdir. Only counts where `prepare` is set."""
     images: str = "images"
+    """Image folder; where `prepare` makes the data, a relative name is taken from `root`."""
     annotations: str = "annotations"
+    """Folder of COCO 2014 `instances_*.json` and `captions_*.json`; relative as above."""
     split: Literal["files", "reserve", "efuf"] = "reserve"
+    """`files` where the annotation files are named train, val and test; `reserve` draws images at random for
+    validation and test and leaves the rest for training (A.1); `efuf` trains on the images that `used` names
+    and sets aside the first others by name."""
     reserve_validation: int = 1600
+    """Validation images that are set aside (A.1), unless `split` is `files`."""
     reserve_test: int = 1600
+    """Test images that are set aside (A.1), unless `split` is `files`."""
     used: str = ""
+    """With split `efuf`, the file that names the training images: `image ### …` lines such as EFUF's
+    objects.txt, JSON lines, or its pos_neg.json."""
     max_train_images: int = 0
+    """Training images that are used at most; 0 is all."""
+
+    def check(self, where: str) -> None:
+        """Refuses numbers below 0, and a file of training images that is missing or not used."""
+        for name in ("reserve_validation", "reserve_test", "max_train_images"):
+            at_least(getattr(self, name), 0, f"{where}.{name}")
+        if self.split == "efuf" and not self.used:
+            raise UserError(f"{where}.used: empty; name the file of the training images, as objects.txt")

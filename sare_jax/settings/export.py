@@ -3,18 +3,21 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sare_jax.settings.building import at_least
+
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Which run is written as a Hugging Face folder (stage 6), and how many captions are compared.
-
-    Attributes:
-      run: name of the run.
-      form: `folder` is a whole model, `projector` the tuned tensors as safetensors, `efuf` the same as a
-        torch state dict.
-      check_captions: images on which transformers has to give the same greedy captions; 0 skips the check.
-    """
+    """Which run is written as a Hugging Face folder (stage 6), and how many captions are compared."""
 
     run: str = "sare"
+    """Name of the run."""
     form: Literal["folder", "projector", "efuf"] = "folder"
+    """`folder` is a whole model, `projector` the tuned tensors as safetensors, `efuf` the same as a torch
+    state dict."""
     check_captions: int = 0
+    """Images on which transformers has to give the same captions, for form `folder`; 0 skips the check."""
+
+    def check(self, where: str) -> None:
+        """Refuses a number below 0."""
+        at_least(self.check_captions, 0, f"{where}.check_captions")

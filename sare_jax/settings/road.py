@@ -16,26 +16,33 @@ from sare_jax.settings.report import ReportConfig
 
 @dataclass(frozen=True)
 class Config:
-    """Everything of one invocation of `main.py`.
-
-    Attributes:
-      name: of the experiment; the default workdir is `runs/<name>`.
-      stages: comma-separated stages to run, in the order of the road.
-      runs: name → the optimizer settings of that unlearning run.
-      run_labels: name → how tables call it.
-      attacks: name → the settings of that attack.
-    """
+    """Everything of one invocation of `main.py`."""
 
     name: str
+    """Name of the experiment; the default workdir is `runs/<name>`."""
     stages: tuple[str, ...]
+    """Stages to run, in the order of the road."""
     data: DataConfig
+    """Where images and annotations lie."""
     model: ModelConfig
+    """The model to unlearn."""
     caption: CaptionConfig
+    """How training images are described."""
     decoding: DecodingConfig
+    """How captions are decoded."""
     curate: CurateConfig
+    """How captions become D_neg, D_pos and D_sent."""
+    optim: OptimConfig
+    """What runs share."""
     evaluate: EvaluateConfig
+    """How a model is measured."""
     export: ExportConfig
+    """What is handed on."""
     report: ReportConfig
+    """What the report shows."""
     runs: dict[str, OptimConfig]
+    """Name → the optimizer settings of that unlearning run."""
     run_labels: dict[str, str]
+    """Name → how tables call it."""
     attacks: dict[str, AttackConfig]
+    """Name → the settings of that attack."""

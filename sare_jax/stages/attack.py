@@ -1,95 +1,102 @@
 """Stage 5: attempts to bring the hallucinations back, each measured like the original."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sare_jax.attacks.relearn import relearn
+from sare_jax.attacks import Tools, attack_of
 from sare_jax.config import BASE_RUN, split_names
 from sare_jax.pipeline import Task
 from sare_jax.records.curated import read_curated
-from sare_jax.settings import AttackConfig
 from sare_jax.stages import measuring
 from sare_jax.stages.context import Context
-from sare_jax.training.checkpoints import load_params, save_params, steps_in
+from sare_jax.training.checkpoints import load_params, save_params
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.state import Params
 
+Weights = tuple[dict, Callable[[], Params]]
+"""What weights depend on, and how to get them."""
+
 
 def tasks(context: Context) -> Iterator[Task]:
-    """Attacks each run. A relearning makes weights of its own, a prompt only asks differently."""
-    for name, settings in context.config.attacks.items():
-        for run in _attacked(context, settings):
-            if settings.kind == "prompt":
-                yield from _prompted(context, run, name, settings)
-            else:
-                yield _relearning(context, run, name, settings)
-                yield from _measured(context, run, name)
+    """Attacks each run: makes weights where the kind does, and measures under its prompt where it has one."""
+    for name, config in context.config.attacks.items():
+        attack = attack_of(config.kind, f"config.attacks.{name}")
+        everything = [BASE_RUN, *context.config.runs] if attack.on_base else list(context.config.runs)
+        for run in split_names(config.runs) or everything:
+            weights = _weights(context, run)
+            if attack.weights:
+                yield _attacking(context, run, name, weights)
+                weights = _attacked_weights(context, run, name, weights[0])
+            yield from measuring.measured(context, run, name, *weights, prompt=prompt_of(context, name))
 
 
-def relearned_folder(context: Context, run: str, attack: str) -> Path:
-    """Where the weights of a run after a relearning lie."""
-    return context.checkpoints(f"{run}+{attack}")
+def attacked_folder(context: Context, run: str, name: str) -> Path:
+    """Where the weights that an attack made of those of a run lie."""
+    return context.checkpoints(f"{run}+{name}")
 
 
-def _attacked(context: Context, settings: AttackConfig) -> list[str]:
-    if settings.runs:
-        return split_names(settings.runs)
-    return list(context.config.runs) if settings.kind == "relearn" else [BASE_RUN, *context.config.runs]
+def prompt_of(context: Context, name: str) -> str | None:
+    """The describing prompt of the attack `name`; None where it asks as configured."""
+    config = context.config.attacks[name]
+    attack = attack_of(config.kind, f"config.attacks.{name}")
+    return attack.prompt(config.settings) if attack.prompt else None
 
 
-def _prompted(context: Context, run: str, name: str, settings: AttackConfig) -> Iterator[Task]:
+def attacked(context: Context, run: str, name: str, params: Params) -> Params:
+    """What the attack `name` makes of some weights of `run`; the same weights where it makes none."""
+    config = context.config.attacks[name]
+    attack = attack_of(config.kind, f"config.attacks.{name}")
+    if attack.weights is None:
+        return params
+    tools = Tools(
+        loaded=context.loaded,
+        curated=read_curated(context.curated),
+        prompter=context.prompter,
+        features=context.features,
+        mesh=context.mesh,
+        remat_policy=remat_policy(context.config.model.remat, context.mesh),
+        instruction=_instruction(context, run),
+        name=f"{run} {name}",
+    )
+    return attack.weights(tools, params, config.settings)
+
+
+def _instruction(context: Context, run: str) -> str:
+    """Prompt of a run's training samples; the base model, which has none, takes the one that runs share."""
+    return (context.config.optim if run == BASE_RUN else context.config.runs[run]).instruction
+
+
+def _weights(context: Context, run: str) -> Weights:
     if run == BASE_RUN:
-        weights = {"base": True}, lambda: context.loaded.params
-    else:
-        weights = measuring.tuned(context, run)
-    yield from measuring.measured(context, run, name, *weights, prompt=settings.prompt)
+        return {"base": True}, lambda: context.loaded.params
+    return measuring.tuned(context, run)
 
 
-def _relearning(context: Context, run: str, name: str, settings: AttackConfig) -> Task:
-    folder = relearned_folder(context, run, name)
+def _attacking(context: Context, run: str, name: str, weights: Weights) -> Task:
+    folder, config = attacked_folder(context, run, name), context.config.attacks[name]
+    inputs, params = weights
+
+    def make() -> None:
+        save_params(folder, attacked(context, run, name, params()), context.loaded)
+
     return Task(
         name=f"attack/{run}/{name}",
         inputs=context.model_inputs()
+        | inputs
         | {
-            "params": context.digest(context.checkpoints(run), "unlearn"),
             "curated": context.digest(context.curated, "curate"),
-            "attack": dataclasses.asdict(settings),
-            "instruction": context.config.runs[run].instruction,
+            "attack": {"kind": config.kind} | dataclasses.asdict(config.settings),
+            "instruction": _instruction(context, run),
         },
         outputs=(folder,),
-        run=lambda: _attack(context, run, name),
+        run=make,
     )
 
 
-def relearned(context: Context, run: str, name: str, params: Params) -> Params:
-    """What the relearning attack `name` makes of some weights of `run`."""
-    settings = context.config.attacks[name]
-    return relearn(
-        context.loaded,
-        params,
-        read_curated(context.curated),
-        context.prompter,
-        context.features,
-        instruction=context.config.runs[run].instruction,
-        num_samples=settings.num_samples,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        name=f"{run} {name}",
-        mesh=context.mesh,
-        remat_policy=remat_policy(context.config.model.remat, context.mesh),
+def _attacked_weights(context: Context, run: str, name: str, before: dict) -> Weights:
+    folder = attacked_folder(context, run, name)
+    return (
+        before | {"params": context.digest(folder, "attack"), "attack": name},
+        lambda: load_params(folder, context.loaded),
     )
-
-
-def _attack(context: Context, run: str, name: str) -> None:
-    params = relearned(context, run, name, load_params(context.checkpoints(run), context.loaded))
-    save_params(relearned_folder(context, run, name), params, context.loaded)
-
-
-def _measured(context: Context, run: str, name: str) -> Iterator[Task]:
-    folder = relearned_folder(context, run, name)
-    attacked = steps_in(context.checkpoints(run))[-1]
-    weights = {"params": context.digest(folder, "attack"), "step": attacked, "attack": name}
-    yield from measuring.measured(context, run, name, weights, lambda: load_params(folder, context.loaded))

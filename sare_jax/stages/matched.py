@@ -46,7 +46,7 @@ def tasks(context: Context) -> Iterator[Task]:
         | {run: context.digest(context.checkpoints(run), "unlearn") for run in runs}
         | {
             "curated": context.digest(context.curated, "curate"),
-            "attack": dataclasses.asdict(attacking),
+            "attack": {"kind": attacking.kind} | dataclasses.asdict(attacking.settings),
             "images": len(context.eval_images),
             "annotations": measuring.annotations_hash(context),
         }
@@ -116,13 +116,14 @@ def _measure(context: Context, run: str, step: int, setting: str) -> dict:
 
 def _describe(context: Context, run: str, step: int, setting: str, images: Sequence[Image]) -> list[dict]:
     params = load_params(context.checkpoints(run), context.loaded, step=step)
+    prompt = None
     if setting in context.config.attacks:
-        params = attack.relearned(context, run, setting, params)
+        params, prompt = attack.attacked(context, run, setting, params), attack.prompt_of(context, setting)
     return measuring.describe(
         context,
         params,
         images,
-        context.config.evaluate.prompt,
+        prompt or context.config.evaluate.prompt,
         _scratch(context) / f"{run}_{step}_{setting}.jsonl",
         f"{run} step {step} {setting}",
     )

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from sare_jax.attacks.relearn import relearn, sample_order
+from sare_jax.attacks.interface import Tools
+from sare_jax.attacks.relearn import Relearn, relearn, sample_order
 from sare_jax.data.batches import finetune_batches, tokenize
 from sare_jax.errors import UserError
 from sare_jax.optim.objectives import token_mean_nll
@@ -24,18 +25,17 @@ CURATED = tiny.curated(num_neg=20)
 
 
 def attack(num_samples, params=LOADED.params, mesh=ONE, **settings):
-    settings = {"learning_rate": 1e-2, "seed": 0} | settings
-    return relearn(
-        placed(mesh),
-        params,
-        CURATED,
-        tiny.Letters(),
-        tiny.features,
-        instruction="say it",
-        num_samples=num_samples,
+    tools = Tools(
+        loaded=placed(mesh),
+        curated=CURATED,
+        prompter=tiny.Letters(),
+        features=tiny.features,
         mesh=mesh,
-        **settings,
+        remat_policy=None,
+        instruction="say it",
+        name="relearn",
     )
+    return relearn(tools, params, Relearn(num_samples, **{"learning_rate": 1e-2} | settings))
 
 
 @functools.cache

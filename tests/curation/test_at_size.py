@@ -15,10 +15,10 @@ from sare_jax.curation import scoring, stage
 from sare_jax.curation.clip import Clip, ClipConfig
 from sare_jax.curation.journal import Journal
 from sare_jax.curation.objects import spacy_extractor
+from sare_jax.curation.parts import Parts
 from sare_jax.curation.scored import Work, local
-from sare_jax.curation.select import Quantiles
 from sare_jax.curation.windows import Windows, window_grid
-from sare_jax.errors import UserError
+from sare_jax.settings import QuantileThresholds
 from tests.curation.tiny_clip import CAPTIONS, write_captions
 
 SMALL = Windows(patch=16, window=4)
@@ -66,12 +66,14 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(many, clip_folder, nlp, t
             captions,
             images,
             tmp_path / name,
-            clip=ClipConfig(str(clip_folder), device="cpu"),
-            thresholds=Quantiles(0.7, 0.3, 0.4),
-            windows=SMALL,
-            extractor=spacy_extractor(nlp),
-            work=Work(image_batch=BATCH),
-            engine=counting,
+            Parts(
+                clip=ClipConfig(str(clip_folder), device="cpu"),
+                thresholds=QuantileThresholds(q0=0.7, q1=0.3, q2=0.4),
+                windows=SMALL,
+                extractor=spacy_extractor(nlp),
+                work=Work(image_batch=BATCH),
+                engine=counting,
+            ),
         )
 
     assert curate("killed") == curate("whole")
@@ -144,10 +146,12 @@ def test_phrases_are_encoded_once_each_and_kept(many, clip_folder, nlp, tmp_path
             captions,
             images,
             tmp_path / "out",
-            clip=ClipConfig(str(clip_folder), device="cpu"),
-            thresholds=Quantiles(0.7, 0.3, 0.4),
-            windows=None,
-            extractor=spacy_extractor(nlp),
+            Parts(
+                clip=ClipConfig(str(clip_folder), device="cpu"),
+                thresholds=QuantileThresholds(q0=0.7, q1=0.3, q2=0.4),
+                windows=None,
+                extractor=spacy_extractor(nlp),
+            ),
         )
 
     with pytest.raises(KeyboardInterrupt):
@@ -170,9 +174,3 @@ def test_a_journal_is_read_from_the_disk_and_a_torn_line_is_cut_off(tmp_path):
     again.append([])
     assert again.batches == list(again) == [[{"a": 1}], [{"b": "ä"}, {}], []]
     assert len((tmp_path / "j.jsonl").read_bytes().splitlines()) == 3
-
-
-@pytest.mark.parametrize("name", ["image_batch", "view_batch", "workers"])
-def test_sizes_below_one_are_refused(name):
-    with pytest.raises(UserError, match=rf"curate\.{name}: must be at least 1, got 0"):
-        Work(**{name: 0})

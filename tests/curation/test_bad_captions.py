@@ -8,10 +8,11 @@ import pytest
 from sare_jax.curation import __main__ as command
 from sare_jax.curation.clip import ClipConfig
 from sare_jax.curation.objects import spacy_extractor
-from sare_jax.curation.select import Quantiles
+from sare_jax.curation.parts import Parts
 from sare_jax.curation.stage import curate
 from sare_jax.curation.windows import Windows
 from sare_jax.records.curated import read_curated
+from sare_jax.settings import QuantileThresholds
 from tests.curation.tiny_clip import CAPTIONS
 from tests.evaluation.judging.judge_server import JudgeServer, says, sends
 
@@ -61,10 +62,12 @@ def test_odd_captions_are_counted_and_the_others_curated(world, clip_folder, nlp
         captions,
         images,
         tmp_path / "out",
-        clip=ClipConfig(str(clip_folder), device="cpu"),
-        thresholds=Quantiles(0.5, 0.5, 0.4),
-        windows=Windows(patch=16, window=4),
-        extractor=spacy_extractor(nlp),
+        Parts(
+            clip=ClipConfig(str(clip_folder), device="cpu"),
+            thresholds=QuantileThresholds(q0=0.5, q1=0.5, q2=0.4),
+            windows=Windows(patch=16, window=4),
+            extractor=spacy_extractor(nlp),
+        ),
     )
     expected = {"image missing": 1, "image outside the folder": 1, "image name impossible": 1}
     for _, reason in ODD.values():

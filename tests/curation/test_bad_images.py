@@ -11,6 +11,7 @@ from sare_jax.curation import __main__ as command
 from sare_jax.curation import stage
 from sare_jax.curation.clip import ClipConfig
 from sare_jax.curation.objects import spacy_extractor
+from sare_jax.curation.parts import Parts
 from sare_jax.curation.scored import Work
 from sare_jax.curation.select import Thresholds
 from sare_jax.curation.windows import Windows
@@ -44,7 +45,9 @@ def curate(clip_folder, nlp, tmp_path):
             "extractor": spacy_extractor(nlp),
             "work": Work(image_batch=4, view_batch=5, workers=2),
         }
-        manifest = stage.curate(tmp_path / "captions.jsonl", images, tmp_path / "out", **settings | changes)
+        manifest = stage.curate(
+            tmp_path / "captions.jsonl", images, tmp_path / "out", Parts(**settings | changes)
+        )
         kept = (tmp_path / "out_scores" / "scores.jsonl").read_text().splitlines()
         records = [record for line in kept for record in json.loads(line)]
         return manifest, {r["image"]: r["scores"][0] for r in records if "scores" in r}
@@ -104,7 +107,13 @@ def test_nothing_left_is_one_line_and_status_2(curate, folder, clip_folder, tmp_
     with pytest.raises(UserError, match=r"no caption is left to curate \(1 image unidentified\)"):
         curate(["0.jpg"])
     paths = ["--captions", tmp_path / "captions.jsonl", "--images", folder, "--out", tmp_path / "none"]
-    options = ["--clip", clip_folder, "--device", "cpu", "--thresholds", 9, 9, 0]
+    options = [
+        "--clip",
+        clip_folder,
+        "--device",
+        "cpu",
+        *(f"--thresholds.{key}" for key in ("t0=9", "t1=9", "t2=0")),
+    ]
     monkeypatch.setattr(sys, "argv", ["curation", *map(str, [*paths, *options])])
     with pytest.raises(SystemExit) as stop:
         command.guarded(command.main)()

@@ -10,6 +10,7 @@ from sare_jax.curation.select import select
 from sare_jax.curation.truth import Truth
 from sare_jax.curation.units import Unit
 from sare_jax.errors import UserError
+from sare_jax.settings import AuditThresholds
 
 
 def labelled(score, present, *, mean=None, caption=None) -> Labelled:
@@ -72,7 +73,7 @@ def test_the_interval_is_wilsons():
 
 def test_thresholds_reach_their_precision_on_captions_that_were_not_labelled():
     kept, truth = world(1500, apart=2.0)
-    limits = Audit(truth, p0=0.95, p1=0.8, p2=0.85, objects=400).thresholds(kept, "clip")
+    limits = Audit(truth, AuditThresholds(p0=0.95, p1=0.8, p2=0.85, objects=400)).thresholds(kept, "clip")
     assert limits.model == "clip"
     assert limits.chosen["how"].startswith("audit by 4")
     chosen = select([s.scores for s in kept], [[(u.start, u.end) for u in s.units] for s in kept], limits)
@@ -99,18 +100,18 @@ def test_the_draw_is_seeded_and_takes_whole_captions():
 
 def test_limits_that_cross_are_put_in_order():
     kept, truth = world(apart=0.3)
-    limits = Audit(truth, p0=0.7, p1=0.2, p2=0.7).thresholds(kept, "clip")
+    limits = Audit(truth, AuditThresholds(p0=0.7, p1=0.2, p2=0.7)).thresholds(kept, "clip")
     assert limits.t0 == limits.t1
     assert limits.chosen["t0_raised_to_t1"]
 
 
 def test_impossible_targets_and_too_few_labels_are_refused():
     kept, truth = world(apart=0.0)
-    with pytest.raises(UserError, match=r"curate\.p1 = 0\.99: no t1 gives .* the best is \d+\.\d %"):
-        Audit(truth, p0=0.5, p1=0.99).thresholds(kept, "clip")
+    with pytest.raises(
+        UserError, match=r"curate\.thresholds\.p1 = 0\.99: no t1 gives .* the best is \d+\.\d %"
+    ):
+        Audit(truth, AuditThresholds(p0=0.5, p1=0.99)).thresholds(kept, "clip")
     with pytest.raises(UserError, match=rf"6 labelled objects .* at least {2 * FEWEST}"):
-        Audit(truth).thresholds(kept[:2], "clip")
-    with pytest.raises(UserError, match=r"curate\.p0: a precision lies between 0 and 1, got 95"):
-        Audit(truth, p0=95)
+        Audit(truth, AuditThresholds()).thresholds(kept[:2], "clip")
     with pytest.raises(UserError, match="0 labelled objects"):
-        Audit(Truth({}, lambda phrase: [])).thresholds(kept, "clip")
+        Audit(Truth({}, lambda phrase: []), AuditThresholds()).thresholds(kept, "clip")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -6,7 +7,19 @@ import pytest
 
 from sare_jax.curation import __main__ as command
 from sare_jax.curation import calibrate, scoring
+from sare_jax.curation.objects import spacy_extractor
+from sare_jax.curation.parts import Parts, parts_of
 from sare_jax.records.curated import read_curated
+from sare_jax.settings import AuditThresholds, CurateConfig, FixedThresholds, QuantileThresholds
+from sare_jax.settings.documentation import meanings
+
+
+def quantiles(q0, q1, q2):
+    """The options for thresholds at quantiles."""
+    return [
+        "--thresholds.kind=quantile",
+        *(f"--thresholds.{k}={v}" for k, v in zip(("q0", "q1", "q2"), (q0, q1, q2), strict=True)),
+    ]
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -18,7 +31,7 @@ def run(monkeypatch, capsys, *arguments):
 def test_the_command_curates_and_says_what_came_of_it(world, clip_folder, tmp_path, monkeypatch, capsys):
     captions, images = world
     paths = ["--captions", captions, "--images", images, "--out", tmp_path / "out", "--clip", clip_folder]
-    options = ["--patch", 16, "--quantiles", 0.7, 0.3, 0.4, "--rule", "efuf", "--device", "cpu"]
+    options = ["--patch", 16, *quantiles(0.7, 0.3, 0.4), "--rule", "efuf", "--device", "cpu"]
     printed = run(monkeypatch, capsys, *paths, *options)
     curated = read_curated(tmp_path / "out")
     assert curated.manifest["sentence_rule"] == "efuf"
@@ -35,7 +48,10 @@ def test_the_command_curates_and_says_what_came_of_it(world, clip_folder, tmp_pa
         (("--clip", "missing/clip/folder"), "no open_clip model there"),
         (("--images", "nowhere"), "no such image folder"),
         (("--captions", "nothing.jsonl"), "no such file"),
-        (("--thresholds", 1, 2, 3), "t1 = 2.0 lies above t0 = 1.0"),
+        (("--thresholds.t0", 1, "--thresholds.t1", 2), "curate.thresholds.t1: 2.0 lies above t0 = 1.0"),
+        (("--thresholds.q1", 0.2), "belongs to kind quantile, but curate.thresholds.kind is fixed"),
+        (("--patch", 0), "curate.patch: must be at least 1, got 0"),
+        (("--thresholds.kind", "audit"), "--truth or --labels is missing"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(
@@ -68,7 +84,7 @@ def options_for(world, clip_folder, tmp_path):
 def test_histogram_of_what_was_scored(world, clip_folder, tmp_path, truth, monkeypatch, capsys):
     figure = tmp_path / "h.svg"
     given = [*options_for(world, clip_folder, tmp_path), "--truth", truth]
-    printed = run(monkeypatch, capsys, "histogram", *given, "--quantiles", 0.7, 0.3, 0.5, "--figure", figure)
+    printed = run(monkeypatch, capsys, "histogram", *given, *quantiles(0.7, 0.3, 0.5), "--figure", figure)
     assert "grounded: " in printed
     assert "AUC " in printed
     assert figure.stat().st_size > 1000
@@ -82,14 +98,15 @@ def test_calibrate_says_the_limits_that_curate_then_takes(
     world, clip_folder, tmp_path, truth, monkeypatch, capsys
 ):
     monkeypatch.setattr(calibrate, "FEWEST", 3)
+    wanted = [f"--thresholds.{name}=0.3" for name in ("p0", "p1", "p2")]
     given = [*options_for(world, clip_folder, tmp_path), "--truth", truth]
-    printed = run(monkeypatch, capsys, "calibrate", *given, "--wanted", 0.3, 0.3, 0.3)
+    printed = run(monkeypatch, capsys, "calibrate", *given, *wanted)
     assert "t1 = " in printed
     assert "95 % interval" in printed
     limits = printed.splitlines()[-1].split()
-    assert limits[0] == "--thresholds"
+    assert limits[0].startswith("--thresholds.t0=")
     by_hand = run(monkeypatch, capsys, *given, *limits)
-    by_audit = run(monkeypatch, capsys, *given, "--audit", 0.3, 0.3, 0.3)
+    by_audit = run(monkeypatch, capsys, *given, "--thresholds.kind", "audit", *wanted)
     sets = [line for line in by_hand.splitlines() if line.startswith("D_neg")]
     assert sets == [line for line in by_audit.splitlines() if line.startswith("D_neg")]
     assert "truth: " in by_audit
@@ -108,15 +125,16 @@ def test_marks_bring_their_own_captions(world, clip_folder, tmp_path, monkeypatc
 
 
 def test_efufs_files_out_and_in(world, clip_folder, tmp_path, monkeypatch, capsys):
-    run(monkeypatch, capsys, *options_for(world, clip_folder, tmp_path), "--quantiles", 0.6, 0.4, 0.4)
+    run(monkeypatch, capsys, *options_for(world, clip_folder, tmp_path), *quantiles(0.6, 0.4, 0.4))
     curated = read_curated(tmp_path / "out")
     printed = run(
         monkeypatch, capsys, "export-efuf", "--curated", tmp_path / "out", "--efuf", tmp_path / "efuf"
     )
     assert f"pos_neg.json: {len(curated.neg) + len(curated.pos)} rows" in printed
-    limits = [curated.manifest["thresholds"][name] for name in ("t0", "t1", "t2")]
+    chosen = curated.manifest["thresholds"]
+    limits = [f"--thresholds.{name}={chosen[name]}" for name in ("t0", "t1", "t2")]
     given = ["--efuf", tmp_path / "efuf", "--out", tmp_path / "back", "--rule", "paper"]
-    printed = run(monkeypatch, capsys, "import-efuf", *given, "--thresholds", *limits)
+    printed = run(monkeypatch, capsys, "import-efuf", *given, *limits)
     assert f"D_neg {len(curated.neg)}, D_pos {len(curated.pos)}, D_sent {len(curated.sent)}" in printed
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, capsys, "import-efuf", "--efuf", tmp_path, "--out", tmp_path / "x")
@@ -127,3 +145,22 @@ def test_efufs_files_out_and_in(world, clip_folder, tmp_path, monkeypatch, capsy
 def test_curation_never_imports_jax():
     code = "import sys, sare_jax.curation.__main__; assert not {'jax', 'flax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_setting_is_an_option_with_its_meaning(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, capsys, "--help")
+    text = " ".join(capsys.readouterr().out.split())
+    for field in dataclasses.fields(CurateConfig):
+        if field.name not in ("efuf", "thresholds"):
+            assert f"--{field.name.replace('_', '-')} " in text
+    for kind in (FixedThresholds, QuantileThresholds, AuditThresholds):
+        for name, meaning in meanings(kind).items():
+            assert f"--thresholds.{name} " in text
+            assert name == "kind" or " ".join(meaning.split()[:3]) in text
+
+
+def test_the_settings_defaults_are_the_parts(nlp):
+    made = parts_of(CurateConfig())
+    assert dataclasses.replace(made, extractor=None) == Parts()
+    assert made.extractor.name == spacy_extractor(nlp).name

@@ -8,10 +8,11 @@ from sare_jax.curation import stage
 from sare_jax.curation.clip import Clip, ClipConfig
 from sare_jax.curation.engines import engine_of
 from sare_jax.curation.objects import spacy_extractor
+from sare_jax.curation.parts import Parts
 from sare_jax.curation.scored import Plan, Work, local
-from sare_jax.curation.select import Quantiles
 from sare_jax.curation.windows import Windows
 from sare_jax.errors import UserError
+from sare_jax.settings import QuantileThresholds
 from tests.curation.tiny_clip import make_clip_folder
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[data]'")
@@ -46,12 +47,14 @@ def test_two_workers_go_on_from_a_local_run_and_give_its_arrays(
             captions,
             images,
             tmp_path / name,
-            clip=ClipConfig(str(clip_folder), device="cpu"),
-            thresholds=Quantiles(0.7, 0.3, 0.4),
-            windows=SMALL,
-            extractor=spacy_extractor(nlp),
-            work=Work(image_batch=1, view_batch=4, workers=2),
-            engine=engine,
+            Parts(
+                clip=ClipConfig(str(clip_folder), device="cpu"),
+                thresholds=QuantileThresholds(q0=0.7, q1=0.3, q2=0.4),
+                windows=SMALL,
+                extractor=spacy_extractor(nlp),
+                work=Work(image_batch=1, view_batch=4, workers=2),
+                engine=engine,
+            ),
         )
 
     def stops(scorer, batches):

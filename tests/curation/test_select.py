@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from sare_jax.curation.select import PAPER, Quantiles, Thresholds, select
+from sare_jax.curation.select import PAPER, Thresholds, by_numbers, by_quantiles, select
 from sare_jax.errors import UserError
+from sare_jax.settings import FixedThresholds, QuantileThresholds
 
 
 def scores(*rows):
@@ -64,7 +65,7 @@ def test_a_caption_cut_off_teaches_no_ending():
 
 def test_quantiles_read_limits_off_the_scores():
     rows = scores([0, 1, 2, 3], [4, 5, 6, 7, 8, 9, 10])
-    limits = Quantiles(0.8, 0.2, 0.5).thresholds(rows, "some/clip")
+    limits = by_quantiles(QuantileThresholds(q0=0.8, q1=0.2, q2=0.5), rows, "some/clip")
     assert (limits.t0, limits.t1, limits.t2) == pytest.approx((8.0, 2.0, (1.5 + 7) / 2))
     assert limits.model == "some/clip"
     chosen = select(rows, apart(rows), limits)
@@ -80,8 +81,6 @@ def test_cur_12_thresholds_belong_to_a_model():
     Thresholds(32, 23, 27.5).check_model("ViT-L-14/openai")  # the user's own choice
 
 
-def test_thresholds_that_overlap_are_refused():
-    with pytest.raises(UserError, match=r"t1 = 33.*t0 = 32"):
-        Thresholds(32, 33, 30)
-    with pytest.raises(UserError, match="q1"):
-        Quantiles(0.5, -0.1, 0.5).thresholds(scores([1.0, 2.0]), "m")
+def test_the_papers_numbers_are_the_papers_and_others_the_users():
+    assert by_numbers(FixedThresholds()) is PAPER
+    assert by_numbers(FixedThresholds(t1=20.0)) == Thresholds(32.0, 20.0, 27.5)

@@ -8,16 +8,18 @@ from sare_jax.curation import scoring, stage
 from sare_jax.curation.audit import auc
 from sare_jax.curation.clip import ClipConfig
 from sare_jax.curation.objects import spacy_extractor
+from sare_jax.curation.parts import Parts
 from sare_jax.curation.scored import Work
-from sare_jax.curation.select import PAPER, Quantiles, Thresholds
+from sare_jax.curation.select import PAPER, Thresholds
 from sare_jax.curation.truth import Truth
 from sare_jax.curation.windows import Windows
 from sare_jax.data import images
 from sare_jax.errors import UserError
 from sare_jax.records.curated import read_curated
+from sare_jax.settings import QuantileThresholds
 from tests.curation.tiny_clip import CAPTIONS, make_clip_folder, write_captions
 
-QUANTILES = Quantiles(0.7, 0.3, 0.4)
+QUANTILES = QuantileThresholds(q0=0.7, q1=0.3, q2=0.4)
 SMALL = Windows(patch=16, window=4)
 TWO_BY_TWO = Work(image_batch=2, view_batch=4, workers=2)
 
@@ -27,7 +29,7 @@ def curate(world, clip_folder, nlp, tmp_path):
     """Curates the small world; keywords override."""
     captions, images = world
 
-    def run(out=tmp_path / "curated", **changes):
+    def run(out=tmp_path / "curated", reserved=(), truth=None, **changes):
         settings = {
             "clip": ClipConfig(str(clip_folder), device="cpu"),
             "thresholds": QUANTILES,
@@ -35,7 +37,9 @@ def curate(world, clip_folder, nlp, tmp_path):
             "work": TWO_BY_TWO,
             "extractor": spacy_extractor(nlp),  # loaded once for all tests
         }
-        return stage.curate(captions, images, out, **settings | changes)
+        return stage.curate(
+            captions, images, out, Parts(**settings | changes), reserved=reserved, truth=truth
+        )
 
     return run
 
@@ -196,7 +200,9 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_arrays(curate, tmp_path):
 def test_new_thresholds_score_nothing_anew(curate):
     first = curate()
     never = None  # calling it would fail
-    second = curate(thresholds=Quantiles(0.9, 0.1, 0.5), rule="efuf", conflicts="drop", engine=never)
+    second = curate(
+        thresholds=QuantileThresholds(q0=0.9, q1=0.1, q2=0.5), rule="efuf", conflicts="drop", engine=never
+    )
     assert second["counts"]["objects"] == first["counts"]["objects"]
     assert second["counts"]["neg"] < first["counts"]["neg"]
     assert second["scores"] == first["scores"]
@@ -287,4 +293,6 @@ def test_image_folder_missing_or_empty(world, clip_folder, tmp_path):
     (tmp_path / "empty").mkdir()
     for name, message in (("none", "no such image folder"), ("empty", "folder is empty")):
         with pytest.raises(UserError, match=message):
-            stage.curate(captions, tmp_path / name, tmp_path / "out", clip=ClipConfig(str(clip_folder)))
+            stage.curate(
+                captions, tmp_path / name, tmp_path / "out", Parts(clip=ClipConfig(str(clip_folder)))
+            )

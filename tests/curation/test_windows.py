@@ -1,8 +1,6 @@
 import numpy as np
-import pytest
 
 from sare_jax.curation.windows import Windows, object_scores, window_boxes, window_grid
-from sare_jax.errors import UserError
 
 
 def test_grid_and_boxes_of_a_coco_image():
@@ -44,8 +42,3 @@ def test_object_scores_against_the_definition():
 def test_one_window_gives_its_own_score():
     scores = np.array([[3.0, -1.0]], np.float32)
     np.testing.assert_array_equal(object_scores(scores, (1, 1), Windows()), scores[0])
-
-
-def test_sizes_below_one_are_refused():
-    with pytest.raises(UserError, match=r"curate\.patch"):
-        Windows(patch=0)

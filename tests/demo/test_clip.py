@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sare_jax.curation.clip import Clip, ClipConfig
-from sare_jax.curation.select import Quantiles
+from sare_jax.curation.parts import Parts
 from sare_jax.curation.stage import curate
 from sare_jax.curation.truth import Truth
 from sare_jax.demo import train_clip
@@ -15,6 +15,7 @@ from sare_jax.demo.scenes import Object, Scene, sample_scene
 from sare_jax.demo.train_clip import Crop, Text, matches, sample_crop, sample_text
 from sare_jax.demo.writer import describe
 from sare_jax.language.words import categories_in
+from sare_jax.settings import QuantileThresholds
 
 
 @pytest.fixture(autouse=True)
@@ -108,9 +109,11 @@ def test_quantiles_find_hallucinations_better_than_chance(tmp_path):
         tmp_path / "captions.jsonl",
         tmp_path / "images",
         tmp_path / "curated",
-        clip=ClipConfig(str(train_clip.OUT), device="cpu"),
-        windows=train_clip.WINDOWS,
-        thresholds=Quantiles(0.5, 0.12, 0.5),
+        Parts(
+            clip=ClipConfig(str(train_clip.OUT), device="cpu"),
+            windows=train_clip.WINDOWS,
+            thresholds=QuantileThresholds(q0=0.5, q1=0.12, q2=0.5),
+        ),
         truth=Truth(categories, lambda phrase: [m.category for m in categories_in(phrase)]),
     )
     audit = manifest["audit"]

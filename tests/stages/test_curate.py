@@ -60,8 +60,7 @@ def settings(root: Path, **changes):
             "clip": f"local-dir:{root / 'clip'}",
             "clip_pretrained": "",
             "patch": 16,
-            "thresholds": "quantile",
-            "q1": 0.3,
+            "thresholds": {"kind": "quantile", "q1": 0.3},
         },
     }
     for section, keys in changes.items():
@@ -103,8 +102,8 @@ def test_captions_of_images_that_are_not_for_training_are_left_out(world, tmp_pa
 
 
 def test_thresholds_by_audit_of_the_annotations(world, tmp_path, capsys):
-    wanted = {"thresholds": "audit", "p0": 0.25, "p1": 0.25, "p2": 0.25, "audit_objects": 60}
-    stages.run(settings(world, curate=wanted), tmp_path)
+    wanted = {"kind": "audit", "p0": 0.25, "p1": 0.25, "p2": 0.25, "objects": 60}
+    stages.run(settings(world, curate={"thresholds": wanted}), tmp_path)
     manifest = read_curated(tmp_path / "curated").manifest
     chosen = manifest["thresholds"]["chosen"]
     assert chosen["how"].startswith("audit by ")
@@ -112,8 +111,8 @@ def test_thresholds_by_audit_of_the_annotations(world, tmp_path, capsys):
         assert chosen[key]["wanted"] == 0.25
         assert chosen[key]["right"] >= 0.25 * chosen[key]["size"]
     assert manifest["audit"]["judged"] > 60
-    with pytest.raises(UserError, match=r"curate\.p1 = 1: no t1 gives that precision"):
-        stages.run(settings(world, curate=wanted | {"p1": 1.0}), tmp_path / "other")
+    with pytest.raises(UserError, match=r"curate\.thresholds\.p1 = 1: no t1 gives that precision"):
+        stages.run(settings(world, curate={"thresholds": wanted | {"p1": 1.0}}), tmp_path / "other")
 
 
 def test_thresholds_by_audit_of_marks(world, tmp_path):
@@ -123,15 +122,15 @@ def test_thresholds_by_audit_of_marks(world, tmp_path):
     lines = [f"{name(i)} ### {marked(CAPTIONS[i % 6])}" for i in IDS if i <= 20]
     marks = tmp_path / "marks.txt"
     marks.write_text("\n".join(lines) + "\n")
-    wanted = {"thresholds": "audit", "p0": 0.3, "p1": 0.1, "p2": 0.3, "audit_labels": str(marks)}
-    stages.run(settings(world, curate=wanted), tmp_path / "w")
+    wanted = {"kind": "audit", "p0": 0.3, "p1": 0.1, "p2": 0.3, "labels": str(marks)}
+    stages.run(settings(world, curate={"thresholds": wanted}), tmp_path / "w")
     chosen = read_curated(tmp_path / "w" / "curated").manifest["thresholds"]["chosen"]
     assert chosen["how"].startswith("audit by 4")  # dogs, cats, trees and benches alone
     marks.write_text(f"{name(1)} ### Another {{dog}}.\n")
     with pytest.raises(UserError, match="none of its 1 marked captions is among the captions"):
-        stages.run(settings(world, curate=wanted), tmp_path / "w")
-    with pytest.raises(UserError, match=r"config\.curate\.audit_labels: .*none\.txt: no such file"):
-        stages.run(settings(world, curate=wanted | {"audit_labels": "none.txt"}), tmp_path / "w")
+        stages.run(settings(world, curate={"thresholds": wanted}), tmp_path / "w")
+    with pytest.raises(UserError, match=r"config\.curate\.thresholds\.labels: .*none\.txt: no such file"):
+        stages.run(settings(world, curate={"thresholds": wanted | {"labels": "none.txt"}}), tmp_path / "w")
 
 
 def test_efufs_files_train_without_curating(world, tmp_path):
@@ -144,7 +143,7 @@ def test_efufs_files_train_without_curating(world, tmp_path):
     whole = [{"image": name(i), "sentence": CAPTIONS[0], "mean": 28.0, "min": 24.0} for i in IDS]
     (folder / "pos_neg.json").write_text(json.dumps(pieces))
     (folder / "sentences.json").write_text(json.dumps(whole))
-    efuf = {"efuf": str(folder), "thresholds": "fixed", "rule": "efuf"}
+    efuf = {"efuf": str(folder), "thresholds": {"kind": "fixed"}, "rule": "efuf"}
     config = settings(world, curate=efuf, data={"used": str(folder / "pos_neg.json")})
     with pytest.raises(UserError, match="but only 0 images are not used"):
         stages.run(config, tmp_path / "none")
@@ -157,11 +156,13 @@ def test_efufs_files_train_without_curating(world, tmp_path):
         f"{file}: image not for training": 10 for file in ("pos_neg.json", "sentences.json")
     }
     assert len(read_efuf(folder, thresholds=Thresholds(32, 23, 27.5)).pos) == 18
-    bad = efuf | {"thresholds": "quantile"}
-    with pytest.raises(UserError, match=r"config\.curate\.thresholds: must be fixed"):
+    bad = efuf | {"thresholds": {"kind": "quantile"}}
+    with pytest.raises(UserError, match=r"config\.curate\.thresholds\.kind: must be fixed"):
         stages.run(settings(world, curate=bad, stages="prepare,curate"), tmp_path / "w")
     with pytest.raises(UserError, match=r"config\.curate\.efuf: .*pos_neg\.json: no such file"):
-        stages.run(settings(world, curate={"efuf": str(tmp_path)}, stages="prepare,curate"), tmp_path / "w")
+        stages.run(
+            settings(world, curate=efuf | {"efuf": str(tmp_path)}, stages="prepare,curate"), tmp_path / "w"
+        )
 
 
 def test_a_language_model_finds_the_objects(world, tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sare_jax import files
-from sare_jax.attacks.relearn import relearn
+from sare_jax.attacks.interface import Tools
+from sare_jax.attacks.relearn import Relearn, relearn
 from sare_jax.data.batches import tokenize
 from sare_jax.data.images import ImageProcessor
 from sare_jax.inference.features import FeatureCache
@@ -98,18 +99,17 @@ def test_unlearning_and_relearning_move_the_projector_of_a_loaded_model(folder, 
     assert last["neg"] < first["neg"]
     assert last["pos"] < first["pos"]
     assert jax.tree.structure(params) == jax.tree.structure(loaded.params)
-    attacked = relearn(
-        loaded,
-        params,
-        curated,
-        prompter,
-        features,
-        instruction=settings.instruction,
-        num_samples=3,
-        learning_rate=3e-3,
-        batch_size=3,
+    tools = Tools(
+        loaded=loaded,
+        curated=curated,
+        prompter=prompter,
+        features=features,
         mesh=make_mesh(1),
+        remat_policy=None,
+        instruction=settings.instruction,
+        name="relearn",
     )
+    attacked = relearn(tools, params, Relearn(num_samples=3, learning_rate=3e-3, batch_size=3))
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), attacked, params)
     # One Adam step moves every weight with a gradient by the rate.
     assert max(jax.tree.leaves(moved)) == pytest.approx(3e-3, rel=1e-2)

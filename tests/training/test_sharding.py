@@ -8,7 +8,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from sare_jax import files, hosts
-from sare_jax.attacks.relearn import relearn
+from sare_jax.attacks.interface import Tools
+from sare_jax.attacks.relearn import Relearn, relearn
 from sare_jax.errors import UserError
 from sare_jax.models import load
 from sare_jax.models.llava.published import config_without_weights
@@ -127,18 +128,17 @@ def test_sh_01_a_batch_of_19_on_eight_devices_has_the_loss_of_one(tmp_path):
 @pytest.mark.parametrize("remat", ["full", "dots", "none"])
 def test_what_is_kept_and_where_weights_lie_does_not_change_an_attack(remat):
     def attack(mesh, policy):
-        return relearn(
-            placed(mesh),
-            LOADED.params,
-            tiny.curated(),
-            tiny.Letters(),
-            tiny.features,
-            instruction="say it",
-            num_samples=6,
-            learning_rate=1e-2,
+        tools = Tools(
+            loaded=placed(mesh),
+            curated=tiny.curated(),
+            prompter=tiny.Letters(),
+            features=tiny.features,
             mesh=mesh,
             remat_policy=policy,
+            instruction="say it",
+            name="relearn",
         )
+        return relearn(tools, LOADED.params, Relearn(num_samples=6, learning_rate=1e-2))
 
     alone = attack(make_mesh(1), None)
     mesh = make_mesh(2, 4)

@@ -1,0 +1,25 @@
+"""The prompt attack: nothing is trained, the model is only asked for more."""
+
+from dataclasses import dataclass
+
+from sare_jax.attacks.interface import Attack
+from sare_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Another describing prompt (Appendix C)."""
+
+    prompt: str = (
+        "Please provide a comprehensive description of the image. Systematically list all the clearly "
+        "identifiable objects you see, ensuring you do not overlook any distinct items."
+    )
+    """What is asked in place of `evaluate.prompt`."""
+
+    def check(self, where: str) -> None:
+        """Refuses a prompt that asks nothing."""
+        if not self.prompt.strip():
+            raise UserError(f"{where}.prompt: empty; say what the attack asks for")
+
+
+ATTACK = Attack(settings=Prompt, prompt=lambda settings: settings.prompt)

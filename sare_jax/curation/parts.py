@@ -1,0 +1,85 @@
+"""From the settings to what curation is made of, for the stage of the road and for the command alike."""
+
+from dataclasses import dataclass
+
+from sare_jax.curation.calibrate import Audit
+from sare_jax.curation.clip import OPENAI, ClipConfig
+from sare_jax.curation.engines import engine_of
+from sare_jax.curation.extractor import Extractor
+from sare_jax.curation.llm_extractor import llm_extractor
+from sare_jax.curation.objects import load_tagger, spacy_extractor
+from sare_jax.curation.scored import DEFAULT_WORK, BadImages, Engine, Work, local
+from sare_jax.curation.select import PAPER, Conflicts, Rule, Thresholds, by_numbers
+from sare_jax.curation.truth import Marks, Truth, read_marks
+from sare_jax.curation.windows import PAPER_WINDOWS, Windows
+from sare_jax.errors import UserError
+from sare_jax.settings import CurateConfig, FixedThresholds, QuantileThresholds
+
+Limits = Thresholds | QuantileThresholds | Audit
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What curation is made of.
+
+    Attributes:
+      clip: the scoring model.
+      windows: geometry of mode `windows`; None scores whole images.
+      thresholds: limits, the quantiles of the scores at which they lie, or labelled objects that tell.
+      rule: sentence rule, see `select`.
+      conflicts: what becomes of a piece with a grounded and a hallucinated object, see `select`.
+      bad_images: whether an image that cannot be used is left out and named, or ends the run.
+      extractor: what finds objects; None is spaCy with the default model.
+      work: batch sizes and threads.
+      engine: what runs the batches, see `engines.engine_of`; the arrays do not depend on it.
+    """
+
+    clip: ClipConfig = OPENAI
+    windows: Windows | None = PAPER_WINDOWS
+    thresholds: Limits = PAPER
+    rule: Rule = "paper"
+    conflicts: Conflicts = "keep"
+    bad_images: BadImages = "skip"
+    extractor: Extractor | None = None
+    work: Work = DEFAULT_WORK
+    engine: Engine = local
+
+
+def parts_of(settings: CurateConfig, truth: Truth | Marks | None = None) -> Parts:
+    """The parts that the settings name.
+
+    Args:
+      settings: of curation.
+      truth: labels of thresholds of kind `audit` that name no file of labels.
+
+    Raises:
+      UserError: a part is not there, or an audit has no labels.
+    """
+    windows = Windows(settings.patch, settings.window, settings.top_patches)
+    return Parts(
+        clip=ClipConfig(
+            settings.clip, settings.clip_pretrained, device=settings.device, precision=settings.precision
+        ),
+        windows=windows if settings.mode == "windows" else None,
+        thresholds=_limits(settings, truth),
+        rule=settings.rule,
+        conflicts=settings.conflicts,
+        bad_images=settings.bad_images,
+        extractor=llm_extractor(settings.llm, settings.llm_model, key_variable=settings.llm_key_variable)
+        if settings.llm
+        else spacy_extractor(load_tagger(settings.tagger)),
+        work=Work(settings.image_batch, settings.view_batch, settings.workers),
+        engine=engine_of(settings.engine),
+    )
+
+
+def _limits(settings: CurateConfig, truth: Truth | Marks | None) -> Limits:
+    thresholds = settings.thresholds
+    if isinstance(thresholds, FixedThresholds):
+        return by_numbers(thresholds)
+    if isinstance(thresholds, QuantileThresholds):
+        return thresholds
+    labels = read_marks(thresholds.labels) if thresholds.labels else truth
+    if labels is None:
+        raise UserError("--truth or --labels is missing; an audit needs labelled objects")
+    return Audit(labels, thresholds)

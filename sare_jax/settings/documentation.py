@@ -1,0 +1,39 @@
+"""What the settings mean, read from beside the fields, so that help texts say what the code says."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+
+
+def meanings(kind: type) -> dict[str, str]:
+    """Field → what is written beside it, on one line; empty where nothing is.
+
+    Beside a field stands either a string right below it or comments that begin with `#:` right above it.
+
+    Args:
+      kind: a dataclass whose source is at hand.
+    """
+    source = textwrap.dedent(inspect.getsource(kind))
+    lines, body = source.splitlines(), ast.parse(source).body[0].body
+    found = {field.name: "" for field in dataclasses.fields(kind)}
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id in found:
+            text = _string(after) or _comment_above(lines, node.lineno - 1)
+            found[node.target.id] = " ".join(text.split())
+    return found
+
+
+def _string(node: ast.stmt | None) -> str:
+    """The text of a statement that is nothing but a string; empty for others."""
+    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+        return ""
+    return node.value.value if isinstance(node.value.value, str) else ""
+
+
+def _comment_above(lines: list[str], line: int) -> str:
+    """The `#:` comments right above a line, given by its index."""
+    first = line
+    while first and lines[first - 1].strip().startswith("#:"):
+        first -= 1
+    return " ".join(text.strip().removeprefix("#:") for text in lines[first:line])
