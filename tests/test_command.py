@@ -11,10 +11,12 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from sare_jax.attacks.prompt import Prompt
+from sare_jax.attacks.relearn import Relearn
 from sare_jax.command import config_dict, normalise_arguments
 from sare_jax.config import parse, renamed_keys, to_dict
 from sare_jax.errors import UserError
-from sare_jax.settings import Config, FixedThresholds
+from sare_jax.settings import Config, FixedThresholds, QuantileThresholds
 
 ROOT = Path(__file__).resolve().parents[1]
 LLAVA = str(ROOT / "configs" / "llava_sare.py")
@@ -112,26 +114,6 @@ def test_cl_05_a_missing_model_is_one_line_before_anything_is_loaded(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_cl_06_defaults_in_the_readme_are_the_defaults():
-    rows = [
-        [cell.strip().strip("`") for cell in line.strip("|\n ").split("|")]
-        for line in (ROOT / "README.md").read_text().splitlines()
-        if line.startswith("| `optim.") or line.startswith("| `curate.") or line.startswith("| `evaluate.")
-    ]
-    assert len(rows) >= 10
-    for key, default, *_ in rows:
-        value = base_dict()
-        for name in key.split("."):
-            value = value[name]
-        assert str(value) == default, key
-
-
-def base_dict() -> dict:
-    from configs.common import base_config
-
-    return base_config("x").to_dict()
-
-
 def test_cl_06_the_resolved_settings_are_the_papers():
     run = read().runs["sare"]
     assert (run.learning_rate, run.weight_decay, run.epochs) == (1e-5, 0.05, 1.0)
@@ -162,10 +144,30 @@ def test_cl_07_the_kind_of_model_is_in_its_config_not_in_its_path(tmp_path):
         (["--config", LLAVA, "--config.stages=unlearn,evalaute"], ["evalaute", "evaluate"]),
         (["--config", LLAVA, "--config.optim.rho=-1"], ["rho", "at least 0"]),
         (["--config", LLAVA, "--config.data.split=half"], ["config.data.split", "'reserve'"]),
+        (["--config", LLAVA, "--config.curate.t1=20"], ["--config.curate.thresholds.t1 now"]),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(arguments, words, tmp_path):
     assert_one_line(main(*arguments, *([f"--workdir={tmp_path}"] if arguments else [])), *words)
+
+
+def test_a_kind_and_its_keys_are_chosen_on_the_command_line():
+    arguments = ["--config.curate.thresholds.kind=quantile", "--config.curate.thresholds.q1=0.05"]
+    assert read(*arguments).curate.thresholds == QuantileThresholds(q1=0.05)
+    assert read(*reversed(arguments)).curate.thresholds == QuantileThresholds(q1=0.05)
+    assert read("--config.curate.thresholds.t2=20").curate.thresholds == FixedThresholds(t2=20.0)
+    with pytest.raises(UserError, match=r"thresholds\.q1: belongs to kind quantile.* set config\.curate\.th"):
+        read(arguments[1])
+    with pytest.raises(UserError, match=r"thresholds\.kind: 'best' is not one of 'fixed', 'quantile'"):
+        read("--config.curate.thresholds.kind=best")
+    with pytest.raises(UserError, match=r"config\.curate\.thresholds\.q1=low"):
+        read(arguments[0], "--config.curate.thresholds.q1=low")
+
+
+def test_a_shared_value_reaches_the_attacks_that_have_such_a_key():
+    attacks = read("--config.attack.batch_size=2").attacks
+    assert attacks["relearn_60"].settings == Relearn(num_samples=60, batch_size=2)
+    assert attacks["adversarial"].settings == Prompt()
 
 
 def test_a_run_takes_what_it_does_not_name_from_optim():

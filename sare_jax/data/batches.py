@@ -281,7 +281,7 @@ class _Unit(NamedTuple):
     start: int
     image: str
     caption: int
-    index: int
+    number: int
 
 
 def _character_spans(curated: Curated, kind: str) -> list[tuple[int, int, int]]:
@@ -318,7 +318,7 @@ def _token_set(units: list[_Unit], multiple: int, pad_id: int) -> TokenSet:
         start=np.array([unit.start for unit in units], np.int32),
         image=np.array([unit.image for unit in units], np.str_),
         caption=np.array([unit.caption for unit in units], np.int32),
-        unit=np.array([unit.index for unit in units], np.int32),
+        unit=np.array([unit.number for unit in units], np.int32),
         lengths=bucket_lengths([len(unit.tokens) for unit in units], multiple),
         window=round_up(widest, multiple),
         pad_id=pad_id,

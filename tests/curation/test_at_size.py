@@ -43,7 +43,8 @@ def many(tmp_path):
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(many, clip_folder, nlp, tmp_path):
     captions, images = many
     paths = ["--captions", captions, "--images", images, "--out", tmp_path / "killed", "--clip", clip_folder]
-    options = ["--device", "cpu", "--patch", 16, "--quantiles", 0.7, 0.3, 0.4, "--image-batch", BATCH]
+    options = ["--device", "cpu", "--patch", 16, "--image-batch", BATCH]
+    options += [f"--thresholds.{pair}" for pair in ("kind=quantile", "q0=0.7", "q1=0.3", "q2=0.4")]
     command = [sys.executable, "-m", "sare_jax.curation", *map(str, [*paths, *options])]
     journal = tmp_path / "killed_scores" / "scores.jsonl"
     with subprocess.Popen(

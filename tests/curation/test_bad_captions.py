@@ -24,13 +24,14 @@ ODD = {
     "signs": ("[[[{{{<<<(((A dog)))>>>}}}]]]", "mostly no letters"),
     "nothing": ("It is so calm and quiet here.", "no object"),
 }
+QUANTILES = [f"--thresholds.{pair}" for pair in ("kind=quantile", "q0=0.7", "q1=0.3", "q2=0.4")]
 
 
 @pytest.fixture
 def options(world, clip_folder, tmp_path):
     captions, images = world
     paths = ["--captions", captions, "--images", images, "--out", tmp_path / "out", "--clip", clip_folder]
-    return [*map(str, paths), "--patch", "16", "--device", "cpu", "--quantiles", "0.7", "0.3", "0.4"]
+    return [*map(str, paths), "--patch", "16", "--device", "cpu", *QUANTILES]
 
 
 def ended(monkeypatch, capsys, options) -> tuple[int, str]:

@@ -283,7 +283,7 @@ def test_captions_that_cannot_be_used(curate, world, captions, message):
 def test_empty_d_neg_says_what_to_change_and_leaves_what_was_there(curate, tmp_path):
     curate()
     before = (tmp_path / "curated" / "neg.npz").read_bytes()
-    with pytest.raises(UserError, match=r"D_neg is empty.*raise curate\.t1"):
+    with pytest.raises(UserError, match=r"D_neg is empty.*raise curate\.thresholds\.t1 or q1"):
         curate(thresholds=Thresholds(1000, -1000, 0))
     assert (tmp_path / "curated" / "neg.npz").read_bytes() == before
 
