@@ -61,4 +61,5 @@ def _defaults(kind: type, where: str) -> Iterator[tuple[str, object]]:
 
 def _flat(values: dict, where: str) -> Iterator[tuple[str, object]]:
     for name, value in values.items():
-        yield from _flat(value, f"{where}.{name}") if isinstance(value, dict) else [(f"{where}.{name}", value)]
+        key = f"{where}.{name}"
+        yield from _flat(value, key) if isinstance(value, dict) else [(key, value)]
