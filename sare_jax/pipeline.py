@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -108,7 +108,7 @@ class Ledger:
         files.write_json(self._path(task), record)
 
 
-def run(stages: dict[str, Callable[[], Iterator[Task]]], names: tuple[str, ...], ledger: Ledger) -> None:
+def run(stages: Mapping[str, Callable[[], Iterator[Task]]], names: tuple[str, ...], ledger: Ledger) -> None:
     """Executes the tasks of the named stages in order.
 
     Args:

@@ -91,7 +91,7 @@ def difference(
     }
 
 
-def per_image(image_ids: Sequence[int], columns: Sequence[str], counts: np.ndarray) -> dict[str, list]:
+def per_image(image_ids: Sequence[int | str], columns: Sequence[str], counts: np.ndarray) -> dict[str, list]:
     """Counts as JSON-able columns, `image_id` first: what intervals and comparisons are made from."""
     return {
         "image_id": list(image_ids),

@@ -73,10 +73,10 @@ def _keyed(questions: Sequence[dict], answers: Sequence[dict]) -> list[tuple[str
         return list(zip(asked, answers, strict=True))
     if None in ids:
         raise UserError(f"answer {ids.index(None) + 1} has no question_id, though others have one")
-    known = set(asked)
-    if strangers := sorted({key for key in ids if key not in known}):
+    keys, known = list(map(str, ids)), set(asked)
+    if strangers := sorted({key for key in keys if key not in known}):
         raise UserError(f"answers to {len(strangers)} question(s) not in the list: {_some(strangers)}")
-    return list(zip(ids, answers, strict=True))
+    return list(zip(keys, answers, strict=True))
 
 
 def _plain(text: Any) -> str:

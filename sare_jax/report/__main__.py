@@ -13,7 +13,7 @@ from sare_jax.report import spec_of, table_text, write
 def main(argv: list[str] | None = None) -> None:
     """Reads the workdir's `config.json` for labels, annotations and images; the options take precedence."""
     parser = argparse.ArgumentParser(
-        prog="python -m sare_jax.report", description=write.__doc__.splitlines()[0]
+        prog="python -m sare_jax.report", description="Writes the report of a finished run anew"
     )
     parser.add_argument("workdir", type=Path, help="folder of a run")
     parser.add_argument(

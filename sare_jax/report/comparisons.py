@@ -2,7 +2,7 @@
 
 from sare_jax.evaluation.columns import Measure
 from sare_jax.evaluation.metrics.chair import CHAIR_S
-from sare_jax.report.findings import Finding, when
+from sare_jax.report.findings import Finding, Verdict, when
 from sare_jax.report.measures import all_measures
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec, SettingSpec
@@ -59,7 +59,8 @@ def at_equal_footing(inputs: Inputs, spec: ReportSpec) -> list[Finding]:
 def _sentence(item: dict, footing: str, setting: SettingSpec, spec: ReportSpec) -> Finding:
     low, high = item["interval"]
     ours, other = spec.label(item["b"]), spec.label(item["a"])
-    claim, verdict = f"no difference between {ours} and {other} can be told", "none"
+    verdict: Verdict = "none"
+    claim = f"no difference between {ours} and {other} can be told"
     if high < 0:
         claim, verdict = f"{ours} hallucinates in fewer captions than {other}", "better"
     elif low > 0:
@@ -74,13 +75,14 @@ def _sentence(item: dict, footing: str, setting: SettingSpec, spec: ReportSpec) 
 def _difference(item: dict | None) -> Cell:
     if item is None:
         return plain("–")
-    bounds = tuple(item["interval"]) if item.get("interval") else None
+    low, high = item.get("interval") or (0.0, 0.0)
+    bounds = (low, high) if item.get("interval") else None
     return Cell(
         text=signed_text(item["difference"]),
         detail=interval_text(bounds) if bounds else "no interval",
         value=item["difference"],
         interval=bounds,
-        best=bool(bounds) and (bounds[0] > 0 or bounds[1] < 0),
+        best=low > 0 or high < 0,
     )
 
 

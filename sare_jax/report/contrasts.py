@@ -1,7 +1,7 @@
 """One run against another: paired bootstrap differences where the per-image counts allow it."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation.columns import Measure
@@ -12,6 +12,13 @@ from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec
 
 Verdict = Literal["better", "worse", "none"]
+
+
+class Number(NamedTuple):
+    """A measured number with its 95 % interval, where it has one."""
+
+    number: float
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,8 @@ class Contrast:
       verdict: of a. Without a paired interval, two intervals that overlap count as no difference.
     """
 
-    a: Value
-    b: Value
+    a: Number
+    b: Number
     difference: float
     interval: tuple[float, float] | None
     verdict: Verdict
@@ -56,9 +63,10 @@ def contrast(
     Raises:
       UserError: the two were measured by different rules.
     """
-    first, second = (measured(inputs, run, setting, measure) for run in (a, b))
-    if first.number is None or second.number is None:
+    one, other = (measured(inputs, run, setting, measure) for run in (a, b))
+    if one.number is None or other.number is None:
         return None
+    first, second = Number(one.number, one.interval), Number(other.number, other.interval)
     interval = _paired(inputs, spec, a, b, setting, measure)
     verdict = _verdict(first, second, interval, measure)
     return Contrast(first, second, first.number - second.number, interval, verdict)
@@ -124,7 +132,7 @@ def _sampling(result: dict) -> dict[str, int]:
     return {key: stated[key] for key in ("draws", "seed") if key in stated}
 
 
-def _verdict(a: Value, b: Value, interval: tuple[float, float] | None, measure: Measure) -> Verdict:
+def _verdict(a: Number, b: Number, interval: tuple[float, float] | None, measure: Measure) -> Verdict:
     if interval is not None:
         below, above = interval[1] < 0, interval[0] > 0
     elif a.interval and b.interval:

@@ -80,7 +80,8 @@ def _no_share(erased: float | None, after: float | None) -> str:
 
 def sharpness(inputs: Inputs, spec: ReportSpec) -> Table | None:
     """How far the loss of the negatives falls, and CHAIR rises, within the scan; None without a scan."""
-    scans = (inputs.landscape or {}).get("runs") or {}
+    record = inputs.landscape or {}
+    scans = record.get("runs") or {}
     rows = []
     for run in trained(spec):
         if run.key in scans:
@@ -98,7 +99,7 @@ def sharpness(inputs: Inputs, spec: ReportSpec) -> Table | None:
         for key, label in (("loss", "ΔL_ft"), ("chair_s", "ΔCHAIR_S"))
     ]
     caption = "Change from the solution to the ends of the scan: along +ε*, −ε* and a random direction"
-    return _single("sharpness", caption, "Run", columns, rows, _landscape_notes(inputs.landscape))
+    return _single("sharpness", caption, "Run", columns, rows, _landscape_notes(record))
 
 
 def _change(scan: dict, key: str, end: Any) -> float | None:
@@ -109,7 +110,7 @@ def _change(scan: dict, key: str, end: Any) -> float | None:
 def _landscape_notes(found: dict) -> tuple[str, ...]:
     notes = []
     if found.get("n_images"):
-        split = {"val": "validation ", "test": "test "}.get(found.get("split"), "")
+        split = {"val": "validation ", "test": "test "}.get(str(found.get("split")), "")
         notes.append(f"CHAIR from {found['n_images']} {split}images a point.")
     if found.get("rho"):
         notes.append(f"ρ = {found['rho']:g}.")
@@ -150,7 +151,7 @@ def selection(inputs: Inputs, spec: ReportSpec) -> Table | None:
 
 def _flat(item: Mapping, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as dotted keys; lists stay whole."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, found in item.items():
         name = f"{prefix}{key}"
         if isinstance(found, Mapping):

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from sare_jax.evaluation.columns import Measure
 from sare_jax.evaluation.metrics.chair import CHAIR_I, CHAIR_S, RECALL, WORDS
-from sare_jax.report.contrasts import measured
+from sare_jax.report.contrasts import Number, measured
 from sare_jax.report.measures import Value, metrics_in
 from sare_jax.report.palette import INK, MUTED, look
 from sare_jax.report.read import Inputs, trained
@@ -73,21 +73,21 @@ def relearned(inputs: Inputs, spec: ReportSpec) -> tuple[str, ...]:
 def _relearning_panel(
     inputs: Inputs, spec: ReportSpec, runs: Sequence[str], measure: Measure, place: str = "relearn"
 ) -> Panel:
-    steps = [setting for setting in spec.settings if setting.samples is not None]
+    steps = [(setting.samples, setting.key) for setting in spec.settings if setting.samples is not None]
     told = []
     with panel() as (figure, axes):
         base = measured(inputs, spec.base, "origin", measure)
         if base.number is not None:
-            _level(axes, base, look(spec, spec.base).color)
+            _level(axes, Number(base.number, base.interval), look(spec, spec.base).color)
             told.append(f"{spec.label(spec.base)} {number_text(base.number)}")
         for run in runs:
-            found = [(s.samples, measured(inputs, run, s.key, measure)) for s in steps]
-            found = [(x, v) for x, v in found if v.number is not None]
-            _curve(axes, spec, run, found)
+            values = [(x, measured(inputs, run, key, measure)) for x, key in steps]
+            points = [(x, Number(v.number, v.interval)) for x, v in values if v.number is not None]
+            _curve(axes, spec, run, points)
             told.append(
-                f"{spec.label(run)} " + ", ".join(f"{number_text(v.number)} at {x}" for x, v in found)
+                f"{spec.label(run)} " + ", ".join(f"{number_text(v.number)} at {x}" for x, v in points)
             )
-        axes.set_xticks([setting.samples for setting in steps])
+        axes.set_xticks([samples for samples, _ in steps])
         axes.set_xlabel("relearning samples")
         if measure in (CHAIR_S, CHAIR_I):
             axes.set_ylim(bottom=0)
@@ -97,13 +97,13 @@ def _relearning_panel(
         return Panel(measure.label, inline(figure, f"{place}-{measure.key}", text), measure.better)
 
 
-def _level(axes: Axes, base: Value, color: str) -> None:
+def _level(axes: Axes, base: Number, color: str) -> None:
     if base.interval:
         axes.axhspan(*base.interval, color=color, alpha=0.12, linewidth=0)
     axes.axhline(base.number, color=color, linestyle=":", linewidth=1.6)
 
 
-def _curve(axes: Axes, spec: ReportSpec, run: str, found: list[tuple[int, Value]]) -> None:
+def _curve(axes: Axes, spec: ReportSpec, run: str, found: list[tuple[int, Number]]) -> None:
     style = look(spec, run)
     banded = [(x, v.interval) for x, v in found if v.interval]
     if banded:
@@ -191,7 +191,7 @@ def training(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
         *([r for r in pair if r in runs] for pair in spec.pairs),
     ]
     wanted = [(key, label, members) for members in sets for key, label in ERASING]
-    wanted += [(key, label, runs) for key, label in SHARED]
+    wanted += [(key, label, list(runs)) for key, label in SHARED]
     panels = []
     for key, label, members in wanted:
         series = {run: pairs for run in members if (pairs := _series(inputs.logs[run], key))}
@@ -229,7 +229,8 @@ DIRECTIONS = (("eps", "along ε*"), ("random", "along a random direction"))
 
 def landscape(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
     """Fig. 2, measured: loss of the negatives and CHAIR around the solutions."""
-    scans = (inputs.landscape or {}).get("runs") or {}
+    record = inputs.landscape or {}
+    scans = record.get("runs") or {}
     runs = tuple(run.key for run in trained(spec) if run.key in scans)
     panels = []
     for key, label in (("loss", "L_ft of the negatives"), ("chair_s", "CHAIR_S"), ("chair_i", "CHAIR_I")):
@@ -243,7 +244,7 @@ def landscape(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
         for direction, words in DIRECTIONS:
             shown = {run: points for (run, which), points in curves.items() if which == direction}
             if shown:
-                rho = inputs.landscape.get("rho")
+                rho = record.get("rho")
                 panels.append(
                     _landscape_panel(spec, (key, direction), f"{label} {words}", shown, limits, rho)
                 )
@@ -270,7 +271,7 @@ def _landscape_panel(
     name: tuple[str, str],
     label: str,
     curves: dict,
-    limits: tuple[float, float],
+    limits: tuple[float, float] | None,
     rho: float | None,
 ) -> Panel:
     told = []
@@ -282,7 +283,8 @@ def _landscape_panel(
             xs, ys = zip(*points, strict=True)
             _line(axes, spec, run, xs, ys)
             told.append(f"{spec.label(run)} " + ", ".join(f"{number_text(y, 2)} at {x:g}" for x, y in points))
-        axes.set_ylim(*limits)
+        if limits:
+            axes.set_ylim(*limits)
         axes.set_xlabel("‖Δθ‖₂,  towards hallucination →" if name[1] == "eps" else "‖Δθ‖₂")
         text = f"{label}, by distance from the solution. {'; '.join(told)}."
         return Panel(label, inline(figure, f"landscape-{'-'.join(name)}", text), None)

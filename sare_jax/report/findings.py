@@ -18,6 +18,9 @@ NEEDED_RESTORATION = 0.5
 NOTABLE_LENGTH = 0.05
 
 
+Verdict = Literal["better", "worse", "none", "open", "note"]
+
+
 @dataclass(frozen=True)
 class Finding:
     """A claim, the numbers that it rests on, and its drift.
@@ -31,7 +34,7 @@ class Finding:
 
     claim: str
     numbers: str
-    verdict: Literal["better", "worse", "none", "open", "note"]
+    verdict: Verdict
 
     @property
     def text(self) -> str:
@@ -97,9 +100,9 @@ def _attack_strength(inputs: Inputs, spec: ReportSpec) -> Finding | None:
         )
     share = restored(inputs, spec, spec.baseline, spec.headline_setting)
     setting = spec.setting(spec.headline_setting)
-    if share is None or setting is None:
+    after = measured(inputs, spec.baseline, spec.headline_setting, CHAIR_S).number
+    if share is None or setting is None or after is None:
         return None
-    after = measured(inputs, spec.baseline, setting.key, CHAIR_S).number
     weak = "so it tests robustness only weakly"
     if share >= NEEDED_RESTORATION:
         amount = f"{_percent(share)} of what {name} had erased, at least the half that was asked of it"

@@ -79,7 +79,7 @@ def exhibits(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path
         return []
     shared = set.intersection(*(set(records) for records in by_image.values()))
     first = by_image.get((spec.base, "origin")) or next(iter(by_image.values()))
-    known = {i: _categories(truth, i) for i in shared} if truth else {}
+    known = {i: found for i in shared if (found := _categories(truth, i)) is not None}
     chosen = choose({i: first[i]["text"] for i in shared}, known, spec.gallery_images)
     return [_exhibit(image_id, by_image, known.get(image_id), spec, images) for image_id in chosen]
 
@@ -101,8 +101,8 @@ def choose(captions: Mapping[int, str], categories: Mapping[int, Iterable[str]],
     return [image_id for image_id in order if is_candidate(image_id)][:count]
 
 
-def _categories(truth: Truth, image_id: int) -> tuple[str, ...] | None:
-    return tuple(sorted(truth.categories(image_id))) if image_id in truth.instances else None
+def _categories(truth: Truth | None, image_id: int) -> tuple[str, ...] | None:
+    return tuple(sorted(truth.categories(image_id))) if truth and image_id in truth.instances else None
 
 
 def _exhibit(
@@ -127,7 +127,8 @@ def mark(record: dict, present: tuple[str, ...] | None) -> Caption:
     """Cuts a caption at its object words and says of each whether it is in the picture."""
     text = record["text"]
     mentions = [] if present is None else chair.explain(text, frozenset(present))
-    pieces, position = [], 0
+    pieces: list[Piece] = []
+    position = 0
     for mention in mentions:
         if mention.start > position:
             pieces.append(Piece(text[position : mention.start]))

@@ -90,7 +90,7 @@ def value(result: dict | None, measure: Measure, where: str = "metrics") -> Valu
     found = lookup(result, measure.path)
     if found is None or (isinstance(found, str) and found.startswith("not ")):
         return Value(reason=found or NOT_MEASURED)
-    if not _is_number(found):
+    if not isinstance(found, int | float) or isinstance(found, bool):
         raise UserError(f"{where}: {'.'.join(measure.path)} should be a number; run the evaluate stage again")
     if not math.isfinite(found):
         return Value()

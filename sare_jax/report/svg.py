@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from sare_jax.report.palette import HAIR, INK, MUTED, variables
 
 # Points. A panel is shown between 340 and 520 CSS pixels wide, so its text stays between 10 and 15 pixels.
 PANEL = (420, 270)
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 12,
     "axes.edgecolor": MUTED,
@@ -82,6 +83,6 @@ def inline(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r">\s+<", "><", text)
     for color, variable in variables().items():
         text = text.replace(color, f"var({variable})")
-    view = re.search(r'viewBox="[^"]*"', text)[0]
-    head = f'<svg {view} role="img" aria-label="{escape(description)}" xmlns="http://www.w3.org/2000/svg">'
+    view = text[text.index('viewBox="') :].split('"')[1]
+    head = f'<svg viewBox="{view}" role="img" aria-label="{escape(description)}" xmlns="http://www.w3.org/2000/svg">'
     return head + text[text.index(">") + 1 :].rstrip()

@@ -234,7 +234,7 @@ def table_json(table: Table) -> dict:
     for group in table.groups:
         for row in group.rows:
             record = ({"run": group.key} if group.key else {}) | {"key": row.key, "label": row.label}
-            cells = {}
+            cells: dict[str, dict[str, object]] = {}
             for column, cell in zip(table.columns, row.cells, strict=True):
                 cells[column.key] = {"value": cell.value}
                 if cell.interval:

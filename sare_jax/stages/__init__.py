@@ -1,23 +1,26 @@
 """The stages of the road, one file each: what each reads, makes and depends on."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from sare_jax import files, hosts, pipeline
 from sare_jax.config import to_dict
 from sare_jax.errors import UserError
+from sare_jax.pipeline import Task
 from sare_jax.settings import Config
 from sare_jax.stages import attack, caption, curate, evaluate, export, prepare, report, unlearn
 from sare_jax.stages.context import Context
 
-MODULES = {
-    "prepare": prepare,
-    "caption": caption,
-    "curate": curate,
-    "unlearn": unlearn,
-    "evaluate": evaluate,
-    "attack": attack,
-    "export": export,
-    "report": report,
+TASKS: dict[str, Callable[[Context], Iterator[Task]]] = {
+    "prepare": prepare.tasks,
+    "caption": caption.tasks,
+    "curate": curate.tasks,
+    "unlearn": unlearn.tasks,
+    "evaluate": evaluate.tasks,
+    "attack": attack.tasks,
+    "export": export.tasks,
+    "report": report.tasks,
 }
 
 # `unlearn` runs on the devices of all hosts, the others on the first host, which needs no other for them.
@@ -44,7 +47,7 @@ def run(config: Config, workdir: Path) -> pipeline.Ledger:
     workdir.mkdir(parents=True, exist_ok=True)
     hosts.first_only(lambda: files.write_json(workdir / "config.json", to_dict(config)), "settings written")
     print(f"workdir {workdir}; settings in {workdir / 'config.json'}", flush=True)
-    stages = {name: (lambda module=module: module.tasks(context)) for name, module in MODULES.items()}
+    stages = {name: partial(tasks, context) for name, tasks in TASKS.items()}
     pipeline.run(stages, config.stages, context.ledger)
     return context.ledger
 

@@ -1,20 +1,27 @@
 """Stage 4 on a tiny random model: benchmarks and judge where the config names them, and read-only weights."""
 
+import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sare_jax import files, pipeline, stages
-from sare_jax.config import parse
+from sare_jax.config import parse, to_dict
 from sare_jax.errors import UserError
+from sare_jax.evaluation import bootstrap
+from sare_jax.evaluation.benchmarks import gqa
+from sare_jax.evaluation.columns import Measure, ungrouped
 from sare_jax.evaluation.compare import compare
+from sare_jax.evaluation.metrics.metric import AtHand, Metric
 from sare_jax.inference.ask import hash_params
-from sare_jax.report import ReportSpec
+from sare_jax.report import ReportSpec, spec_of
 from sare_jax.report.read import read
 from sare_jax.report.tables import Table, result_tables
 from sare_jax.settings import Config
-from sare_jax.stages import benchmarks, evaluate
+from sare_jax.stages import benchmarks, evaluate, measuring
 from sare_jax.stages.context import Context
 from tests import tiny_llava
 from tests.evaluation.benchmarks.small_benchmarks import (
@@ -185,3 +192,63 @@ def test_mistakes_are_said_before_a_model_is_loaded(world, tmp_path, monkeypatch
     ):
         with pytest.raises(UserError, match=names):
             next(evaluate.tasks(Context(settings(world, {"informativeness": changes}), tmp_path)))
+
+
+@dataclass(frozen=True)
+class VowelSettings:
+    """Of the metric below."""
+
+    letters: str = "aeiou"
+
+
+def measure_vowels(at_hand: AtHand, options: VowelSettings) -> dict:
+    counts = [[1, sum(c in options.letters for c in text)] for text in at_hand.matched.texts]
+    table = bootstrap.per_image(at_hand.matched.image_ids, ("captions", "vowels"), np.array(counts))
+    return {"metric": "vowels", "mean": bootstrap.value(np.array(counts), VOWELS["mean"]), "per_image": table}
+
+
+VOWELS = {"mean": bootstrap.ratio(1, 0, scale=1.0)}
+METRIC = Metric(
+    name="vowels",
+    title="Vowels",
+    about="vowels of a caption",
+    measure=measure_vowels,
+    settings=VowelSettings,
+    counts={"vowels": ungrouped(("captions", "vowels"), VOWELS)},
+    columns=(Measure("vowels", "Vowels", ("vowels", "mean")),),
+)
+BENCHMARK = dataclasses.replace(gqa.BENCHMARK, name="own")
+
+
+def test_a_metric_and_a_benchmark_from_outside_are_measured_shown_and_compared(world, tmp_path):
+    own = {"metrics": f"chair,{__name__}:METRIC", "benchmarks": {f"{__name__}:BENCHMARK": str(world / "gqa")}}
+    config = settings(world, {"vowels": {"letters": "e"}}, **own)
+    stages.run(config, tmp_path)
+    assert row(tmp_path)["vowels"]["mean"] >= 0
+    assert row(tmp_path)["benchmarks"]["own"]["n"] == 2
+    spec = spec_of(to_dict(config))
+    first, *_ = result_tables(read(tmp_path, spec), spec)
+    assert [column.key for column in first.columns][-3:] == ["vowels", "mean_words", "n"]
+    found = measuring.differences(Context(config, tmp_path), row(tmp_path), row(tmp_path))
+    assert found["vowels.mean"]["difference"] == 0
+    assert stages.run(config, tmp_path).executed == []
+    assert stages.run(settings(world, **own), tmp_path).executed == ["metrics/base/origin"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": "chair,bleau"}, r"config\.evaluate\.metrics: 'bleau' is not known; did you mean bleu"),
+        ({"metrics": "chair,chair"}, "the name 'chair' of chair is taken"),
+        ({"metrics": "os.path:join"}, "os.path:join is no Metric"),
+        ({"options": {"poppe": {}}}, r"options\.poppe: no metric with settings"),
+        ({"options": {"pope": {"image": 3}}}, r"options\.pope\.image: unknown key; did you mean images"),
+        ({"options": {"pope": {"prompt": "x"}}}, r"options\.pope\.prompt: must hold {}"),
+        ({"benchmarks": {"mnist": "x"}}, r"config\.evaluate\.benchmarks: 'mnist' is not known"),
+        ({"pope_images": 3}, r"is called config\.evaluate\.options\.pope\.images now"),
+        ({"gqa": "x"}, r"is called config\.evaluate\.benchmarks\.gqa now"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_when_settings_are_made(world, changes, message):
+    with pytest.raises(UserError, match=message):
+        settings(world, **changes)

@@ -234,7 +234,7 @@ def score(
     for row in lines.values():  # an image is right when all of its questions are
         row[3], row[5] = row[2] == row[0], row[4] == row[0]
         row[1] = 1
-    table = {
+    table: dict[str, list] = {
         "group": [task for _, task in lines],
         **bootstrap.per_image([image for image, _ in lines], COLUMNS, np.stack(list(lines.values()))),
     }

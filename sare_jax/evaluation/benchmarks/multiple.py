@@ -128,7 +128,7 @@ def score(
         for dimension, group in memberships(question):
             count = by.setdefault(dimension, {}).setdefault(group, Counter())
             count.update(n=1, official=verdict.official, robust=verdict.robust)
-    table = {
+    table: dict[str, list] = {
         "group": [group for _, group in lines],
         **bootstrap.per_image([image for image, _ in lines], COLUMNS, np.stack(list(lines.values()))),
     }

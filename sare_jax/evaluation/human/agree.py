@@ -158,8 +158,9 @@ def _class_of(span: tuple[int, int], marks: Sequence[Mark]) -> int:
     """Class of a word: that of the mark that holds most of it."""
     word = Mark(*span, "correct")
     best = max(marks, key=lambda mark: _shared(word, mark), default=None)
-    held = best is not None and _shared(word, best)
-    return WORD_CLASSES.index(best.verdict if held else "unmarked")
+    if best is None or not _shared(word, best):
+        return WORD_CLASSES.index("unmarked")
+    return WORD_CLASSES.index(best.verdict)
 
 
 def _captions(a: Annotated, b: Annotated) -> np.ndarray:

@@ -105,7 +105,8 @@ def _labelled_values(text: str) -> Iterator[str]:
     final = list(_FINAL.finditer(text))
     text = text[final[-1].start() :] if final else text
     for label in _LABELLED.finditer(text):
-        yield _VALUE.match(text, label.end()).group()
+        if value := _VALUE.match(text, label.end()):
+            yield value.group()
 
 
 def _bare_value(text: str) -> list[str]:

@@ -7,6 +7,7 @@ of one reference. It measures length rather than quality, so lengths stand besid
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -47,14 +48,15 @@ def corpus_bleu(sums: np.ndarray, order: int) -> np.ndarray:
     matches, ngrams = sums[..., 1 : 1 + order], sums[..., 5 : 5 + order]
     length, reference = sums[..., 9], sums[..., 10]
     precision = bootstrap.divide(matches, ngrams)
-    positive = (precision > 0).all(axis=-1)
-    mean_log = np.log(np.where(positive[..., None], precision, 1.0)).mean(axis=-1)
+    positive = np.all(precision > 0, axis=-1)
+    above_zero = np.where(positive[..., None], precision, 1.0)
+    mean_log = np.log(above_zero).mean(axis=-1)
     brevity = np.minimum(0.0, 1.0 - bootstrap.divide(reference, length))
     return np.where(positive, np.minimum(100.0, 100.0 * np.exp(mean_log + brevity)), 0.0)
 
 
 WORD_METRICS: dict[str, bootstrap.Metric] = {
-    **{f"bleu_{order}": lambda sums, order=order: corpus_bleu(sums, order) for order in ORDERS},
+    **{f"bleu_{order}": partial(corpus_bleu, order=order) for order in ORDERS},
     **{f"bleu_{order}_sentence_mean": bootstrap.ratio(11 + i, 0, 1.0) for i, order in enumerate(ORDERS)},
     "mean_length": bootstrap.ratio(9, 0, scale=1.0),
     "mean_reference_length": bootstrap.ratio(10, 0, scale=1.0),
@@ -107,8 +109,8 @@ def word_counts(
     if bare := sum(not own for own in references):
         raise UserError(f"{bare} text(s) have no reference")
     split = [tokenizer(text) for text in hypotheses]
-    lost = [text for text, tokens in zip(hypotheses, split, strict=True) if not tokens.strip()]
-    if lost := sum(any(map(str.isalnum, text)) for text in lost):
+    empty = [text for text, tokens in zip(hypotheses, split, strict=True) if not tokens.strip()]
+    if lost := sum(any(map(str.isalnum, text)) for text in empty):
         raise UserError(f"tokeniser returned nothing for {lost} captions")
     # effective_order only quiets a warning: it changes sacrebleu's score, which is not used, not its counts.
     counter = BLEU(tokenize="none", force=True, max_ngram_order=4, effective_order=True)
