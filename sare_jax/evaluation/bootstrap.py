@@ -1,14 +1,17 @@
-"""Bootstrap over images: 95 % intervals, and paired differences of two runs.
+"""95 % intervals, exact for shares and by bootstrap for the rest, and paired differences of two runs.
 
 A metric is a function of sums over images: CHAIR_I is hallucinated mentions over all mentions, F1 comes from
 three counts, corpus BLEU from its n-gram counts. So each image contributes one row of counts, a resample of
 the images is a row of multiplicities, and all resamples of a corpus are one matrix product.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+
+from sare_jax.evaluation import shares
 
 DRAWS = 1000
 LEVEL = 95.0
@@ -26,6 +29,33 @@ def ratio(top: int, bottom: int, scale: float = 100.0) -> Metric:
     return value
 
 
+@dataclass(frozen=True)
+class Share:
+    """A share of captions or answers, whose interval is exact (see `shares`).
+
+    Attributes:
+      tally: from sums over images, float[..., K], to what is counted and what it is a share of, float[...].
+      scale: 100 for a percentage.
+    """
+
+    tally: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    scale: float = 100.0
+
+    def __call__(self, sums: np.ndarray) -> np.ndarray:
+        """The share; 0 of nothing is 0."""
+        return self.scale * divide(*self.tally(sums))
+
+    def interval(self, counts: np.ndarray) -> list[float]:
+        """[low, high] from the counts of each image, float[n, K]."""
+        return [self.scale * bound for bound in shares.interval(*self.tally(counts))]
+
+
+def share(parts: int | Sequence[int], whole: int, scale: float = 100.0) -> Share:
+    """The share of some columns, together, in another."""
+    chosen = [parts] if isinstance(parts, int) else list(parts)
+    return Share(lambda sums: (sums[..., chosen].sum(axis=-1), sums[..., whole]), scale)
+
+
 def divide(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """Divides; 0 where the bottom is 0."""
     top, bottom = np.asarray(top, float), np.asarray(bottom, float)
@@ -38,7 +68,7 @@ def value(counts: np.ndarray, metric: Metric) -> float:
 
 
 def interval(counts: np.ndarray, metric: Metric, *, draws: int = DRAWS, seed: int = 0) -> list[float]:
-    """Percentile bootstrap interval of a metric over images.
+    """Interval of a metric over images: exact for a `Share`, else by percentiles of the bootstrap.
 
     Args:
       counts: float[n, K], one row an image.
@@ -47,19 +77,21 @@ def interval(counts: np.ndarray, metric: Metric, *, draws: int = DRAWS, seed: in
       seed: of the resampling.
 
     Returns:
-      [low, high], the 2.5th and 97.5th percentile.
+      [low, high].
     """
-    counts = np.asarray(counts, float)
-    return _percentiles(metric(_multiplicities(len(counts), draws, seed) @ counts))
+    return intervals(counts, {"": metric}, draws=draws, seed=seed)[""]
 
 
 def intervals(
-    counts: np.ndarray, metrics: dict[str, Metric], *, draws: int = DRAWS, seed: int = 0
+    counts: np.ndarray, metrics: Mapping[str, Metric], *, draws: int = DRAWS, seed: int = 0
 ) -> dict[str, list[float]]:
     """`interval` of several metrics of the same counts, by name."""
     counts = np.asarray(counts, float)
     sums = _multiplicities(len(counts), draws, seed) @ counts
-    return {name: _percentiles(metric(sums)) for name, metric in metrics.items()}
+    return {
+        name: metric.interval(counts) if isinstance(metric, Share) else _percentiles(metric(sums))
+        for name, metric in metrics.items()
+    }
 
 
 def difference(

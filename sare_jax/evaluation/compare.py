@@ -1,6 +1,6 @@
 """Paired bootstrap differences of two evaluated runs."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sare_jax.evaluation.metrics.metric import Metric, metrics_of
 from sare_jax.extensions import resolve
 from sare_jax.records.encodings import read_json
 
+LEAST_DISCORDANT = 6
 _IDENTITY = (
     "rule",
     "tokenizer",
@@ -68,7 +69,8 @@ def compare(
 
     Returns:
       `metrics`: by dotted name ("chair.chair_s") `before`, `after`, `difference`, `interval`, `p`, `n`
-      (images that both have); `warnings`: what the runs were asked differently, images that only one has.
+      (images that both have), `discordant` (those of them whose own value differs); `warnings`: what the runs
+      were asked differently, images that only one has.
 
     Raises:
       UserError: nothing in common, or the numbers are not the same measure (rule, word table, language model,
@@ -169,18 +171,31 @@ def _differences(
             "after": bootstrap.value(second, metric),
             **bootstrap.difference(first, second, metric, draws=draws, seed=seed),
             "n": len(common),
+            "discordant": int(np.count_nonzero(metric(first) != metric(second))),
         }
         for label, metric in measures.items()
     }
 
 
+def told_apart(interval: Sequence[float], discordant: int) -> bool:
+    """Whether a paired difference can be told from none.
+
+    Args:
+      interval: [low, high] of the difference.
+      discordant: images whose own value differs. From fewer than `LEAST_DISCORDANT` nothing can be told,
+        whatever their bootstrap says: even where all of them go one way, a sign test gives p > 0.05.
+    """
+    low, high = interval
+    return (low > 0 or high < 0) and discordant >= LEAST_DISCORDANT
+
+
 def table_lines(result: dict[str, Any]) -> list[str]:
-    """The comparison for reading; a star marks intervals without 0."""
+    """The comparison for reading; a star marks differences that can be told from none."""
     width = max(map(len, result["metrics"]))
     lines = [f"{'':<{width}} {'A':>9} {'B':>9} {'B - A':>9}   95 % interval, paired over images"]
     for name, row in result["metrics"].items():
         low, high = row["interval"]
-        star = " *" if low > 0 or high < 0 else ""
+        star = " *" if told_apart(row["interval"], row["discordant"]) else ""
         numbers = f"{row['before']:9.3f} {row['after']:9.3f} {row['difference']:+9.3f}"
         lines.append(f"{name:<{width}} {numbers}   [{low:+.3f}, {high:+.3f}] p {row['p']:.3f}{star}")
     return lines

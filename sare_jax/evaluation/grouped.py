@@ -46,8 +46,18 @@ def per_group(sums: np.ndarray, num_columns: int) -> np.ndarray:
     return sums.reshape(*sums.shape[:-1], -1, num_columns)
 
 
-def pooled(top: int, bottom: int, num_columns: int, scale: float = 100.0) -> bootstrap.Metric:
-    """The ratio of two columns over all groups together (micro)."""
+def pooled_share(part: int, whole: int, num_columns: int) -> bootstrap.Share:
+    """The share of one column in another over all groups together (micro), in percent."""
+
+    def tally(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        total = per_group(sums, num_columns).sum(axis=-2)
+        return total[..., part], total[..., whole]
+
+    return bootstrap.Share(tally)
+
+
+def pooled(top: int, bottom: int, num_columns: int, scale: float) -> bootstrap.Metric:
+    """The ratio of two columns over all groups together."""
 
     def value(sums: np.ndarray) -> np.ndarray:
         total = per_group(sums, num_columns).sum(axis=-2)

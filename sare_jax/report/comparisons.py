@@ -1,6 +1,7 @@
 """The differences that the pipeline computed: final weights, and checkpoints at equal footing."""
 
 from sare_jax.evaluation.columns import Measure
+from sare_jax.evaluation.compare import LEAST_DISCORDANT, told_apart
 from sare_jax.evaluation.metrics.chair import CHAIR_S
 from sare_jax.report.findings import Finding, Verdict, when
 from sare_jax.report.measures import all_measures
@@ -40,20 +41,44 @@ def comparisons(inputs: Inputs, spec: ReportSpec) -> Table | None:
         "Setting",
         (*columns, Column("note", "What is compared")),
         (Group("", "", tuple(rows)),),
-        ("Small figures: 95 % bootstrap intervals of the difference. Bold: the interval excludes 0.",),
+        (
+            "Small figures: 95 % bootstrap intervals of the difference. Bold: the interval excludes 0, and "
+            f"at least {LEAST_DISCORDANT} images differ.",
+        ),
     )
 
 
 def at_equal_footing(inputs: Inputs, spec: ReportSpec) -> list[Finding]:
     """Sentences on the checkpoints that were alike before the attack, as measured after it."""
     found = []
+    setting = spec.setting(spec.headline_setting)
     for item in inputs.comparisons:
-        setting_key, _, footing = (item.get("name") or "").partition(", ")
-        setting = spec.setting(setting_key)
-        wanted = setting_key == spec.headline_setting and footing and item["metric"] == CHAIR_S.result_name
-        if wanted and setting and item.get("interval"):
-            found.append(_sentence(item, footing, setting, spec))
+        key, _, _ = (item.get("name") or "").partition(", ")
+        wanted = key == spec.headline_setting and item["metric"] == CHAIR_S.result_name
+        if wanted and setting and item.get("footings") and item.get("interval"):
+            found += _sentences(item, setting, spec)
     return found
+
+
+def _sentences(item: dict, setting: SettingSpec, spec: ReportSpec) -> list[Finding]:
+    """What a pair of checkpoints says from each number that they share; where they share none, that alone."""
+    equal = [footing for footing in item["footings"] if footing["gap"] <= footing["bound"]]
+    found = [_not_comparable(footing) for footing in item["footings"] if footing not in equal]
+    if not equal:
+        return found
+    label = " and ".join(footing["label"] for footing in equal)
+    if item.get("final"):
+        claim = f"The checkpoints of {label} are the final weights, of which the headline speaks"
+        return [*found, Finding(claim, item.get("note") or "", "note")]
+    return [*found, _sentence(item, label, setting, spec)]
+
+
+def _not_comparable(footing: dict) -> Finding:
+    numbers = (
+        f"the closest checkpoints are {footing['gap']:.1f} {footing['unit']} apart, "
+        f"and equal would be {footing['bound']:.1f} at most"
+    )
+    return Finding(f"From {footing['label']}, the two are not comparable", numbers, "open")
 
 
 def _sentence(item: dict, footing: str, setting: SettingSpec, spec: ReportSpec) -> Finding:
@@ -61,15 +86,14 @@ def _sentence(item: dict, footing: str, setting: SettingSpec, spec: ReportSpec) 
     ours, other = spec.label(item["b"]), spec.label(item["a"])
     verdict: Verdict = "none"
     claim = f"no difference between {ours} and {other} can be told"
-    if high < 0:
-        claim, verdict = f"{ours} hallucinates in fewer captions than {other}", "better"
-    elif low > 0:
-        claim, verdict = f"{ours} hallucinates in more captions than {other}", "worse"
+    if told_apart((low, high), item["discordant"]):
+        verdict, which = ("better", "fewer") if high < 0 else ("worse", "more")
+        claim = f"{ours} hallucinates in {which} captions than {other}"
     bounds = interval_text((low, high))
-    numbers = f"CHAIR_S difference {signed_text(item['difference'])} (paired 95 % interval {bounds})"
-    note = f"; {item['note']}" if item.get("note") else ""
+    rests = f"paired 95 % interval {bounds}; {item['discordant']} of {item['n']} images differ"
+    numbers = f"CHAIR_S difference {signed_text(item['difference'])} ({rests}); {item['note']}"
     head = when(setting)
-    return Finding(f"From {footing}, {head[0].lower()}{head[1:]}, {claim}", f"{numbers}{note}", verdict)
+    return Finding(f"From {footing}, {head[0].lower()}{head[1:]}, {claim}", numbers, verdict)
 
 
 def _difference(item: dict | None) -> Cell:
@@ -82,7 +106,7 @@ def _difference(item: dict | None) -> Cell:
         detail=interval_text(bounds) if bounds else "no interval",
         value=item["difference"],
         interval=bounds,
-        best=low > 0 or high < 0,
+        best=bounds is not None and told_apart(bounds, item.get("discordant", 0)),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation.columns import Measure
-from sare_jax.evaluation.compare import compare, counts_of
+from sare_jax.evaluation.compare import compare, counts_of, told_apart
 from sare_jax.evaluation.metrics.chair import CHAIR_S
 from sare_jax.report.measures import Value, benchmarks_in, metrics_in, value
 from sare_jax.report.read import Inputs
@@ -30,6 +30,7 @@ class Contrast:
       difference: a − b.
       interval: paired 95 % interval of the difference; None where the metrics hold no counts by image.
       verdict: of a. Without a paired interval, two intervals that overlap count as no difference.
+      n, discordant: images of the paired interval, and those of them whose own value differs.
     """
 
     a: Number
@@ -37,6 +38,8 @@ class Contrast:
     difference: float
     interval: tuple[float, float] | None
     verdict: Verdict
+    n: int = 0
+    discordant: int = 0
 
 
 def measured(inputs: Inputs, run: str, setting: str, measure: Measure) -> Value:
@@ -67,9 +70,15 @@ def contrast(
     if one.number is None or other.number is None:
         return None
     first, second = Number(one.number, one.interval), Number(other.number, other.interval)
-    interval = _paired(inputs, spec, a, b, setting, measure)
-    verdict = _verdict(first, second, interval, measure)
-    return Contrast(first, second, first.number - second.number, interval, verdict)
+    difference = first.number - second.number
+    paired = _paired(inputs, spec, a, b, setting, measure)
+    if paired is None:
+        return Contrast(first, second, difference, None, _unpaired(first, second, measure))
+    low, high = paired["interval"]
+    interval = (low * measure.scale, high * measure.scale)
+    discordant = paired["discordant"]
+    verdict = _verdict(interval, measure) if told_apart(interval, discordant) else "none"
+    return Contrast(first, second, difference, interval, verdict, paired["n"], discordant)
 
 
 def restored(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> float | None:
@@ -87,17 +96,12 @@ def restored(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> float 
 
 def _paired(
     inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: str, measure: Measure
-) -> tuple[float, float] | None:
-    """Bootstrap interval of a − b over the images that both runs were measured on."""
-    section = measure.path[0]
-    key = (a, b, setting, section)
+) -> dict[str, Any] | None:
+    """The difference a − b over the images that both runs were measured on, as `compare` gives it."""
+    key = (a, b, setting, measure.path[0])
     if key not in inputs.cache:
         inputs.cache[key] = _differences(inputs, spec, *key)
-    found = inputs.cache[key].get(measure.result_name)
-    if not found:
-        return None
-    low, high = found["interval"]
-    return low * measure.scale, high * measure.scale
+    return inputs.cache[key].get(measure.result_name)
 
 
 def _differences(
@@ -132,13 +136,13 @@ def _sampling(result: dict) -> dict[str, int]:
     return {key: stated[key] for key in ("draws", "seed") if key in stated}
 
 
-def _verdict(a: Number, b: Number, interval: tuple[float, float] | None, measure: Measure) -> Verdict:
-    if interval is not None:
-        below, above = interval[1] < 0, interval[0] > 0
-    elif a.interval and b.interval:
-        below, above = a.interval[1] < b.interval[0], a.interval[0] > b.interval[1]
-    else:
-        below = above = False
-    if not below and not above:
+def _unpaired(a: Number, b: Number, measure: Measure) -> Verdict:
+    if not (a.interval and b.interval):
         return "none"
-    return "better" if below == (measure.better == "lower") else "worse"
+    difference = (a.interval[0] - b.interval[1], a.interval[1] - b.interval[0])
+    return _verdict(difference, measure) if difference[0] > 0 or difference[1] < 0 else "none"
+
+
+def _verdict(interval: tuple[float, float], measure: Measure) -> Verdict:
+    """Of a difference whose interval lies on one side of 0."""
+    return "better" if (interval[1] < 0) == (measure.better == "lower") else "worse"

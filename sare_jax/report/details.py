@@ -94,12 +94,13 @@ def sharpness(inputs: Inputs, spec: ReportSpec) -> Table | None:
     if not rows:
         return None
     columns = [
-        Column(f"{key}_{where}", f"{label} at {words}")
-        for where, words in (("plus", "+ε*"), ("minus", "−ε*"), ("random", "random"))
+        Column(f"{key}_{where}", f"{label}, {words}")
+        for where, words in (("plus", "along +ε*"), ("minus", "along −ε*"), ("random", "random"))
         for key, label in (("loss", "ΔL_ft"), ("chair_s", "ΔCHAIR_S"))
     ]
-    caption = "Change from the solution to the ends of the scan: along +ε*, −ε* and a random direction"
-    return _single("sharpness", caption, "Run", columns, rows, _landscape_notes(record))
+    end = max(abs(a) for scan in scans.values() for line in scan.values() for a in line.get("alpha") or ())
+    caption = f"Change from the solution to the ends of the scan, ‖Δθ‖₂ = {end:g} away"
+    return _single("sharpness", caption, "Run", columns, rows, _landscape_notes(record, end))
 
 
 def _change(scan: dict, key: str, end: Any) -> float | None:
@@ -107,13 +108,16 @@ def _change(scan: dict, key: str, end: Any) -> float | None:
     return points[end(points)] - points[0.0] if 0.0 in points and len(points) > 1 else None
 
 
-def _landscape_notes(found: dict) -> tuple[str, ...]:
+def _landscape_notes(found: dict, end: float) -> tuple[str, ...]:
     notes = []
     if found.get("n_images"):
         split = {"val": "validation ", "test": "test "}.get(str(found.get("split")), "")
         notes.append(f"CHAIR from {found['n_images']} {split}images a point.")
     if found.get("rho"):
-        notes.append(f"ρ = {found['rho']:g}.")
+        times = end / found["rho"]
+        notes.append(
+            f"ρ, the length of ε* in training, is {found['rho']:g}; the ends are {times:.3g} ρ away."
+        )
     return tuple(notes)
 
 

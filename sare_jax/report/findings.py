@@ -166,7 +166,8 @@ def _numbers(found: Contrast, measure: Measure) -> str:
     a, b = (number_text(side.number, measure.digits) for side in (found.a, found.b))
     text = f"{measure.label} {a} against {b}, difference {signed_text(found.difference, measure.digits)}"
     if found.interval:
-        return f"{text} (paired 95 % interval {interval_text(found.interval, measure.digits)})"
+        bounds = interval_text(found.interval, measure.digits)
+        return f"{text} (paired 95 % interval {bounds}; {found.discordant} of {found.n} images differ)"
     if found.a.interval and found.b.interval:
         relation = "overlap" if found.verdict == "none" else "do not overlap"
         return f"{text} (their 95 % intervals {relation}; not paired)"

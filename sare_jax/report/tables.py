@@ -113,7 +113,10 @@ def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
         columns_in(spec),
         "results",
         "Hallucination and generation quality, in the layout of the paper's Table 1",
-        ("Small figures: 95 % bootstrap intervals. Bold: the best point estimate under the same setting.",),
+        (
+            "Small figures: 95 % intervals, exact for shares of captions and answers, else by bootstrap over "
+            "images. Bold: the best point estimate under the same setting, whatever the intervals say.",
+        ),
     )
     caption = (
         "The same answers by the rules behind the numbers that EFUF and SARE print, and what else was counted"

@@ -20,9 +20,27 @@ from sare_jax.stages import attack, measuring
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, steps_in
 
-KEYS = {"chair_s": "equal CHAIR_S", "mean_words": "equal length"}
-ALIKE = {"chair_s": 0.0, "mean_words": 0.5}
-"""Differences up to this are no differences: then the later checkpoints are compared."""
+
+class Footing(NamedTuple):
+    """A number of CHAIR's that two checkpoints should share before the attack.
+
+    Attributes:
+      label: what the comparison is called.
+      unit: of the number.
+      alike: differences up to this are none when a pair is chosen; then the later checkpoints are taken.
+      bound: pairs that are further apart are not equal in it.
+    """
+
+    label: str
+    unit: str
+    alike: float
+    bound: float
+
+
+FOOTINGS = {
+    "chair_s": Footing("equal CHAIR_S", "points of CHAIR_S", alike=0.0, bound=1.0),
+    "mean_words": Footing("equal length", "words", alike=0.5, bound=1.0),
+}
 
 
 class Pair(NamedTuple):
@@ -84,9 +102,9 @@ def _match(context: Context, baseline: str, ours: str) -> None:
         answers = _describe(context, run, step, "val", images)
         scores[run][step] = chair.score(answers, context.truth)
     pairs = []
-    for key, label in KEYS.items():
+    for key, footing in FOOTINGS.items():
         first, second = ({step: row[key] for step, row in scores[run].items()} for run in (baseline, ours))
-        pair = closest(first, second, alike=ALIKE[key])
+        pair = closest(first, second, alike=footing.alike)
         rows = {
             setting: (
                 _measure(context, baseline, pair.baseline, setting),
@@ -97,7 +115,6 @@ def _match(context: Context, baseline: str, ours: str) -> None:
         pairs.append(
             {
                 "key": key,
-                "label": label,
                 "steps": {baseline: pair.baseline, ours: pair.ours},
                 "gap_on_validation": pair.gap,
                 "differences": {setting: compare(*two)["metrics"] for setting, two in rows.items()},

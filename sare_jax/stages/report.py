@@ -12,6 +12,7 @@ from sare_jax.report import table_text, write
 from sare_jax.report.spec import spec_of
 from sare_jax.stages import landscape, matched, measuring
 from sare_jax.stages.context import Context
+from sare_jax.training.checkpoints import steps_in
 
 
 def tasks(context: Context) -> Iterator[Task]:
@@ -30,13 +31,15 @@ def _comparisons(context: Context) -> Task:
         inputs={
             "pairs": [[files.hash_file(context.metrics(*row)) for row in pair] for pair in pairs],
             "matched": files.hash_file(at_equal) if at_equal.exists() else None,
+            "footings": matched.FOOTINGS,
+            "counts": "discordant",
         },
         outputs=(context.workdir / "comparisons.json",),
         run=lambda: files.write_json(
             context.workdir / "comparisons.json",
             [
                 *(entry for pair in pairs for entry in _compared(context, *pair)),
-                *(_at_equal(files.read_json(at_equal)) if at_equal.exists() else []),
+                *(_at_equal(context, files.read_json(at_equal)) if at_equal.exists() else []),
             ],
         ),
     )
@@ -59,17 +62,37 @@ def _compared(context: Context, a: tuple[str, str], b: tuple[str, str]) -> Itera
                 yield _entry(a[1], a[0], b[0], measure.result_name, difference, "final weights")
 
 
-def _at_equal(found: dict) -> Iterator[dict]:
+def _at_equal(context: Context, found: dict) -> Iterator[dict]:
+    """Differences of the pairs of checkpoints; one that is closest in several numbers is told once."""
+    by_steps: dict[tuple, list[dict]] = {}
     for pair in found["pairs"]:
-        (a, step_a), (b, step_b) = pair["steps"].items()
+        by_steps.setdefault(tuple(pair["steps"].items()), []).append(pair)
+    for steps, pairs in by_steps.items():
+        (a, step_a), (b, step_b) = steps
+        footings = [_footing(pair) for pair in pairs]
+        gaps = " and ".join(f"{footing['gap']:.1f} {footing['unit']}" for footing in footings)
         note = (
-            f"{a} at step {step_a}, {b} at step {step_b}; {pair['gap_on_validation']:.1f} apart on "
+            f"{a} at step {step_a}, {b} at step {step_b}; {gaps} apart on "
             f"{found['n_validation']} validation images"
         )
-        for setting, metrics in pair["differences"].items():
+        final = all(step == steps_in(context.checkpoints(run))[-1] for run, step in steps)
+        labels = " and ".join(footing["label"] for footing in footings)
+        for setting, metrics in pairs[0]["differences"].items():
             for measure in chair.METRIC.compared:
                 name = measure.result_name
-                yield _entry(f"{setting}, {pair['label']}", a, b, name, metrics[name], note)
+                entry = _entry(f"{setting}, {labels}", a, b, name, metrics[name], note)
+                yield entry | {"footings": footings, "final": final}
+
+
+def _footing(pair: dict) -> dict:
+    """How far apart a pair is in the number that it was chosen by, and how far it may be."""
+    footing = matched.FOOTINGS[pair["key"]]
+    return {
+        "label": footing.label,
+        "unit": footing.unit,
+        "gap": pair["gap_on_validation"],
+        "bound": footing.bound,
+    }
 
 
 def _entry(name: str, a: str, b: str, metric: str, found: dict, note: str) -> dict:
@@ -81,6 +104,7 @@ def _entry(name: str, a: str, b: str, metric: str, found: dict, note: str) -> di
         "difference": found["difference"],
         "interval": found["interval"],
         "n": found["n"],
+        "discordant": found["discordant"],
         "note": note,
     }
 

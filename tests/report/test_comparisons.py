@@ -36,6 +36,15 @@ def test_no_entries_no_table(inputs):
     assert at_equal_footing(inputs, SPEC) == []
 
 
+def test_a_difference_of_few_images_is_none(inputs):
+    for item in inputs.comparisons:
+        item["discordant"] = 5
+    assert not any(cell.best for cell in comparisons(inputs, SPEC).groups[0].rows[0].cells)
+    (found,) = at_equal_footing(inputs, SPEC)
+    assert found.verdict == "none"
+    assert "5 of 60 images differ" in found.numbers
+
+
 @pytest.mark.parametrize(
     ("bounds", "verdict", "words"),
     [
@@ -50,3 +59,21 @@ def test_equal_footing_is_told_either_way(inputs, bounds, verdict, words):
     assert found.verdict == verdict
     assert found.claim == f"From equal CHAIR_S, after relearning with 140 samples, {words}"
     assert "efuf at step 120" in found.numbers
+
+
+def test_what_is_not_equal_within_the_bound_is_not_comparable(inputs):
+    (footing,) = inputs.comparisons[3]["footings"]
+    footing["gap"] = 2.0
+    (found,) = at_equal_footing(inputs, SPEC)
+    assert found.verdict == "open"
+    assert found.text == (
+        "From equal CHAIR_S, the two are not comparable: the closest checkpoints are 2.0 points apart, "
+        "and equal would be 1.0 at most."
+    )
+
+
+def test_the_final_weights_are_not_told_twice(inputs):
+    inputs.comparisons[3]["final"] = True
+    (found,) = at_equal_footing(inputs, SPEC)
+    assert found.verdict == "note"
+    assert "are the final weights" in found.claim

@@ -82,7 +82,11 @@ def test_landscape_with_points_left_out(inputs):
 def test_sharpness_is_the_change_from_the_solution(inputs):
     scan = {"alpha": [-0.5, 0.0, 0.5], "loss": [4.0, 3.0, 1.5], "chair_s": [20.0, 30.0, 45.0]}
     inputs.landscape["runs"] = {"sare": {"eps": scan, "random": {}}}
-    (row,) = sharpness(inputs, SPEC).groups[0].rows
+    table = sharpness(inputs, SPEC)
+    (row,) = table.groups[0].rows
+    assert "‖Δθ‖₂ = 0.5 away" in table.caption
+    inputs.landscape["rho"] = 0.025
+    assert sharpness(inputs, SPEC).notes[-1].endswith("is 0.025; the ends are 20 ρ away.")
     assert [cell.value for cell in row.cells] == [-1.5, 15.0, 1.0, -10.0, "not measured", "not measured"]
 
 

@@ -51,7 +51,7 @@ def test_a_null_result_is_said(alike):
     found = headline(read(alike, SPEC), SPEC)
     assert found.verdict == "none"
     assert found.claim.endswith("no difference between SARE and EFUF can be told")
-    assert "difference 0.0 (paired 95 % interval 0.0–0.0)" in found.numbers
+    assert "difference 0.0 (paired 95 % interval 0.0–0.0; 0 of 60 images differ)" in found.numbers
 
 
 def test_an_open_question_is_left_open(bare):

@@ -198,6 +198,10 @@ def _landscape() -> dict:
     return {"runs": runs, "rho": 0.5, "n_images": 60}
 
 
+def _footing(name: str, gap: float) -> dict:
+    return {"label": f"equal {name}", "unit": "points", "gap": gap, "bound": 1.0}
+
+
 def _comparisons() -> list[dict]:
     found = []
     for name, note in (
@@ -212,7 +216,17 @@ def _comparisons() -> list[dict]:
             ("chair.chair_i", -3.1, [-6.0, 0.2]),
             ("chair.recall", 0.4, [-1.9, 2.8]),
         ):
-            entry = {"name": name, "a": "efuf", "b": "sare", "metric": metric, "n": 60, "note": note}
+            entry = {
+                "name": name,
+                "a": "efuf",
+                "b": "sare",
+                "metric": metric,
+                "n": 60,
+                "discordant": 21,
+                "note": note,
+            }
+            if "equal" in name:
+                entry |= {"footings": [_footing("CHAIR_S", 0.5)], "final": False}
             found.append(entry | {"difference": difference, "interval": bounds})
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 from sare_jax.evaluation import bootstrap
 from sare_jax.evaluation.benchmarks.benchmark import asked_of, pair, unread
 from sare_jax.evaluation.columns import Counts, Measure
-from sare_jax.evaluation.grouped import groups_of, mean_of_groups, pooled, rows_of
+from sare_jax.evaluation.grouped import groups_of, mean_of_groups, pooled, pooled_share, rows_of
 from sare_jax.records.texts import Dropped
 
 COLUMNS = ("questions", "official", "lineage", "robust", "unread_official", "unread_robust", "answer_words")
@@ -44,10 +44,10 @@ def metrics(groups: Sequence[str]) -> dict[str, bootstrap.Metric]:
     del groups
     size = len(COLUMNS)
     return {
-        "accuracy": pooled(1, 0, size),
+        "accuracy": pooled_share(1, 0, size),
         "macro_accuracy": mean_of_groups(1, 0, size),
-        "accuracy_lineage": pooled(2, 0, size),
-        "accuracy_robust": pooled(3, 0, size),
+        "accuracy_lineage": pooled_share(2, 0, size),
+        "accuracy_robust": pooled_share(3, 0, size),
         "macro_accuracy_robust": mean_of_groups(3, 0, size),
         "mean_words": pooled(6, 0, size, scale=1.0),
     }

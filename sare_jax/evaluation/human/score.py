@@ -15,12 +15,12 @@ RULE = (
     "marks of hallucinated objects, of all marks; every mark counts, also where a caption repeats an object"
 )
 COLUMNS = ("captions", "hallucinated", "objects", "objects_hallucinated", "length", "empty", "no_object")
-METRICS = {
-    "human_s": bootstrap.ratio(1, 0),
+METRICS: dict[str, bootstrap.Metric] = {
+    "human_s": bootstrap.share(1, 0),
     "human_i": bootstrap.ratio(3, 2),
     "mean_objects": bootstrap.ratio(2, 0, scale=1.0),
     "mean_words": bootstrap.ratio(4, 0, scale=1.0),
-    "empty_rate": bootstrap.ratio(5, 0, scale=1.0),
+    "empty_rate": bootstrap.share(5, 0, scale=1.0),
 }
 
 

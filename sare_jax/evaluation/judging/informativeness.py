@@ -34,10 +34,10 @@ from sare_jax.records.texts import Dropped, match_captions, read_records
 
 References = Literal["first", "all"]
 COLUMNS = ("captions", "coverage", "length", "empty")
-METRICS = {
+METRICS: dict[str, bootstrap.Metric] = {
     "informativeness": bootstrap.ratio(1, 0, scale=1.0),
     "mean_words": bootstrap.ratio(2, 0, scale=1.0),
-    "empty_rate": bootstrap.ratio(3, 0, scale=1.0),
+    "empty_rate": bootstrap.share(3, 0, scale=1.0),
 }
 RULE = (
     "a judge rates from 1 to {scale} how much of the objects in {references} and in the list of annotated "

@@ -35,14 +35,14 @@ COLUMNS = (
     "empty",
     "no_object",
 )
-METRICS = {
-    "chair_s": bootstrap.ratio(1, 0),
+METRICS: dict[str, bootstrap.Metric] = {
+    "chair_s": bootstrap.share(1, 0),
     "chair_i": bootstrap.ratio(3, 2),
     "chair_i_words": bootstrap.ratio(5, 4),
     "recall": bootstrap.ratio(6, 7),
     "mean_words": bootstrap.ratio(8, 0, scale=1.0),
     "mean_characters": bootstrap.ratio(9, 0, scale=1.0),
-    "empty_rate": bootstrap.ratio(10, 0, scale=1.0),
+    "empty_rate": bootstrap.share(10, 0, scale=1.0),
 }
 
 

@@ -36,7 +36,10 @@ def score(captions: list[dict], *, draws: int = bootstrap.DRAWS, seed: int = 0) 
     if all("finish_reason" in record for record in records):
         columns["cut_off_rate"] = [record["finish_reason"] == "length" for record in records]
     counts = np.array([[1] * len(records), *columns.values()], float).T
-    metrics = {name: bootstrap.ratio(place, 0, scale=1.0) for place, name in enumerate(columns, start=1)}
+    metrics: dict[str, bootstrap.Metric] = {
+        name: (bootstrap.share if name == "cut_off_rate" else bootstrap.ratio)(place, 0, scale=1.0)
+        for place, name in enumerate(columns, start=1)
+    }
     return {
         **{name: bootstrap.value(counts, metric) for name, metric in metrics.items()},
         "n": len(records),

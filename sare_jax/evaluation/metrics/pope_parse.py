@@ -27,6 +27,8 @@ _ASSERTION = re.compile(
 )
 _PHRASES = (  # a "no" that denies nothing, or that speaks of people
     (re.compile(r"\b(?:no|without(?: a| any)?) doubt\b"), "certainly"),
+    (re.compile(r"\b(?:nothing|no one|nobody|none) (?:but|except(?: for)?|other than|besides)\b"), "solely"),
+    (re.compile(r"\bnot (?:only|just)\b"), "also"),
     (re.compile(r"\b(?:no one|nobody)\b"), "no person"),
 )
 _CLAUSE = re.compile(r"[.;!?\n]+|,? (?:but|however|although|though|whereas|while)\b")
@@ -59,6 +61,8 @@ def parse_robust(text: str, category: str | None = None) -> Verdict:
         return verdict
     for clause in _CLAUSE.split(plain):
         named = {mention.category for mention in categories_in(clause)}
+        if category is not None and "solely" in clause and named and not _DENIAL.search(clause):
+            return "yes" if category in named else "no"
         if category is not None and named and category not in named:
             continue
         if _DENIAL.search(clause):

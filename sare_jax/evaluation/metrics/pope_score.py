@@ -26,11 +26,11 @@ def _f1(sums: np.ndarray) -> np.ndarray:
 
 
 METRICS: dict[str, bootstrap.Metric] = {
-    "accuracy": lambda sums: 100 * bootstrap.divide(sums[..., 1] + sums[..., 3], sums[..., 0]),
+    "accuracy": bootstrap.share((1, 3), 0),
     "precision": lambda sums: 100 * bootstrap.divide(sums[..., 1], sums[..., 1] + sums[..., 2]),
     "recall": lambda sums: 100 * bootstrap.divide(sums[..., 1], sums[..., 1] + sums[..., 4]),
     "f1": _f1,
-    "yes_ratio": bootstrap.ratio(5, 0),
+    "yes_ratio": bootstrap.share(5, 0),
     "mean_words": bootstrap.ratio(7, 0, scale=1.0),
 }
 
