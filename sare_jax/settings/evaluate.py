@@ -49,7 +49,7 @@ class EvaluateConfig:
     options: dict[str, dict] = field(default_factory=_default_options)
     #: Questions of POPE and of the benchmarks a batch.
     question_batch_size: int = 64
-    #: Draws of the 95 % intervals.
+    #: Draws of the 95 % intervals; those of shares of captions and answers are exact.
     bootstrap: int = 1000
     #: Benchmark, by its short name (`sare_jax.evaluation.benchmarks`) or `module:name` → its file or folder
     #: as it is released, its images beside it; an empty path leaves it out.
