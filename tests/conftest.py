@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import shutil
 import sys
@@ -58,3 +59,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real data not found at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def coco80(shared_data, tmp_path_factory) -> Path:
+    """80 real COCO images with references and instances, as a COCO folder."""
+    from tests.evaluation.small_worlds import write_coco  # imports what most tests have no use for
+
+    rows = [json.loads(line) for line in (shared_data / "coco80_captions_boxes.jsonl").open()]
+    return write_coco(
+        tmp_path_factory.mktemp("coco80"),
+        {int(row["id"]): [box["category"] for box in row["instances"]] for row in rows},
+        {int(row["id"]): row["captions"] for row in rows},
+    )
