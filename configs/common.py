@@ -40,7 +40,7 @@ def _defaults(kind: type) -> ConfigDict:
         hint = hints[field.name]
         if isinstance(hint, types.UnionType):
             values[field.name] = _choice(kinds_of(hint))
-        elif dataclasses.is_dataclass(hint):
+        elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
             values[field.name] = _defaults(hint)
         elif field.default_factory is not dataclasses.MISSING:  # keys may be `module:name`
             values[field.name] = ConfigDict(field.default_factory(), allow_dotted_keys=True)
@@ -65,7 +65,7 @@ def _room(kind: type) -> dict[str, Any]:
     for key, hint in typing.get_type_hints(kind).items():
         if key not in {field.name for field in dataclasses.fields(kind)}:
             continue
-        if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             room[key] = ConfigDict(_room(hint))
         else:
             plain = type(typing.get_args(hint)[0]) if typing.get_origin(hint) is typing.Literal else hint

@@ -17,7 +17,9 @@ STAGES = ("prepare", "caption", "curate", "unlearn", "evaluate", "attack", "expo
 BASE_RUN = "base"
 ORIGIN = "origin"
 SECTIONS: dict[str, type] = {
-    name: kind for name, kind in typing.get_type_hints(Config).items() if dataclasses.is_dataclass(kind)
+    name: kind
+    for name, kind in typing.get_type_hints(Config).items()
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind)
 }
 """Sections of a config that are made into one dataclass, by name."""
 
@@ -92,7 +94,8 @@ def _attacks(shared: dict, named: dict[str, dict]) -> dict[str, AttackConfig]:
     Raises:
       UserError: among others, a shared key that no attack has.
     """
-    attacks, known, renamed = {}, set(_ATTACK_KEYS), {}
+    attacks: dict[str, AttackConfig] = {}
+    known, renamed = set(_ATTACK_KEYS), dict[str, str]()
     for name, overrides in named.items():
         where = f"config.attacks.{name}"
         common = {key: value for key, value in (shared | overrides).items() if key in _ATTACK_KEYS}
@@ -147,9 +150,9 @@ def _check(config: Config) -> None:
         if run.steps <= 0 and run.epochs <= 0:
             raise UserError(f"{where}.epochs: must be above 0 where steps is 0")
     for name, attack in config.attacks.items():
-        for run in split_names(attack.runs):
-            if run not in (BASE_RUN, *config.runs):
-                raise UserError(f"config.attacks.{name}.runs: no run is called {run!r}")
+        for attacked in split_names(attack.runs):
+            if attacked not in (BASE_RUN, *config.runs):
+                raise UserError(f"config.attacks.{name}.runs: no run is called {attacked!r}")
     at_least(config.model.fsdp, 1, "config.model.fsdp")
     at_least(config.model.data_parallel, 0, "config.model.data_parallel")
     report = config.report

@@ -12,8 +12,9 @@ from sare_jax.errors import UserError
 from sare_jax.settings.building import at_least
 
 if TYPE_CHECKING:
+    import jax
+
     from sare_jax.data.batches import Batch
-    from sare_jax.training.loop import Metrics
     from sare_jax.training.state import Params, TrainState
 
 
@@ -94,9 +95,10 @@ def relearn(tools: Tools, params: Params, settings: Relearn) -> Params:
     optimizer = finetune_optimizer(hyper)
     arguments = as_arrays(hyper)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        batch["features"] = tools.features(batch.pop("image").tolist())
-        return compiled(state, loaded.frozen, spread_rows(batch, mesh), arguments)
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        features = {"features": tools.features(batch["image"].tolist())}
+        rows = {key: value for key, value in batch.items() if key != "image"} | features
+        return compiled(state, loaded.frozen, spread_rows(rows, mesh), arguments)
 
     with gathering(mesh):
         state = on_mesh(lambda params: init_state(params, optimizer, settings.seed), mesh, params)

@@ -13,7 +13,7 @@ from sare_jax.curation import calibrate, histogram, options
 from sare_jax.curation.calibrate import Audit
 from sare_jax.curation.clip import Clip
 from sare_jax.curation.efuf_files import read_efuf, write_efuf
-from sare_jax.curation.parts import Parts, parts_of
+from sare_jax.curation.recipe import Recipe, recipe_of
 from sare_jax.curation.select import PAPER, by_numbers
 from sare_jax.curation.stage import Evidence, curate, gather, look
 from sare_jax.curation.summary import summary
@@ -51,8 +51,8 @@ def _curate(arguments: list[str]) -> None:
     options.add_settings(parser, without=("efuf",))
     given = parser.parse_args(arguments)
     settings, truth = options.settings_of(given), options.truth_of(given)
-    parts = parts_of(settings, truth)
-    manifest = curate(options.captions_of(given), given.images, given.out, parts, truth=truth)
+    recipe = recipe_of(settings, truth)
+    manifest = curate(options.captions_of(given), given.images, given.out, recipe, truth=truth)
     print(summary(manifest))
 
 
@@ -65,10 +65,10 @@ def _calibrate(arguments: list[str]) -> None:
     options.add_settings(parser, without=_NOT_SCORING, kinds=("audit",))
     given = parser.parse_args(arguments)
     settings = options.settings_of(given, {"thresholds": {"kind": "audit"}})
-    parts = parts_of(settings, options.truth_of(given))
-    assert isinstance(parts.thresholds, Audit)
-    evidence, clip_id = _gather(given, parts, parts.thresholds.truth)
-    limits = parts.thresholds.thresholds(evidence.kept, clip_id)
+    recipe = recipe_of(settings, options.truth_of(given))
+    assert isinstance(recipe.thresholds, Audit)
+    evidence, clip_id = _gather(given, recipe, recipe.thresholds.truth)
+    limits = recipe.thresholds.thresholds(evidence.kept, clip_id)
     print(f"{limits.chosen['how']}, CLIP model {clip_id}")
     print("\n".join(calibrate.told(limits)))
     print(" ".join(f"--thresholds.{name}={getattr(limits, name):.4f}" for name in ("t0", "t1", "t2")))
@@ -88,10 +88,10 @@ def _histogram(arguments: list[str]) -> None:
     settings, truth = options.settings_of(given), options.truth_of(given)
     if truth is None:
         raise UserError("--truth or --labels is missing; a histogram needs to know what is in the images")
-    parts = parts_of(settings, truth)
-    evidence, clip_id = _gather(given, parts, truth)
+    recipe = recipe_of(settings, truth)
+    evidence, clip_id = _gather(given, recipe, truth)
     scores, present = histogram.judged_scores(evidence.kept, truth)
-    limits = calibrate.chosen(parts.thresholds, evidence.kept, clip_id)
+    limits = calibrate.chosen(recipe.thresholds, evidence.kept, clip_id)
     lines = {"T1": limits.t1, "T0": limits.t0} if limits is not PAPER or clip_id == PAPER.model else {}
     histogram.draw(scores, present, given.figure, model=clip_id, limits=lines)
     print(histogram.described(scores, present))
@@ -125,12 +125,12 @@ def _export(arguments: list[str]) -> None:
     print(", ".join(f"{name}: {rows} rows" for name, rows in sizes.items()) + f" in {given.efuf}")
 
 
-def _gather(given: argparse.Namespace, parts: Parts, truth: Truth | Marks) -> tuple[Evidence, str]:
+def _gather(given: argparse.Namespace, recipe: Recipe, truth: Truth | Marks) -> tuple[Evidence, str]:
     """Scores the captions, or takes the scores that are kept; and the id of the CLIP model."""
     captions = options.captions_of(given)
-    listed = look(captions, given.images, bad_images=parts.bad_images, truth=truth)
-    model = Clip(parts.clip)
-    return gather(listed, given.out, model, parts), model.id
+    listed = look(captions, given.images, bad_images=recipe.bad_images, truth=truth)
+    model = Clip(recipe.clip)
+    return gather(listed, given.out, model, recipe), model.id
 
 
 if __name__ == "__main__":

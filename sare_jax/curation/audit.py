@@ -23,7 +23,9 @@ def report(scored: Sequence[Scored], selection: Selection, truth: Truth | Marks)
       half; `neg`, `pos`: of each set its judged size, `precision` (absent, or present, of those in the set)
       and `recall` (in the set, of all that are absent, or present). None where there is nothing to divide by.
     """
-    present, scores, place = [], [], {}
+    present: list[bool] = []
+    scores: list[float] = []
+    place: dict[tuple[int, int], int] = {}
     unjudged = 0
     for c, entry in enumerate(scored):
         for o, unit in enumerate(entry.units):

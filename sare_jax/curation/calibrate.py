@@ -115,12 +115,11 @@ def sample(kept: Sequence[Scored], truth: Truth | Marks, objects: int, seed: int
             verdict = truth.verdict(entry.caption, unit)
             if verdict is not None:
                 rows.append((place, float(score), mean, verdict))
-    caption, score, mean, present = zip(*rows, strict=True) if rows else ((), (), (), ())
     return Labelled(
-        np.array(caption, np.int64),
-        np.array(score, np.float64),
-        np.array(mean, np.float64),
-        np.array(present, bool),
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[1] for row in rows], np.float64),
+        np.array([row[2] for row in rows], np.float64),
+        np.array([row[3] for row in rows], bool),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import open_clip
@@ -116,7 +116,7 @@ class Clip:
 
     def cut_phrases(self, phrases: Sequence[str]) -> list[str]:
         """Those of the phrases that are longer than the text encoder reads, and so are cut at the end."""
-        return [phrases[i] for i in is_cut(self._tokenizer, self._texts(phrases)).nonzero()[0]]
+        return [phrases[int(i)] for i in is_cut(self._tokenizer, self._texts(phrases)).nonzero()[0]]
 
     def _texts(self, phrases: Sequence[str]) -> list[str]:
         return [self.config.prompt.replace("{object}", phrase) for phrase in phrases]
@@ -187,7 +187,8 @@ def _resolve(model: str) -> str:
     return f"{_LOCAL}{folder}"
 
 
-def _create(name: str, config: ClipConfig) -> tuple[torch.nn.Module, Compose]:
+def _create(name: str, config: ClipConfig) -> tuple[Any, Compose]:
+    """The model, whose class depends on its name, and the preprocessing of its images."""
     local = name.startswith((_LOCAL, _HUB))
     if not local and name not in open_clip.list_models():
         raise UserError(

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def read_efuf(
         reasons.
     """
     folder = Path(folder)
-    dropped = {POS_NEG: Counter(), SENTENCES: Counter()}
+    dropped: dict[str, Counter[str]] = {POS_NEG: Counter(), SENTENCES: Counter()}
     pieces = _rows(folder / POS_NEG, _piece, dropped[POS_NEG], training)
     sentences = _rows(folder / SENTENCES, _sentence, dropped[SENTENCES], training)
     texts = _Texts()
@@ -192,15 +192,15 @@ def _units(pieces: list[tuple], texts: _Texts, place: dict[int, int]) -> Units:
         mention = start + text[start:].index(name)
         row = place[texts.row(image, text)]
         spans.append((row, start, len(text), name.lower(), mention, mention + len(name), score))
-    row, start, end, name, first, last, score = zip(*spans, strict=True) if spans else ((),) * 7
+    rows, starts, ends, names, firsts, lasts, scores = zip(*spans, strict=True) if spans else ((),) * 7
     return Units(
-        row=np.array(row, np.int32),
-        start=np.array(start, np.int32),
-        end=np.array(end, np.int32),
-        object=np.array(name, np.str_),
-        mention_start=np.array(first, np.int32),
-        mention_end=np.array(last, np.int32),
-        score=np.array(score, np.float32),
+        row=np.array(rows, np.int32),
+        start=np.array(starts, np.int32),
+        end=np.array(ends, np.int32),
+        object=np.array(names, np.str_),
+        mention_start=np.array(firsts, np.int32),
+        mention_end=np.array(lasts, np.int32),
+        score=np.array(scores, np.float32),
     )
 
 
@@ -250,5 +250,5 @@ def _sentence(row: dict[str, Any]) -> tuple[str, str, float, float] | str:
     return image, text, float(mean), float(least)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

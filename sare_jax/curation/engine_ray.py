@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import ray
 import ray.data
@@ -37,7 +38,7 @@ def on_ray(scorer: Scorer, batches: Sequence[Batch]) -> Iterator[list[dict]]:
         config = replace(_absolute(scorer.clip.config), device=places.device)
         features = ray.put(scorer.phrases)  # once for all workers; kept by this name while they work
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Worker,
+            cast(Any, _Worker),  # Ray's types know functions alone
             fn_constructor_args=(config, scorer.clip.weights_hash, plan, [features]),
             compute=ray.data.ActorPoolStrategy(size=places.workers, max_tasks_in_flight_per_actor=_AHEAD),
             num_cpus=places.cpus,

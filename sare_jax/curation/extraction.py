@@ -97,7 +97,7 @@ def _records(texts: Sequence[str], extractor: Extractor) -> list[dict]:
     """What the journal keeps of each caption; one that cannot be used is shown to no extractor."""
     reasons = [unusable(text) for text in texts]
     found = iter(extractor.find([t for t, reason in zip(texts, reasons, strict=True) if not reason]))
-    records = []
+    records: list[dict] = []
     for text, reason in zip(texts, reasons, strict=True):
         if reason:
             records.append({"units": [], "left_out": {}, "unusable": reason, "failed": ""})

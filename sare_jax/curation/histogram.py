@@ -70,7 +70,7 @@ def draw(
 
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
-    edges = np.linspace(scores.min(), np.nextafter(scores.max(), np.inf), _BINS + 1)
+    edges = np.linspace(scores.min(), np.nextafter(scores.max(), np.inf), _BINS + 1).tolist()
     for kept, colour, name in ((present, _PRESENT, "grounded"), (~present, _ABSENT, "hallucinated")):
         label = f"{name} ({int(kept.sum()):,} objects, mean {scores[kept].mean():.1f})"
         axes.hist(scores[kept], edges, density=True, color=colour, alpha=0.35)

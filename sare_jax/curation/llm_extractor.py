@@ -7,6 +7,7 @@ example (protocols 1.2). What the reply lists and the caption does not say is dr
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sare_jax import files
 from sare_jax.curation.extractor import Extractor, Found
@@ -82,8 +83,10 @@ def endpoint_extractor(endpoint: Endpoint, cache: Path, parallel: int = 8) -> Ex
     def find(captions: Sequence[str]) -> Iterator[Found]:
         answers = asker.ask_all([question(caption) for caption in captions], "asking for objects")
         for caption, answer in zip(captions, answers, strict=True):
-            found = answer.value is not None
-            yield find_names(caption, answer.value) if found else Found(failed=answer.reason or "no reply")
+            if answer.value is None:
+                yield Found(failed=answer.reason or "no reply")
+            else:
+                yield find_names(caption, answer.value)
 
     wording = files.hash_value(INSTRUCTION)[:8]
     return Extractor(f"{endpoint.model} at {endpoint.base_url}, instruction {wording}", find)
@@ -102,7 +105,7 @@ def local_extractor(folder: Path, device: str = "") -> Extractor:
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         line = " ".join(str(error).split())[:200]
         raise UserError(f"{folder}: no causal language model in transformers' format ({line})") from None

@@ -76,7 +76,8 @@ def find_names(caption: str, names: Sequence[str]) -> Found:
     tokens = [_trimmed(match) for match in _TOKEN.finditer(caption)]
     forms = [_forms(caption[start:end]) for start, end in tokens]
     taken = [False] * len(tokens)
-    mentions, left_out = [], Counter()
+    mentions: list[Mention] = []
+    left_out: Counter[str] = Counter()
     for name in sorted(_split_joined(names, forms), key=lambda name: -len(name.split())):
         wanted = [_forms(word) for word in _words(name)]
         places = _places(wanted, forms) if wanted else []

@@ -181,7 +181,8 @@ def _as_mention(phrase: list[Token]) -> Mention | None:
     start, end = phrase[first].idx, phrase[-1].idx + len(phrase[-1])
     if _HYPHEN_AFTER.match(doc.text, end):
         return None  # the first half of another word, as "close" of "close-up"
-    start = _HYPHEN_BEFORE.search(doc.text, 0, start).start()
+    hyphenated = _HYPHEN_BEFORE.search(doc.text, 0, start)
+    start = hyphenated.start() if hyphenated else start
     text = " ".join(doc.text[start:end].lower().split())
     return Mention(text=text, start=start, end=end, head=head)
 

@@ -81,7 +81,7 @@ def view_parts(
         yield from _ahead(pool, partial(_part, clip), cuts, 2 * workers)
 
 
-def parts_of(image: Image.Image, clip: Clip, windows: Windows | None) -> Iterator[Part]:
+def parts_of(image: Image.Image, clip: Clip, windows: Windows | None) -> Iterator[Part | ImageError]:
     """The parts of a picture that is in memory, as `view_parts` cuts those of files."""
     return (_part(clip, cut) for cut in _cuts(image, windows))
 
@@ -110,13 +110,17 @@ def encode_images(
                 seen.append(part)
                 left -= 1
                 continue
-            before = 0 if part.is_first else seen.pop()[0]
-            seen.append((before + len(part.pixels), part.grid))
+            views = 0
+            if not part.is_first and not isinstance(before := seen.pop(), ImageError):
+                views = before[0]
+            seen.append((views + len(part.pixels), part.grid))
             left -= part.is_last
             yield part.pixels
 
     features = [clip.encode_images(batch) for batch in _batches(stacks(), batch_size)]
-    joined, position, results = np.concatenate(features) if features else None, 0, []
+    joined = np.concatenate(features) if features else np.zeros((0, 0), np.float32)
+    position = 0
+    results: list[ImageFeatures | ImageError] = []
     for entry in seen:
         if isinstance(entry, ImageError):
             results.append(entry)
@@ -132,7 +136,7 @@ def score_objects(
 ) -> np.ndarray:
     """Scores float32[objects] of phrases with features float32[objects, D] on one image."""
     scores = alignment(image.features, phrases, clip.scale)
-    return scores[0] if image.grid is None else object_scores(scores, image.grid, windows)
+    return scores[0] if image.grid is None or windows is None else object_scores(scores, image.grid, windows)
 
 
 def _ahead(
@@ -160,7 +164,7 @@ def _cuts(image: Image.Image | ImageError, windows: Windows | None) -> Iterator[
         yield image
         return
     boxes = window_boxes(*image.size, windows) if windows else []
-    if not boxes:
+    if windows is None or not boxes:
         yield _Cut(image, None, None, True, True)
         return
     grid = window_grid(*image.size, windows)

@@ -115,8 +115,11 @@ def select(
     Raises:
       ValueError: a caption's scores and pieces differ in number.
     """
-    all_neg, all_pos, sent = [], [], []
-    objects, sentences = Counter(), Counter()
+    all_neg: list[tuple[int, int]] = []
+    all_pos: list[tuple[int, int]] = []
+    sent: list[int] = []
+    objects: Counter[str] = Counter()
+    sentences: Counter[str] = Counter()
     clashes = 0
     for c, (score, spans) in enumerate(zip(scores, pieces, strict=True)):
         if len(score) != len(spans):

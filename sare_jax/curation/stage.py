@@ -20,7 +20,7 @@ from sare_jax.curation.clip import Clip
 from sare_jax.curation.extraction import Scored, extract, hash_units
 from sare_jax.curation.journal import open_scratch
 from sare_jax.curation.objects import spacy_extractor
-from sare_jax.curation.parts import Parts
+from sare_jax.curation.recipe import Recipe
 from sare_jax.curation.scored import BadImages, Plan, score
 from sare_jax.curation.select import Selection, Thresholds, select
 from sare_jax.curation.truth import Marks, Truth
@@ -36,7 +36,7 @@ def curate(
     captions: Path,
     images: Path,
     out: Path,
-    parts: Parts = Parts(),  # noqa: B008, immutable
+    recipe: Recipe = Recipe(),  # noqa: B008, immutable
     *,
     reserved: Collection[int] = (),
     truth: Truth | Marks | None = None,
@@ -49,7 +49,7 @@ def curate(
       captions: a file as `captions.read_captions` takes it.
       images: folder of the captioned images.
       out: folder to write, as `sare_jax.records.curated` reads it.
-      parts: scoring model, thresholds, extractor and so on, from `parts_of` the settings.
+      recipe: scoring model, thresholds, extractor and so on, from `recipe_of` the settings.
       reserved: image ids that must not be curated (validation and test).
       truth: what is in the images, for the record of precision and recall; nothing is selected by it.
 
@@ -59,19 +59,19 @@ def curate(
     Raises:
       UserError: nothing is left at some step, or an input is missing or unusable; names it and the way out.
     """
-    limits = parts.thresholds
+    limits = recipe.thresholds
     if isinstance(limits, Audit):
         truth = truth or limits.truth
-    listed = look(captions, images, bad_images=parts.bad_images, reserved=reserved, truth=truth)
+    listed = look(captions, images, bad_images=recipe.bad_images, reserved=reserved, truth=truth)
     if isinstance(limits, Audit):
         limits.truth.require(listed.captions)
-    model = Clip(parts.clip)
+    model = Clip(recipe.clip)
     if isinstance(limits, Thresholds):
         limits.check_model(model.id)
-    evidence = gather(listed, out, model, parts)
+    evidence = gather(listed, out, model, recipe)
     numbers = chosen(limits, evidence.kept, model.id)
-    selection = _select(evidence.kept, numbers, parts)
-    record = _record(evidence, selection, numbers, parts)
+    selection = _select(evidence.kept, numbers, recipe)
+    record = _record(evidence, selection, numbers, recipe)
     if truth is not None:
         record["audit"] = audit.report(evidence.kept, selection, truth)
     write_curated(Path(out), manifest.as_curated(evidence.kept, selection, record))
@@ -144,7 +144,7 @@ def look(
     return Listed(captions, images, listed, left_out, found, refused, bad_images)
 
 
-def gather(listed: Listed, out: Path, model: Clip, parts: Parts) -> Evidence:
+def gather(listed: Listed, out: Path, model: Clip, recipe: Recipe) -> Evidence:
     """Finds the objects of the captions and scores them.
 
     Objects and scores are kept in `<out>_objects/` and `<out>_scores/`, batch by batch: an interrupted run
@@ -154,32 +154,32 @@ def gather(listed: Listed, out: Path, model: Clip, parts: Parts) -> Evidence:
       listed: captions and images.
       out: folder beside which is kept.
       model: the scoring model, loaded.
-      parts: geometry, extractor, batch sizes and engine.
+      recipe: geometry, extractor, batch sizes and engine.
 
     Raises:
       UserError: nothing is left at some step.
     """
-    out, extractor = Path(out), parts.extractor or spacy_extractor()
-    source = _source(listed, model, extractor.name, parts)
+    out, extractor = Path(out), recipe.extractor or spacy_extractor()
+    source = _source(listed, model, extractor.name, recipe)
     key = files.hash_value({"captions": source["captions"], "extractor": extractor.name})
     scored = extract(listed.captions, extractor, open_scratch(out.with_name(f"{out.name}_objects"), key))
     key = files.hash_value(source | {"units": hash_units(scored)})
     scratch = open_scratch(out.with_name(f"{out.name}_scores"), key)
-    plan = Plan(parts.windows, listed.images, parts.work)
+    plan = Plan(recipe.windows, listed.images, recipe.work)
     score(
         scored,
         listed.refused,
         model,
         plan,
         scratch=scratch,
-        engine=parts.engine,
+        engine=recipe.engine,
         bad_images=listed.bad_images,
     )
     kept = _kept(scored, listed.path)
     return Evidence(listed, scored, kept, source, model.cut_phrases(phrases_of(s.units for s in kept)))
 
 
-def _source(listed: Listed, model: Clip, extractor: str, parts: Parts) -> dict:
+def _source(listed: Listed, model: Clip, extractor: str, recipe: Recipe) -> dict:
     """All that the scores depend on; their hash guards the kept scores. Sizes stand for the images' content.
 
     The batch sizes are part of it since a batch's size moves a score's last bits.
@@ -197,9 +197,9 @@ def _source(listed: Listed, model: Clip, extractor: str, parts: Parts) -> dict:
             "preprocessing": model.preprocessing,
         },
         "extractor": extractor,
-        "mode": "windows" if parts.windows else "whole",
-        "windows": asdict(parts.windows) if parts.windows else None,
-        "batches": {"images": parts.work.image_batch, "views": parts.work.view_batch},
+        "mode": "windows" if recipe.windows else "whole",
+        "windows": asdict(recipe.windows) if recipe.windows else None,
+        "batches": {"images": recipe.work.image_batch, "views": recipe.work.view_batch},
     }
 
 
@@ -217,13 +217,13 @@ def _kept(scored: Sequence[Scored], captions: Path) -> list[Scored]:
     return kept
 
 
-def _select(kept: Sequence[Scored], thresholds: Thresholds, parts: Parts) -> Selection:
+def _select(kept: Sequence[Scored], thresholds: Thresholds, recipe: Recipe) -> Selection:
     selection = select(
         [s.scores for s in kept],
         [[(unit.start, unit.end) for unit in s.units] for s in kept],
         thresholds,
-        rule=parts.rule,
-        conflicts=parts.conflicts,
+        rule=recipe.rule,
+        conflicts=recipe.conflicts,
         cut_off=[s.caption.cut_off for s in kept],
     )
     if not selection.neg:
@@ -235,13 +235,13 @@ def _select(kept: Sequence[Scored], thresholds: Thresholds, parts: Parts) -> Sel
     return selection
 
 
-def _record(evidence: Evidence, selection: Selection, thresholds: Thresholds, parts: Parts) -> dict:
+def _record(evidence: Evidence, selection: Selection, thresholds: Thresholds, recipe: Recipe) -> dict:
     """The manifest: what was made from what, by which rules, and what was left out and why."""
     listed, scored = evidence.listed, evidence.scored
     return evidence.source | {
-        "sentence_rule": parts.rule,
+        "sentence_rule": recipe.rule,
         "thresholds": asdict(thresholds),
-        "conflicts": {"rule": parts.conflicts, "pieces": selection.conflicts},
+        "conflicts": {"rule": recipe.conflicts, "pieces": selection.conflicts},
         "counts": manifest.counts(scored, selection)
         | {"images_without_caption": images_without_caption(listed.captions, listed.images)},
         "dropped": {"records": dict(listed.left_out)} | manifest.dropped(scored, selection),

@@ -61,12 +61,12 @@ def _is_inside_word(text: str, mark: re.Match) -> bool:
 
 def _is_short_form(text: str, stop: re.Match) -> bool:
     """Whether the word before this full stop is an abbreviation that goes on with the same sentence."""
-    found = _WORD_BEFORE.search(text, max(0, stop.start() - 20), stop.start())
-    word = found.group() if found else ""
+    before = _WORD_BEFORE.search(text, max(0, stop.start() - 20), stop.start())
+    word, start = (before.group(), before.start()) if before else ("", stop.start())
     if _TITLES.fullmatch(word):
         return bool(text[stop.end() :].strip())
     if _NEW_SENTENCE.match(text, stop.end()):
-        return len(word) == 1 and word.isupper() and _is_after_name(text, found.start())
+        return len(word) == 1 and word.isupper() and _is_after_name(text, start)
     return bool(_OTHER_SHORT_FORMS.fullmatch(word)) or "." in word or (len(word) == 1 and word.isupper())
 
 

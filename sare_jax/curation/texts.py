@@ -1,12 +1,20 @@
 """Texts into an open_clip model: what does not fit, and features without work on padding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import open_clip
 import torch
 
-Tokenizer = Callable[..., torch.Tensor]
+
+class Tokenizer(Protocol):
+    """What open_clip's tokenizers have in common."""
+
+    context_length: int
+
+    def __call__(self, texts: list[str], context_length: int | None = None) -> torch.Tensor:
+        """Token numbers int64[n, context length], padded with zeros."""
 
 
 def is_cut(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
@@ -22,7 +30,7 @@ def is_cut(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
     return (tokenizer(list(texts)) != with_room[:, :length]).any(dim=1).numpy()
 
 
-def encode_text(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def encode_text(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """`model.encode_text`, without the padding where that changes nothing.
 
     In CLIP's own architecture a token sees those before it alone, and the feature is read at the end token
@@ -51,7 +59,7 @@ def encode_text(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 class _Text(torch.nn.Module):
     """The text half of a model as a module of its own, which `functional_call` needs."""
 
-    def __init__(self, model: torch.nn.Module):
+    def __init__(self, model: Any):
         super().__init__()
         self.model = model
 

@@ -118,7 +118,7 @@ def _longest_entry(
     text: str, tokens: list[re.Match], position: int, table: WordTable
 ) -> tuple[int, str | None]:
     """How many tokens the entry at `position` takes, and the entry: None where there is no object."""
-    words = []
+    words: list[str] = []
     first = tokens[position].group().lower().partition("-")[0]
     for token in tokens[position : position + table.longest.get(first, 1)]:
         if words and not _GAP.fullmatch(text, tokens[position + len(words) - 1].end(), token.start()):

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 Verdict = Literal["correct", "hallucinated"]
 
 _OPENS: dict[str, Verdict] = {"{": "correct", "[": "hallucinated"}
-_SIGNS: dict[Verdict, str] = {"correct": "{}", "hallucinated": "[]"}
+_SIGNS: dict[Verdict, tuple[str, str]] = {"correct": ("{", "}"), "hallucinated": ("[", "]")}
 _CLOSES = {"}": "{", "]": "["}
 _SPECIAL = frozenset("{}[]\\")
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")

@@ -79,15 +79,15 @@ class Truth:
           UserError: lists the names that belong to no image of the truth.
         """
         names = list(names)
-        found = [self.resolve(name) for name in names]
-        unknown = [str(name) for name, image_id in zip(names, found, strict=True) if image_id is None]
+        found = {name: self.resolve(name) for name in names}
+        unknown = [str(name) for name in names if found[name] is None]
         if unknown:
             shown = ", ".join(unknown[:20]) + (", …" if len(unknown) > 20 else "")
             raise UserError(
                 f"{self.source}: no annotation for {len(unknown)} image(s): {shown}; "
                 "give the annotations of the split that holds them"
             )
-        return found
+        return [image_id for name in names if (image_id := found[name]) is not None]
 
     def describe(self) -> dict[str, Any]:
         """How the truth was made, for result files."""
@@ -133,7 +133,8 @@ def read_truth(path: Path | str, table: WordTable | None = None) -> Truth:
         if image_id in instances:
             raise UserError(f"{path}: entry {key!r} is image {image_id} again; keep one entry an image")
         instances[image_id] = tuple(dict.fromkeys(_fold(str(n), table, path) for n in names))
-    files = {int(_LAST_NUMBER.search(key).group(1)): key for key in content if not key.isdigit()}
+    numbers = {key: _LAST_NUMBER.search(key) for key in content if not key.isdigit()}
+    files = {int(number.group(1)): key for key, number in numbers.items() if number}
     return Truth(instances, {}, files, table, str(path))
 
 

@@ -3,7 +3,7 @@
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -122,7 +122,7 @@ def write_curated(folder: Path, curated: Curated) -> None:
         draft.mkdir()
         for name in ("rows", "neg", "pos", "sent"):
             table = getattr(curated, name)
-            columns = {f.name: _column(getattr(table, f.name), f.name) for f in fields(table)}
+            columns: dict[str, Any] = {f.name: _column(getattr(table, f.name), f.name) for f in fields(table)}
             np.savez_compressed(draft / f"{name}.npz", **columns)
         files.write_json(draft / "manifest.json", curated.manifest)
 
@@ -182,18 +182,18 @@ def _check(curated: Curated, folder: Path) -> None:
         lengths = {len(getattr(table, f.name)) for f in fields(table)}
         if len(lengths) > 1:
             raise UserError(f"{folder / name}.npz: columns differ in length")
-    lengths = np.char.str_len(_column(curated.rows.caption, "caption"))
+    signs = np.char.str_len(_column(curated.rows.caption, "caption"))
     for name in ("neg", "pos", "sent"):
         row = np.asarray(getattr(curated, name).row)
-        if len(row) and not (row.min() >= 0 and row.max() < len(lengths)):
+        if len(row) and not (row.min() >= 0 and row.max() < len(signs)):
             raise UserError(
-                f"{folder / name}.npz: row points outside of the {len(lengths)} captions of rows.npz"
+                f"{folder / name}.npz: row points outside of the {len(signs)} captions of rows.npz"
             )
     for name in ("neg", "pos"):
         units = getattr(curated, name)
         for start, end in ((units.start, units.end), (units.mention_start, units.mention_end)):
             start, end = np.asarray(start, np.int64), np.asarray(end, np.int64)
-            wrong = (start < 0) | (start >= end) | (end > lengths[np.asarray(units.row, np.int64)])
+            wrong = (start < 0) | (start >= end) | (end > signs[np.asarray(units.row, np.int64)])
             if wrong.any():
                 at = int(np.flatnonzero(wrong)[0])
                 raise UserError(

@@ -189,7 +189,7 @@ def _normal(record: dict, where: str) -> dict:
     label = record["label"].strip().lower() if isinstance(record["label"], str) else record["label"]
     if label not in ("yes", "no"):
         raise UserError(f'{where}: label is {record["label"]!r}; expected the text "yes" or "no"')
-    named = record.get("object") or object_of(text)
+    named = record.get("object") or object_of(str(text))
     return {**record, "text": text, "label": label, **({"object": named} if named else {})}
 
 

@@ -106,7 +106,7 @@ def _json_lines(path: Path | str, text: str, dropped: Dropped) -> list[Any]:
 
 
 def _separated_lines(path: Path | str, text: str, text_key: str, dropped: Dropped) -> list[dict]:
-    records = []
+    records: list[dict] = []
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     for number, line in lines:
         image, separator, caption = line.rstrip("\r").partition(_SEPARATOR)

@@ -15,7 +15,9 @@ def meanings(kind: type) -> dict[str, str]:
       kind: a dataclass whose source is at hand.
     """
     source = textwrap.dedent(inspect.getsource(kind))
-    lines, body = source.splitlines(), ast.parse(source).body[0].body
+    definition = ast.parse(source).body[0]
+    assert isinstance(definition, ast.ClassDef)
+    lines, body = source.splitlines(), definition.body
     found = {field.name: "" for field in dataclasses.fields(kind)}
     for node, after in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id in found:

@@ -61,7 +61,7 @@ def _take_efuf(context: Context, folder: Path) -> None:
 
 def _curate(context: Context) -> None:
     # Imported here: PyTorch takes seconds to load, which a run that is up to date need not wait for.
-    from sare_jax.curation.parts import parts_of
+    from sare_jax.curation.recipe import recipe_of
     from sare_jax.curation.stage import curate
     from sare_jax.curation.summary import summary
     from sare_jax.curation.truth import Truth, coco_categories_of
@@ -72,7 +72,7 @@ def _curate(context: Context) -> None:
         context.captions / "captions.jsonl",
         context.images,
         context.curated,
-        parts_of(context.config.curate, truth),
+        recipe_of(context.config.curate, truth),
         reserved={image.id for image in (*context.splits.val, *context.splits.test)},
         truth=truth,
     )

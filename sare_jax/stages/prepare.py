@@ -19,9 +19,7 @@ def tasks(context: Context) -> Iterator[Task]:
             name="prepare/data",
             inputs={"prepare": data.prepare, "arguments": data.prepare_args},
             outputs=(context.data_root,),
-            run=lambda: resolve(data.prepare, {}, "config.data.prepare")(
-                context.data_root, **data.prepare_args
-            ),
+            run=lambda: _make(context),
         )
     if not context.annotations.is_dir():
         raise UserError(f"{context.annotations}: no such folder; set config.data.annotations")

@@ -15,7 +15,7 @@ from sare_jax.curation import scoring, stage
 from sare_jax.curation.clip import Clip, ClipConfig
 from sare_jax.curation.journal import Journal
 from sare_jax.curation.objects import spacy_extractor
-from sare_jax.curation.parts import Parts
+from sare_jax.curation.recipe import Recipe
 from sare_jax.curation.scored import Work, local
 from sare_jax.curation.windows import Windows, window_grid
 from sare_jax.settings import QuantileThresholds
@@ -67,7 +67,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(many, clip_folder, nlp, t
             captions,
             images,
             tmp_path / name,
-            Parts(
+            Recipe(
                 clip=ClipConfig(str(clip_folder), device="cpu"),
                 thresholds=QuantileThresholds(q0=0.7, q1=0.3, q2=0.4),
                 windows=SMALL,
@@ -147,7 +147,7 @@ def test_phrases_are_encoded_once_each_and_kept(many, clip_folder, nlp, tmp_path
             captions,
             images,
             tmp_path / "out",
-            Parts(
+            Recipe(
                 clip=ClipConfig(str(clip_folder), device="cpu"),
                 thresholds=QuantileThresholds(q0=0.7, q1=0.3, q2=0.4),
                 windows=None,

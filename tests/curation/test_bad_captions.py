@@ -8,7 +8,7 @@ import pytest
 from sare_jax.curation import __main__ as command
 from sare_jax.curation.clip import ClipConfig
 from sare_jax.curation.objects import spacy_extractor
-from sare_jax.curation.parts import Parts
+from sare_jax.curation.recipe import Recipe
 from sare_jax.curation.stage import curate
 from sare_jax.curation.windows import Windows
 from sare_jax.records.curated import read_curated
@@ -63,7 +63,7 @@ def test_odd_captions_are_counted_and_the_others_curated(world, clip_folder, nlp
         captions,
         images,
         tmp_path / "out",
-        Parts(
+        Recipe(
             clip=ClipConfig(str(clip_folder), device="cpu"),
             thresholds=QuantileThresholds(q0=0.5, q1=0.5, q2=0.4),
             windows=Windows(patch=16, window=4),

@@ -11,7 +11,7 @@ from sare_jax.curation import __main__ as command
 from sare_jax.curation import stage
 from sare_jax.curation.clip import ClipConfig
 from sare_jax.curation.objects import spacy_extractor
-from sare_jax.curation.parts import Parts
+from sare_jax.curation.recipe import Recipe
 from sare_jax.curation.scored import Work
 from sare_jax.curation.select import Thresholds
 from sare_jax.curation.windows import Windows
@@ -46,7 +46,7 @@ def curate(clip_folder, nlp, tmp_path):
             "work": Work(image_batch=4, view_batch=5, workers=2),
         }
         manifest = stage.curate(
-            tmp_path / "captions.jsonl", images, tmp_path / "out", Parts(**settings | changes)
+            tmp_path / "captions.jsonl", images, tmp_path / "out", Recipe(**settings | changes)
         )
         kept = (tmp_path / "out_scores" / "scores.jsonl").read_text().splitlines()
         records = [record for line in kept for record in json.loads(line)]

@@ -8,7 +8,7 @@ import pytest
 from sare_jax.curation import __main__ as command
 from sare_jax.curation import calibrate, scoring
 from sare_jax.curation.objects import spacy_extractor
-from sare_jax.curation.parts import Parts, parts_of
+from sare_jax.curation.recipe import Recipe, recipe_of
 from sare_jax.records.curated import read_curated
 from sare_jax.settings import AuditThresholds, CurateConfig, FixedThresholds, QuantileThresholds
 from sare_jax.settings.documentation import meanings
@@ -51,7 +51,7 @@ def test_the_command_curates_and_says_what_came_of_it(world, clip_folder, tmp_pa
         (("--thresholds.t0", 1, "--thresholds.t1", 2), "curate.thresholds.t1: 2.0 lies above t0 = 1.0"),
         (("--thresholds.q1", 0.2), "belongs to kind quantile, but curate.thresholds.kind is fixed"),
         (("--patch", 0), "curate.patch: must be at least 1, got 0"),
-        (("--thresholds.kind", "audit"), "--truth or --labels is missing"),
+        (("--thresholds.kind", "audit"), "audit needs labelled objects; name them with --truth"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(
@@ -161,6 +161,6 @@ def test_every_setting_is_an_option_with_its_meaning(monkeypatch, capsys):
 
 
 def test_the_settings_defaults_are_the_parts(nlp):
-    made = parts_of(CurateConfig())
-    assert dataclasses.replace(made, extractor=None) == Parts()
+    made = recipe_of(CurateConfig())
+    assert dataclasses.replace(made, extractor=None) == Recipe()
     assert made.extractor.name == spacy_extractor(nlp).name

@@ -8,7 +8,7 @@ from sare_jax.curation import stage
 from sare_jax.curation.clip import Clip, ClipConfig
 from sare_jax.curation.engines import engine_of
 from sare_jax.curation.objects import spacy_extractor
-from sare_jax.curation.parts import Parts
+from sare_jax.curation.recipe import Recipe
 from sare_jax.curation.scored import Plan, Work, local
 from sare_jax.curation.windows import Windows
 from sare_jax.errors import UserError
@@ -47,7 +47,7 @@ def test_two_workers_go_on_from_a_local_run_and_give_its_arrays(
             captions,
             images,
             tmp_path / name,
-            Parts(
+            Recipe(
                 clip=ClipConfig(str(clip_folder), device="cpu"),
                 thresholds=QuantileThresholds(q0=0.7, q1=0.3, q2=0.4),
                 windows=SMALL,

@@ -8,7 +8,7 @@ from sare_jax.curation import scoring, stage
 from sare_jax.curation.audit import auc
 from sare_jax.curation.clip import ClipConfig
 from sare_jax.curation.objects import spacy_extractor
-from sare_jax.curation.parts import Parts
+from sare_jax.curation.recipe import Recipe
 from sare_jax.curation.scored import Work
 from sare_jax.curation.select import PAPER, Thresholds
 from sare_jax.curation.truth import Truth
@@ -38,7 +38,7 @@ def curate(world, clip_folder, nlp, tmp_path):
             "extractor": spacy_extractor(nlp),  # loaded once for all tests
         }
         return stage.curate(
-            captions, images, out, Parts(**settings | changes), reserved=reserved, truth=truth
+            captions, images, out, Recipe(**settings | changes), reserved=reserved, truth=truth
         )
 
     return run
@@ -294,5 +294,5 @@ def test_image_folder_missing_or_empty(world, clip_folder, tmp_path):
     for name, message in (("none", "no such image folder"), ("empty", "folder is empty")):
         with pytest.raises(UserError, match=message):
             stage.curate(
-                captions, tmp_path / name, tmp_path / "out", Parts(clip=ClipConfig(str(clip_folder)))
+                captions, tmp_path / name, tmp_path / "out", Recipe(clip=ClipConfig(str(clip_folder)))
             )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sare_jax.curation.clip import Clip, ClipConfig
-from sare_jax.curation.parts import Parts
+from sare_jax.curation.recipe import Recipe
 from sare_jax.curation.stage import curate
 from sare_jax.curation.truth import Truth
 from sare_jax.demo import train_clip
@@ -109,7 +109,7 @@ def test_quantiles_find_hallucinations_better_than_chance(tmp_path):
         tmp_path / "captions.jsonl",
         tmp_path / "images",
         tmp_path / "curated",
-        Parts(
+        Recipe(
             clip=ClipConfig(str(train_clip.OUT), device="cpu"),
             windows=train_clip.WINDOWS,
             thresholds=QuantileThresholds(q0=0.5, q1=0.12, q2=0.5),

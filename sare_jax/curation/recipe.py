@@ -1,6 +1,7 @@
-"""From the settings to what curation is made of, for the stage of the road and for the command alike."""
+"""From the settings to what curation is made by, for the stage of the road and for the command alike."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from sare_jax.curation.calibrate import Audit
 from sare_jax.curation.clip import OPENAI, ClipConfig
@@ -19,8 +20,8 @@ Limits = Thresholds | QuantileThresholds | Audit
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What curation is made of.
+class Recipe:
+    """What curation is made by.
 
     Attributes:
       clip: the scoring model.
@@ -45,8 +46,8 @@ class Parts:
     engine: Engine = local
 
 
-def parts_of(settings: CurateConfig, truth: Truth | Marks | None = None) -> Parts:
-    """The parts that the settings name.
+def recipe_of(settings: CurateConfig, truth: Truth | Marks | None = None) -> Recipe:
+    """The recipe that the settings name.
 
     Args:
       settings: of curation.
@@ -56,7 +57,7 @@ def parts_of(settings: CurateConfig, truth: Truth | Marks | None = None) -> Part
       UserError: a part is not there, or an audit has no labels.
     """
     windows = Windows(settings.patch, settings.window, settings.top_patches)
-    return Parts(
+    return Recipe(
         clip=ClipConfig(
             settings.clip, settings.clip_pretrained, device=settings.device, precision=settings.precision
         ),
@@ -79,7 +80,10 @@ def _limits(settings: CurateConfig, truth: Truth | Marks | None) -> Limits:
         return by_numbers(thresholds)
     if isinstance(thresholds, QuantileThresholds):
         return thresholds
-    labels = read_marks(thresholds.labels) if thresholds.labels else truth
+    labels = read_marks(Path(thresholds.labels)) if thresholds.labels else truth
     if labels is None:
-        raise UserError("--truth or --labels is missing; an audit needs labelled objects")
+        raise UserError(
+            "curate.thresholds.kind=audit needs labelled objects; name them with --truth, --labels or "
+            "thresholds.labels"
+        )
     return Audit(labels, thresholds)
