@@ -36,7 +36,6 @@ from sare_jax.data.batches import (
     TokenSets,
     bucket_lengths,
     common_prefix,
-    round_up,
     unlearn_batches,
 )
 from sare_jax.data.packing import pack, packed_batches
@@ -46,6 +45,7 @@ from sare_jax.models.load import merge
 from sare_jax.models.shared import partition
 from sare_jax.optim import Perturbation
 from sare_jax.optim.objectives import ascent
+from sare_jax.rounding import round_up
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import compile_step, make_mesh
 from sare_jax.training.state import Hyper, as_arrays, efuf_optimizer, init_state, unlearn_optimizer

@@ -16,6 +16,7 @@ import numpy as np
 
 from sare_jax.errors import UserError
 from sare_jax.records.curated import Curated
+from sare_jax.rounding import round_up
 
 SETS = ("neg", "pos", "sent")
 MAX_LOST = 0.01  # share of a set that may be lost to tokenisation before that is an error (case TK-01)
@@ -168,11 +169,6 @@ def common_prefix(sets: TokenSets, image_token_id: int) -> tuple[int, ...]:
     size = min(int(np.argmax(np.append(tokens, image_token_id) == image_token_id)) for tokens in rows)
     same = np.all([tokens[:size] == rows[0][:size] for tokens in rows], axis=0)
     return tuple(rows[0][: int(np.argmin(np.append(same, False)))].tolist())
-
-
-def round_up(count: int, multiple: int) -> int:
-    """The smallest multiple that is at least `count`."""
-    return -(-count // multiple) * multiple
 
 
 def bucket_lengths(lengths: Sequence[int], multiple: int) -> tuple[int, ...]:

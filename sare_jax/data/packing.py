@@ -27,8 +27,8 @@ from sare_jax.data.batches import (
     bucket_lengths,
     bucket_of,
     iterate,
-    round_up,
 )
+from sare_jax.rounding import round_up
 
 GROUPS = ("neg", "rest")
 MULTIPLE = 8  # of row and target lengths

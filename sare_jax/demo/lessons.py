@@ -22,6 +22,7 @@ from sare_jax.demo.render import render
 from sare_jax.demo.scenes import KINDS, SIZE, Scene, sample_scene
 from sare_jax.demo.tokenizer import IMAGE
 from sare_jax.demo.writer import describe
+from sare_jax.rounding import round_up
 
 _MEAN = np.array((0.48145466, 0.4578275, 0.40821073), np.float32)  # CLIP's
 _STD = np.array((0.26862954, 0.26130258, 0.27577711), np.float32)
@@ -81,7 +82,7 @@ def make_lessons(count: int, tokenizer: LlamaTokenizer, rng: np.random.Generator
     """Draws `count` scenes, and descriptions and questions for each."""
     scenes, pixels = draw_scenes(count, rng)
     rows = [_row(scene, tokenizer, rng) for scene in scenes]
-    length = -(-max(len(row["tokens"]) for row in rows) // 16) * 16
+    length = round_up(max(len(row["tokens"]) for row in rows), 16)
 
     def padded(key: str, filler: int) -> torch.Tensor:
         out = np.full((count, length), filler, np.int64)

@@ -25,6 +25,7 @@ from sare_jax.files import read_json, write_json, write_text
 from sare_jax.models.llava.names import EMBEDDING
 from sare_jax.models.llava.prompts import TEMPLATES
 from sare_jax.models.llava.source import Source
+from sare_jax.rounding import round_up
 
 _ROW_MULTIPLE = 64
 _ROWS_AT_ONCE = 4096
@@ -51,7 +52,7 @@ _CHAT_TEMPLATE = """\
 def num_rows(source: Source) -> int:
     """Rows of embedding and head with the two new tokens: the next multiple of 64."""
     needed = source.config.image_token_id + 2
-    return -(-needed // _ROW_MULTIPLE) * _ROW_MULTIPLE
+    return round_up(needed, _ROW_MULTIPLE)
 
 
 def padded(table: Entry, rows: int) -> Entry:

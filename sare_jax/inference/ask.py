@@ -22,6 +22,7 @@ from sare_jax.models.llava.prompts import Prompter
 from sare_jax.models.load import LoadedLlava
 from sare_jax.models.shared.partition import Tree, flatten
 from sare_jax.progress import bar
+from sare_jax.rounding import round_up
 from sare_jax.settings import GREEDY, DecodingConfig
 
 # Prompts are padded to a multiple of this many tokens: few lengths, so few compilations, and little waste.
@@ -54,7 +55,7 @@ class _Answerer:
     def start(self, batch: _Batch, images: list[str]) -> Generated:
         """Queues a batch; rows that it lacks repeat its first one, and their answers are dropped later."""
         devices = len(self.rows.device_set) if self.rows else 1
-        rows = np.arange(-(-self.batch_size // devices) * devices)
+        rows = np.arange(round_up(self.batch_size, devices))
         rows[len(batch.indices) :] = 0
         lengths = np.array([len(batch.prompts[row]) for row in rows], np.int32)
         tokens = np.full((len(rows), _rounded(lengths.max())), self.prompter.pad_id, np.int32)
@@ -213,7 +214,7 @@ def _batches(prompts: list[list[int]], batch_size: int) -> list[_Batch]:
 
 
 def _rounded(length: int) -> int:
-    return -(-int(length) // LENGTH_STEP) * LENGTH_STEP
+    return round_up(int(length), LENGTH_STEP)
 
 
 def _allowed(loaded: LoadedLlava, prompter: Prompter) -> np.ndarray:

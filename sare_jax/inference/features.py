@@ -13,6 +13,7 @@ from sare_jax.data.images import ImageProcessor
 from sare_jax.errors import UserError
 from sare_jax.models.load import LoadedLlava, merge
 from sare_jax.models.shared.partition import Tree
+from sare_jax.rounding import round_up
 
 
 @partial(jax.jit, static_argnames=("graphdef",))
@@ -57,7 +58,7 @@ class FeatureCache:
         self._images_dir = Path(images_dir)
         self._max_bytes = max_bytes
         devices = len(rows.device_set) if rows else 1
-        self._batch_size = -(-batch_size // devices) * devices
+        self._batch_size = round_up(batch_size, devices)
         self._rows = rows
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._bytes = 0

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.rounding import round_up
 from sare_jax.settings import Config, DecodingConfig, OptimConfig
 
 # Without captions and tokenizer the lengths of texts are assumed: a prompt with its system sentence, and a
@@ -69,7 +70,7 @@ class Captioning:
 def training(config: Config, model: LlavaConfig, devices: int) -> Training:
     """The largest step among the configured runs."""
     run = _largest_run(config)
-    rows = _round_up(run.batch_size, devices * run.micro_batches)
+    rows = round_up(run.batch_size, devices * run.micro_batches)
     packed = run.packing == "packed"
     return Training(rows, run.micro_batches, _length(model), config.model.remat, devices, packed)
 
@@ -83,7 +84,7 @@ def one_row_training(config: Config, model: LlavaConfig, devices: int) -> Traini
 def captioning(config: Config, model: LlavaConfig, devices: int) -> Captioning:
     """The largest batch of captions among those of training and evaluation images."""
     return Captioning(
-        _round_up(max(config.caption.batch_size, config.evaluate.batch_size), devices),
+        round_up(max(config.caption.batch_size, config.evaluate.batch_size), devices),
         model.num_image_tokens + PROMPT_TOKENS,
         max(config.caption.max_new_tokens, config.evaluate.max_new_tokens),
         config.decoding,
@@ -96,8 +97,4 @@ def _largest_run(config: Config) -> OptimConfig:
 
 
 def _length(model: LlavaConfig) -> int:
-    return _round_up(model.num_image_tokens + PROMPT_TOKENS + ANSWER_TOKENS, 8)
-
-
-def _round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
+    return round_up(model.num_image_tokens + PROMPT_TOKENS + ANSWER_TOKENS, 8)

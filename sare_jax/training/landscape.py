@@ -14,6 +14,7 @@ from sare_jax.data.batches import TokenSet, finetune_batches
 from sare_jax.inference.features import FeatureCache
 from sare_jax.models.load import LoadedLlava, merge
 from sare_jax.optim.objectives import token_mean_nll
+from sare_jax.rounding import round_up
 from sare_jax.training.sharding import gathering, spread_rows
 from sare_jax.training.state import Params
 from sare_jax.training.step import target_log_probs
@@ -59,7 +60,7 @@ def moved(params: Params, direction: Params, distance: float) -> Params:
 
 
 def _batches(units: TokenSet, features: FeatureCache, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
-    rows = -(-BATCH // mesh.size) * mesh.size
+    rows = round_up(BATCH, mesh.size)
     for batch in finetune_batches(units, np.arange(len(units)), batch_size=rows, row_multiple=rows):
         seen = features(batch["image"])
         yield spread_rows({**{k: v for k, v in batch.items() if k != "image"}, "features": seen}, mesh)
