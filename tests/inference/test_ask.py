@@ -9,6 +9,7 @@ import pytest
 from sare_jax import files
 from sare_jax.data.images import ImageError, ImageProcessor
 from sare_jax.errors import UserError
+from sare_jax.evaluation.metrics import pope
 from sare_jax.inference import ask as ask_module
 from sare_jax.inference.ask import ask, hash_params
 from sare_jax.inference.features import FeatureCache, encode_images
@@ -16,7 +17,6 @@ from sare_jax.inference.generate import Generated
 from sare_jax.models.llava.prompts import Prompter
 from sare_jax.models.load import load_llava
 from sare_jax.settings import DecodingConfig
-from sare_jax.stages.evaluate import POPE_ANSWER_TOKENS
 from sare_jax.training.sharding import by_rows, make_mesh, replicated
 from tests.tiny_llava import llama_tokenizer, pictures, write_llava
 
@@ -121,7 +121,7 @@ def test_ge_03_a_blank_first_token_does_not_empty_the_answer(setting, requests, 
     saying("  yes", ended=True)
     records = ask(requests=requests, out=tmp_path / "a.jsonl", **setting | {"max_new_tokens": 8})
     assert {record["text"] for record in records} == {"yes"}
-    assert POPE_ANSWER_TOKENS >= 8
+    assert pope.METRIC.questions.max_new_tokens >= 8
     with pytest.warns(UserWarning, match="max_new_tokens is 1"):
         ask(requests=requests, out=tmp_path / "b.jsonl", **setting | {"max_new_tokens": 1})
 
