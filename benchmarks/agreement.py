@@ -16,14 +16,14 @@ import jax
 import jax.numpy as jnp
 from tokenizers import Tokenizer
 
-from sare_jax.data.images import ImageProcessor
 from sare_jax.demo.prompts import EVALUATION_PROMPT
 from sare_jax.demo.train_llava import WEIGHTS
 from sare_jax.demo.world import build
 from sare_jax.inference.ask import ask
-from sare_jax.models.llava.prompts import Prompter
-from sare_jax.models.llava.source import open_source
-from sare_jax.models.load import load_llava
+from sare_jax.models.llava.images import LlavaImageProcessor
+from sare_jax.models.llava.prompts import LlavaPrompter
+from sare_jax.models.llava.source import open_llava
+from sare_jax.models.load import load_model
 
 NEW = 128
 
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         captions = _captions(options, Path(folder))
-    tokenizer = Prompter.from_source(open_source(options.model), "hub").tokenizer
+    tokenizer = LlavaPrompter.from_source(open_llava(options.model), "hub").tokenizer
     print(f"{jax.default_backend()}, {options.images} captions of at most {NEW} tokens")
     reference = captions["float32", options.batches[0]]
     for dtype in ("float32", "bfloat16"):
@@ -52,12 +52,12 @@ def main(argv: list[str] | None = None) -> None:
 def _captions(options: argparse.Namespace, world: Path) -> dict[tuple[str, int], list[str]]:
     """Captions by dtype and batch size."""
     build(world, train=0, val=0, test=options.images)
-    source = open_source(options.model)
+    source = open_llava(options.model)
     names = sorted(path.name for path in (world / "images").iterdir())
     requests = [{"image": name, "instruction": EVALUATION_PROMPT} for name in names]
     made = {}
     for dtype in ("float32", "bfloat16"):
-        loaded = load_llava(source, dtype=jnp.dtype(dtype))
+        loaded = load_model(source, dtype=jnp.dtype(dtype))
         for batch in options.batches:
             records = ask(
                 loaded,
@@ -65,8 +65,8 @@ def _captions(options: argparse.Namespace, world: Path) -> dict[tuple[str, int],
                 requests,
                 images_dir=world / "images",
                 out=world / f"{dtype}_{batch}.jsonl",
-                processor=ImageProcessor.from_source(source, "auto"),
-                prompter=Prompter.from_source(source, "hub"),
+                processor=LlavaImageProcessor.from_source(source, "auto"),
+                prompter=LlavaPrompter.from_source(source, "hub"),
                 max_new_tokens=NEW,
                 batch_size=batch,
                 name=f"{dtype}, batch {batch}",

@@ -30,7 +30,8 @@ from benchmarks.shapes import IMAGE, IMAGE_TOKEN, PROMPT, SYSTEM, TEXT, VISION
 from sare_jax.inference.ask import LENGTH_STEP
 from sare_jax.inference.features import encode_images
 from sare_jax.inference.generate import generate
-from sare_jax.models.load import LoadedLlava, load_llava
+from sare_jax.models.interface import LoadedModel
+from sare_jax.models.load import load_model
 
 GOAL = 3.0
 NO_TOKEN = -1  # an end that never comes
@@ -77,14 +78,14 @@ def main(argv: list[str] | None = None) -> None:
     theirs = _model()
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
-        ours = load_llava(Path(folder), dtype=jnp.float32)
+        ours = load_model(Path(folder), dtype=jnp.float32)
     print(f"{jax.default_backend()}; threads: torch {torch.get_num_threads()}, XLA {cores}", flush=True)
     for batch in options.batches:
         _compare(theirs, ours, _inputs(batch), options.new, options.rounds)
 
 
 def _compare(
-    theirs: LlavaForConditionalGeneration, ours: LoadedLlava, inputs: Inputs, new: int, rounds: int
+    theirs: LlavaForConditionalGeneration, ours: LoadedModel, inputs: Inputs, new: int, rounds: int
 ) -> None:
     """Runs both in turn and prints what came of it."""
     batch = len(inputs.ids)
@@ -158,7 +159,7 @@ def _transformers(model: LlavaForConditionalGeneration, inputs: Inputs, new: int
 
 
 def _compiled(
-    loaded: LoadedLlava, inputs: Inputs, counts: tuple[int, ...]
+    loaded: LoadedModel, inputs: Inputs, counts: tuple[int, ...]
 ) -> dict[int, tuple[Callable, Callable]]:
     """For each number of tokens, image tower and generation, compiled."""
     lowered = encode_images.lower(loaded.graphdef, loaded.params, loaded.frozen, inputs.pixels)
@@ -183,7 +184,7 @@ def _compiled(
     }
 
 
-def _sare(loaded: LoadedLlava, inputs: Inputs, compiled: tuple[Callable, Callable]) -> np.ndarray:
+def _sare(loaded: LoadedModel, inputs: Inputs, compiled: tuple[Callable, Callable]) -> np.ndarray:
     encode, write = compiled
     features = encode(loaded.params, loaded.frozen, inputs.pixels)
     return np.asarray(write(loaded.params, loaded.frozen, *_padded(inputs), features).ids)

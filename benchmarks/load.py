@@ -1,4 +1,4 @@
-"""Memory and speed of loading: a random checkpoint in the form of llava-hf/llava-1.5-7b-hf, by `load_llava`.
+"""Memory and speed of loading: a random checkpoint in the form of llava-hf/llava-1.5-7b-hf, by `load_model`.
 
     python -m benchmarks.load --folder /disk/with/room
 
@@ -31,11 +31,14 @@ import numpy as np
 
 from sare_jax import files
 from sare_jax.errors import UserError
+from sare_jax.models.interface import LoadedModel
 from sare_jax.models.llava.config import LlavaConfig
-from sare_jax.models.llava.names import rows
-from sare_jax.models.load import LoadedLlava, abstract, load_llava
+from sare_jax.models.llava.family import FAMILY
+from sare_jax.models.llava.names import entries
+from sare_jax.models.load import abstract, load_model
 from sare_jax.models.shared.partition import flatten
 from sare_jax.models.shared.safetensors_io import INDEX, write_file
+from sare_jax.models.shared.target import here
 from sare_jax.models.shared.weight_files import shards
 from sare_jax.progress import bar
 
@@ -74,7 +77,7 @@ def measure(folder: Path, size: int) -> None:
     """Reads the files plainly, loads them, and prints the ratios."""
     plain = _timed(folder, lambda: _read_plainly(folder))
     with peak_anonymous() as peak:
-        loaded, seconds = _timed_result(folder, lambda: load_llava(folder, dtype=jnp.bfloat16))
+        loaded, seconds = _timed_result(folder, lambda: load_model(folder, dtype=jnp.bfloat16))
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves((loaded.params, loaded.frozen)))
     check_values(loaded)
     ratio = peak.highest / weights
@@ -162,9 +165,11 @@ def hf_config(scale: float) -> dict:
 
 def checkpoint_layout(config: LlavaConfig) -> Layout:
     """Every tensor of the published form, those that are never computed with included."""
-    _, shapes = abstract(config)
+    _, shapes = abstract(FAMILY, config, here())
     layout = [
-        (name, FLOAT16, row.hub_shape(shapes[row.path].shape)) for row in rows(config) for name in row.names()
+        (name, FLOAT16, entry.hub_shape(shapes[entry.path].shape))
+        for entry in entries(config)
+        for name in entry.names()
     ]
     first = "vision_tower.vision_model.encoder.layers.0."
     layer = [(name.removeprefix(first), shape) for name, _, shape in layout if name.startswith(first)]
@@ -209,15 +214,15 @@ def write_checkpoint(folder: Path, raw: dict, plan: list[Layout], size: int) -> 
     files.write_json(folder / "config.json", raw)
 
 
-def check_values(loaded: LoadedLlava) -> None:
+def check_values(loaded: LoadedModel) -> None:
     """Compares a few parameters with their files, so that what was measured was the right thing."""
     flat = flatten(loaded.params) | flatten(loaded.frozen)
-    for row in rows(loaded.config)[:: max(1, len(flat) // 12)]:
-        array = flat[row.path]
-        tensor = loaded.source.tensors[row.names()[-1]].map()
-        expected = tensor.transpose(row.axes).astype(array.dtype)
-        if not np.array_equal(np.asarray(array[-1] if row.layers else array), expected):
-            raise AssertionError(f"{row.path} is not what its file holds")
+    for entry in entries(loaded.config)[:: max(1, len(flat) // 12)]:
+        array = flat[entry.path]
+        tensor = loaded.source.tensors[entry.names()[-1]].map()
+        expected = tensor.transpose(entry.axes).astype(array.dtype)
+        if not np.array_equal(np.asarray(array[-1] if entry.layers else array), expected):
+            raise AssertionError(f"{entry.path} is not what its file holds")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -39,10 +39,12 @@ from sare_jax.data.batches import (
     unlearn_batches,
 )
 from sare_jax.data.packing import pack, packed_batches
-from sare_jax.models.llava.config import LlavaConfig, TextConfig, VisionConfig
+from sare_jax.models.interface import merge
+from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.models.llava.modeling import Llava
-from sare_jax.models.load import merge
 from sare_jax.models.shared import partition
+from sare_jax.models.shared.config import TextConfig, VisionConfig
+from sare_jax.models.shared.target import here
 from sare_jax.optim import Perturbation
 from sare_jax.optim.objectives import ascent
 from sare_jax.rounding import round_up
@@ -112,7 +114,7 @@ class Model:
             False,
         )
         self.config = LlavaConfig(vision, text, IMAGE_TOKEN, -2, False)
-        self.graphdef, state = nnx.split(Llava(self.config, rngs=nnx.Rngs(0)))
+        self.graphdef, state = nnx.split(Llava(self.config, here(), rngs=nnx.Rngs(0)))
         flat = partition.flatten(nnx.to_pure_dict(state))
         tuned = {path: leaf for path, leaf in flat.items() if path.startswith("projector/")}
         self.params = partition.unflatten(tuned)
@@ -125,7 +127,7 @@ class Model:
         self.dtype = dtype
 
     def merge(self, params: Any, frozen: Any) -> Llava:
-        """As `LoadedLlava.merge`."""
+        """As `LoadedModel.merge`."""
         return merge(self.graphdef, params, frozen)
 
     def features(self, rows: int) -> jax.Array:

@@ -13,12 +13,14 @@ import numpy as np
 from absl import flags
 
 from sare_jax import hosts
-from sare_jax.data.images import ImageProcessor
 from sare_jax.inference.features import FeatureCache
 from sare_jax.inference.generate import generate
-from sare_jax.models.llava.prompts import Prompter
-from sare_jax.models.llava.source import open_source
-from sare_jax.models.load import LoadedLlava, load_llava
+from sare_jax.models.interface import LoadedModel
+from sare_jax.models.llava.family import FAMILY
+from sare_jax.models.llava.images import LlavaImageProcessor
+from sare_jax.models.llava.prompts import LlavaPrompter
+from sare_jax.models.llava.source import open_llava
+from sare_jax.models.load import load_model, stacked_paths
 from sare_jax.records.curated import Curated, Rows, Sentences, Units, read_curated, write_curated
 from sare_jax.settings import OptimConfig
 from sare_jax.training.remat import remat_policy
@@ -43,21 +45,23 @@ def write_world(root: Path) -> None:
     write_curated(root / "curated", curated())
 
 
-def load(root: Path, mesh: jax.sharding.Mesh) -> LoadedLlava:
+def load(root: Path, mesh: jax.sharding.Mesh) -> LoadedModel:
     """The model, its weights streamed to where the mesh wants them."""
-    return load_llava(root / "model", dtype=jnp.float32, placement=frozen_placement(mesh, r"projector/.*"))
+    source = open_llava(root / "model")
+    placement = frozen_placement(mesh, r"projector/.*", stacked_paths(FAMILY, source.config))
+    return load_model(source, dtype=jnp.float32, placement=placement)
 
 
-def features(root: Path, loaded: LoadedLlava) -> FeatureCache:
-    return FeatureCache(loaded, ImageProcessor.from_source(loaded.source), root / "images")
+def features(root: Path, loaded: LoadedModel) -> FeatureCache:
+    return FeatureCache(loaded, LlavaImageProcessor.from_source(loaded.source), root / "images")
 
 
-def train(root: Path, out: Path, mesh: jax.sharding.Mesh, loaded: LoadedLlava, steps: int, **options):
+def train(root: Path, out: Path, mesh: jax.sharding.Mesh, loaded: LoadedModel, steps: int, **options):
     """A short unlearning run, going on from what is in `out`."""
     return unlearn(
         loaded,
         read_curated(root / "curated"),
-        Prompter.from_source(open_source(root / "model"), "hub"),
+        LlavaPrompter.from_source(open_llava(root / "model"), "hub"),
         features(root, loaded),
         OptimConfig(**{**vars(SETTINGS), "steps": steps}),
         folder=out / "checkpoints",
@@ -69,10 +73,13 @@ def train(root: Path, out: Path, mesh: jax.sharding.Mesh, loaded: LoadedLlava, s
     )
 
 
-def caption(root: Path, loaded: LoadedLlava, params, mesh: jax.sharding.Mesh) -> list[list[int]]:
+def caption(root: Path, loaded: LoadedModel, params, mesh: jax.sharding.Mesh) -> list[list[int]]:
     """Greedy tokens for eight prompts of different lengths, three pictures in turn."""
-    prompter = Prompter.from_source(loaded.source, "hub")
-    prompts = [prompter.prompt("Describe" + " the image" * number) for number in range(8)]
+    prompter = LlavaPrompter.from_source(loaded.source, "hub")
+    prompts = [
+        prompter.prompt("Describe" + " the image" * number, loaded.shape.num_image_tokens)
+        for number in range(8)
+    ]
     tokens = np.full((8, max(map(len, prompts))), prompter.pad_id, np.int32)
     for row, prompt in enumerate(prompts):
         tokens[row, : len(prompt)] = prompt

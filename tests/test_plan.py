@@ -17,10 +17,12 @@ from sare_jax.config import parse
 from sare_jax.data.batches import tokenize
 from sare_jax.data.packing import pack, packed_batches
 from sare_jax.errors import UserError
-from sare_jax.models.llava.config import TextConfig
+from sare_jax.models.llava.family import FAMILY
+from sare_jax.models.llava.hub import LLAVA, ORIGINAL_LLAVA, SHAREGPT4V
 from sare_jax.models.llava.published import config_without_weights
 from sare_jax.models.shared import attention, llama
-from sare_jax.models.shared.hub import LLAVA, ORIGINAL_LLAVA, SHAREGPT4V
+from sare_jax.models.shared.config import TextConfig
+from sare_jax.models.shared.target import Target
 from sare_jax.plan import analytic, compiled, sizes
 from sare_jax.settings import ModelConfig
 from sare_jax.training.remat import remat_policy
@@ -34,7 +36,7 @@ SMALL = TextConfig(64, 48, 96, 2, 4, 2, 12, 1e4, 1e-6, False)
 @pytest.mark.parametrize("name", [LLAVA, ORIGINAL_LLAVA, SHAREGPT4V])
 def test_published_models_have_their_published_size(name):
     shapes, where = config_without_weights(name)
-    model = compiled.abstract_model(shapes, ModelConfig(), make_mesh(1))
+    model = compiled.abstract_model(FAMILY, shapes, ModelConfig(), make_mesh(1))
     assert "published config" in where
     assert sum(leaf.size for leaf in jax.tree.leaves(model.params)) == 20_979_712
     vocabulary = {LLAVA: 32064}.get(name, 32000)
@@ -66,9 +68,11 @@ def test_residuals_are_those_that_differentiation_keeps(monkeypatch, remat):
     monkeypatch.setattr(llama, "causal_attention", flash)
     monkeypatch.setattr(jax.nn, "dot_product_attention", lambda q, k, v, is_causal: flash(q, k, v))
     length = 40
-    graphdef, stacked = nnx.split(jax.eval_shape(lambda: llama.DecoderLayer(SMALL, rngs=nnx.Rngs(0))))
+    graphdef, stacked = nnx.split(
+        jax.eval_shape(lambda: llama.DecoderLayer(SMALL, Target("cpu"), rngs=nnx.Rngs(0)))
+    )
     weights = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.bfloat16), stacked)
-    turns = jax.eval_shape(lambda: llama.rotary(jnp.arange(length)[None], SMALL.head_size, 1e4))
+    turns = jax.eval_shape(lambda: llama.rotary_at(jnp.arange(length)[None], SMALL.head_size, 1e4))
     policy = remat_policy(remat, make_mesh(1))
 
     def backward(weights, x, turns):
@@ -104,7 +108,7 @@ def test_the_step_gathers_one_layer_at_a_time(remat):
     text = dataclasses.replace(shapes.text, width=256, mlp=768, num_heads=2, num_kv_heads=2, num_layers=6)
     shapes = dataclasses.replace(shapes, text=dataclasses.replace(text, vocab_size=1000))
     mesh = make_mesh(1, 8)
-    model = compiled.abstract_model(shapes, ModelConfig(), mesh)
+    model = compiled.abstract_model(FAMILY, shapes, ModelConfig(), mesh)
     program = compiled.compile_training(model, mesh, sizes.Training(8, 1, 640, remat, 8))
     gathers = re.findall(r"= [a-z0-9]+\[([\d,]*)\]\S* all-gather(?:-start)?\(", program.text)
     gathered = {math.prod(int(size) for size in dims.split(",")) for dims in gathers}
@@ -120,7 +124,7 @@ def test_memory_falls_with_the_devices_that_share_the_weights():
     shapes, _ = config_without_weights(LLAVA)
     for fsdp, limit in ((1, 24e9), (8, 6e9)):
         mesh = make_mesh(8 // fsdp, fsdp)
-        model = compiled.abstract_model(shapes, config.model, mesh)
+        model = compiled.abstract_model(FAMILY, shapes, config.model, mesh)
         step = sizes.one_row_training(config, shapes, 8)
         parts = analytic.training_bytes(shapes, model.params, model.frozen, mesh, step)
         assert sum(parts.values()) < limit
@@ -135,7 +139,7 @@ def test_a_packed_step_is_planned_on_the_batch_that_training_makes():
     text = dataclasses.replace(shapes.text, width=64, mlp=96, num_heads=2, num_kv_heads=2, num_layers=2)
     shapes = dataclasses.replace(shapes, text=dataclasses.replace(text, head_size=32, vocab_size=1000))
     mesh, step = make_mesh(2), sizes.one_row_training(config, shapes, 2)
-    model = compiled.abstract_model(shapes, ModelConfig(), mesh)
+    model = compiled.abstract_model(FAMILY, shapes, ModelConfig(), mesh)
     planned = compiled.abstract_batch(model, mesh, step)
     sets = tokenize(tiny_training.curated(), tiny_training.Letters(), "say it")
     (batch,) = packed_batches(pack(sets), batch_size=9, steps=1, seed=0, pad_id=0)

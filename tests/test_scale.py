@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from sare_jax import files
-from sare_jax.export import export_folder
-from sare_jax.models.load import load_llava
+from sare_jax.models.llava.export.folder import export_folder
+from sare_jax.models.load import load_model
 from sare_jax.models.shared import partition
 from sare_jax.training.checkpoints import load_params, steps_in
 from sare_jax.training.sharding import make_mesh
@@ -70,7 +70,7 @@ def test_eight_devices_do_all_that_one_does(root, alone, shape):
     assert scale_run.caption(root, loaded, params, mesh) == alone[2]
 
     export_folder(loaded.source, params, out / "export")
-    assert_equal(load_llava(out / "export", dtype=jnp.float32).params, params)
+    assert_equal(load_model(out / "export", dtype=jnp.float32).params, params)
     for devices in (1, 2):
         fewer = make_mesh(1, devices)
         with jax.set_mesh(fewer):  # case SH-03

@@ -11,12 +11,16 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh
 
-from sare_jax.models.llava.config import LlavaConfig, TextConfig, VisionConfig
+from sare_jax.models.interface import LoadedModel
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.family import FAMILY
 from sare_jax.models.llava.modeling import Llava
-from sare_jax.models.load import LoadedLlava
+from sare_jax.models.load import abstract, stacked_paths
 from sare_jax.models.shared import partition
+from sare_jax.models.shared.config import TextConfig, VisionConfig
+from sare_jax.models.shared.target import Target, here
 from sare_jax.records.curated import Curated, Rows, Sentences, Units
-from sare_jax.training.sharding import frozen_placement
+from sare_jax.training.sharding import frozen_placement, replicated
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz,."
 PATCHES = 4
@@ -36,25 +40,26 @@ SENTENCES = [
 ]
 
 
-def tiny_llava(seed: int = 0, dtype=jnp.float32) -> LoadedLlava:
+def tiny_llava(seed: int = 0, dtype=jnp.float32) -> LoadedModel:
     """Random weights, the projector trainable in float32 and the rest frozen in `dtype`."""
-    graphdef, state = nnx.split(Llava(CONFIG, rngs=nnx.Rngs(seed)))
+    graphdef, state = nnx.split(Llava(CONFIG, here(), rngs=nnx.Rngs(seed)))
     flat = partition.flatten(nnx.to_pure_dict(state))
     params = {path: leaf for path, leaf in flat.items() if path.startswith("projector/")}
     frozen = {path: leaf.astype(dtype) for path, leaf in flat.items() if path not in params}
-    return LoadedLlava(
+    return LoadedModel(
         graphdef,
         partition.unflatten(params),
         partition.unflatten(frozen),
         CONFIG,
+        FAMILY,
         types.SimpleNamespace(folder=Path("tiny")),
         f"hash-{seed}",
     )
 
 
-def spread(loaded: LoadedLlava, mesh: Mesh) -> LoadedLlava:
-    """The model where `load_llava` would put it, given the mesh."""
-    place = frozen_placement(mesh, "projector/.*")
+def spread(loaded: LoadedModel, mesh: Mesh) -> LoadedModel:
+    """The model where `load_model` would put it, given the mesh."""
+    place = frozen_placement(mesh, "projector/.*", stacked_paths(FAMILY, CONFIG))
 
     def move(tree):
         flat = partition.flatten(tree)
@@ -62,17 +67,20 @@ def spread(loaded: LoadedLlava, mesh: Mesh) -> LoadedLlava:
             {path: jax.device_put(leaf, place(path, leaf.shape)) for path, leaf in flat.items()}
         )
 
-    return dataclasses.replace(loaded, params=move(loaded.params), frozen=move(loaded.frozen))
+    graphdef, _ = abstract(FAMILY, CONFIG, Target.of(replicated(mesh)))
+    return dataclasses.replace(
+        loaded, graphdef=graphdef, params=move(loaded.params), frozen=move(loaded.frozen)
+    )
 
 
 class Letters:
-    """A tokenizer of one letter a token, with the interface of `Prompter`."""
+    """A tokenizer of one letter a token, with the interface of `ImagePrompter`."""
 
     pad_id = PAD
     eos_id = EOS
 
-    def answer(self, instruction, text, spans, eos):
-        """<bos> image places, the instruction's letters, the text's letters, <eos>."""
+    def answer(self, image, instruction, text, spans, eos):
+        """<bos> image slots, the instruction's letters, the text's letters, <eos>."""
         prompt = [BOS, *[IMAGE] * PATCHES, *(LETTERS.index(letter) for letter in instruction)]
         tokens = [*prompt, *(LETTERS.index(letter) for letter in text), *[EOS] * eos]
         ends = [len(tokens) if end == len(text) else end + len(prompt) for _, end in spans]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from sare_jax.data.batches import Tokenizer
-    from sare_jax.models.load import LoadedLlava
+    from sare_jax.models.interface import LoadedModel
     from sare_jax.records.curated import Curated
     from sare_jax.training.remat import Policy
     from sare_jax.training.state import Params
@@ -24,7 +24,7 @@ class Tools:
     Attributes:
       loaded: the base model, spread over `mesh`.
       curated: the sets that the unlearning used.
-      prompter: the model's tokenizer and prompt form.
+      prompter: the model's tokenizer and prompt form, for the images by file name.
       features: gives the image features [images, …] of image names.
       mesh: devices that share the batches.
       remat_policy: what a layer keeps for its backward pass; None keeps everything.
@@ -32,7 +32,7 @@ class Tools:
       name: shown with the progress.
     """
 
-    loaded: LoadedLlava
+    loaded: LoadedModel
     curated: Curated
     prompter: Tokenizer
     features: Callable[[Sequence[str]], jax.Array]

@@ -27,15 +27,15 @@ Batch = dict[str, np.ndarray]
 
 
 class Tokenizer(Protocol):
-    """The part of `sare_jax.models.llava.prompts.Prompter` that is used here."""
+    """The part of `sare_jax.models.prompting.ImagePrompter` that is used here."""
 
     pad_id: int
     eos_id: int
 
     def answer(
-        self, instruction: str, text: str, spans: Sequence[tuple[int, int]], eos: bool
+        self, image: str, instruction: str, text: str, spans: Sequence[tuple[int, int]], eos: bool
     ) -> tuple[list[int], list[tuple[int, int]]]:
-        """Tokens of prompt and text, and the token span of each character span of the text."""
+        """Tokens of question and text, and the token span of each character span of the text."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def tokenize(
 
     Args:
       curated: the sets.
-      tokenizer: usually a `Prompter`.
+      tokenizer: usually an `ImagePrompter`.
       instruction: prompt of every training sample.
       kinds: the sets that are wanted; the others come out empty.
       max_length: tokens that a row may have; longer texts are cut at their end, which shortens or loses the
@@ -144,12 +144,13 @@ def tokenize(
     for row, members in by_row.items():
         text = str(curated.rows.caption[row])
         asked = [spans[kind][index][1:] for kind, index in members]
-        tokens, found = tokenizer.answer(instruction, text, asked, eos=False)
+        image = str(curated.rows.image[row])
+        tokens, found = tokenizer.answer(image, instruction, text, asked, eos=False)
         ended = np.asarray([*tokens, tokenizer.eos_id][:max_length], np.int32)
         for (kind, index), (start, end) in zip(members, found, strict=True):
             unit = ended if kind == "sent" else ended[:end]
             if start < len(unit):
-                units[kind][index] = _Unit(unit, start, str(curated.rows.image[row]), row, index)
+                units[kind][index] = _Unit(unit, start, image, row, index)
             else:
                 lost[kind]["beyond max_length" if start < end else "no target token"] += 1
     kept = {kind: [unit for unit in units[kind] if unit is not None] for kind in SETS}

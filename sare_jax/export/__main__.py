@@ -6,11 +6,11 @@ from pathlib import Path
 import jax
 
 from sare_jax.command import guarded
-from sare_jax.export import FORMS, export_model, verify
+from sare_jax.export import export_model, verify
 from sare_jax.export.checkpoint import find_step, read_tuned
 from sare_jax.inference.ask import hash_params
-from sare_jax.models.llava.source import open_source
-from sare_jax.models.shared.hub import resolve_folder
+from sare_jax.models.families import model_folder, open_source
+from sare_jax.settings import ModelConfig
 from sare_jax.training.checkpoints import saved_settings
 
 
@@ -18,7 +18,8 @@ def main(argv: list[str] | None = None) -> None:
     """Exports, reads the result back, and prints what differs from the base."""
     options = _parser().parse_args(argv)
     checkpoint, step = find_step(options.checkpoint)
-    source = open_source(resolve_folder(options.base, options.vision_tower), options.vision_tower)
+    model = ModelConfig(folder=options.base, family=options.family, vision_tower=options.vision_tower)
+    source = open_source(model_folder(model), model)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = read_tuned(checkpoint, step, source, sharding)
     settings = saved_settings(checkpoint)
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         help="WORKDIR/checkpoints/RUN for the newest, with /STEP for another",
     )
     parser.add_argument("--base", required=True, help="the model that was tuned: folder or model id")
+    parser.add_argument("--family", default="auto", help="its family, where config.json does not tell")
     parser.add_argument(
         "--vision-tower",
         default="",
@@ -47,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument(
         "--form",
-        choices=FORMS,
         default="folder",
-        help="whole Hugging Face folder (default), tuned tensors as safetensors, or EFUF's .pth of them",
+        help="a form of the model's family; of LLaVA's: folder (the whole Hugging Face folder, default), "
+        "projector (tuned tensors as safetensors) or efuf (EFUF's .pth of them)",
     )
     return parser
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sare_jax.errors import UserError
-from sare_jax.models.llava.source import Source
+from sare_jax.models.interface import Source
 from sare_jax.models.load import content_hash
 from sare_jax.models.shared.partition import Tree, unflatten
 from sare_jax.training.checkpoints import load_params, saved_shapes, steps_in
@@ -48,6 +48,6 @@ def read_tuned(folder: Path, step: int, source: Source, sharding: jax.sharding.S
     base = SimpleNamespace(
         params=unflatten(params),
         folder=source.folder,
-        content_hash=content_hash(source.config, source.tensors),
+        content_hash=content_hash(source),
     )
     return load_params(folder, base, step=step)

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from sare_jax.models.llava.names import is_buffer
-from sare_jax.models.llava.source import Source, open_source
+from sare_jax.models.interface import Source
 from sare_jax.models.shared.weight_files import Tensor
 from sare_jax.progress import bar
+from sare_jax.settings import ModelConfig
 
 _BLOCK = 1 << 24
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Tensors by hub name.
+    """Tensors by the names of the family's table.
 
     Attributes:
       same: number of tensors with the same dtype and bytes.
@@ -45,18 +45,20 @@ class Differences:
 def differences(source: Source, folder: Path) -> Differences:
     """Compares every tensor of an exported folder with its base's; shows the progress.
 
-    Buffers that hold no weights are left out: the hub's form has none.
+    Buffers that hold no weights are left out.
 
     Args:
       source: the base model.
-      folder: from `export_folder`.
+      folder: from `write_folder`.
 
     Raises:
       UserError: the folder cannot be read as a model.
     """
+    family = source.family
+    exported = family.open_source(folder, ModelConfig(folder=str(folder)))
     old, new = (
-        {name: t for name, t in tensors.items() if not is_buffer(name)}
-        for tensors in (source.tensors, open_source(folder).tensors)
+        {name: t for name, t in tensors.items() if not family.is_buffer(name)}
+        for tensors in (source.tensors, exported.tensors)
     )
     changed, grown, same = {}, {}, 0
     total = sum(tensor.num_bytes for tensor in new.values())

@@ -16,7 +16,7 @@ LIMIT = 5 * 10**9  # bytes of tensors in a file, as the hub's models are cut
 
 
 @dataclass(frozen=True)
-class Entry:
+class Output:
     """A tensor to be written.
 
     Attributes:
@@ -43,27 +43,27 @@ class Shard:
 
     Attributes:
       file: its name.
-      entries: its tensors, in the order of their bytes.
+      outputs: its tensors, in the order of their bytes.
       metadata: strings of its header; `format: pt` is added.
     """
 
     file: str
-    entries: list[Entry]
+    outputs: list[Output]
     metadata: dict[str, str]
 
 
-def cut(entries: list[Entry]) -> list[Shard]:
+def cut(outputs: list[Output]) -> list[Shard]:
     """Files of at most `LIMIT` bytes, with the hub's names, the tensors in their order."""
-    groups: list[list[Entry]] = [[]]
+    groups: list[list[Output]] = [[]]
     size = 0
-    for entry in entries:
+    for entry in outputs:
         if groups[-1] and size + entry.num_bytes > LIMIT:
             groups.append([])
             size = 0
         groups[-1].append(entry)
         size += entry.num_bytes
     if len(groups) == 1:
-        return [Shard(SAFETENSORS.single, entries, {})]
+        return [Shard(SAFETENSORS.single, outputs, {})]
     return [
         Shard(f"model-{number:05d}-of-{len(groups):05d}.safetensors", group, {})
         for number, group in enumerate(groups, start=1)
@@ -72,7 +72,7 @@ def cut(entries: list[Entry]) -> list[Shard]:
 
 def total_bytes(shards: list[Shard]) -> int:
     """Size of all tensors."""
-    return sum(entry.num_bytes for shard in shards for entry in shard.entries)
+    return sum(entry.num_bytes for shard in shards for entry in shard.outputs)
 
 
 def write_shards(folder: Path, shards: list[Shard], index_metadata: dict[str, Any]) -> None:
@@ -86,16 +86,16 @@ def write_shards(folder: Path, shards: list[Shard], index_metadata: dict[str, An
     total = total_bytes(shards)
     with bar(total, "export", unit="B") as progress:
 
-        def data(entries: list[Entry]) -> Iterator[np.ndarray]:
-            for entry in entries:
+        def data(outputs: list[Output]) -> Iterator[np.ndarray]:
+            for entry in outputs:
                 yield entry.read()
                 progress.update(entry.num_bytes)
 
         for shard in shards:
-            layout = [(entry.name, entry.dtype, entry.shape) for entry in shard.entries]
+            layout = [(entry.name, entry.dtype, entry.shape) for entry in shard.outputs]
             metadata = {**shard.metadata, "format": "pt"}
-            write_file(folder / shard.file, layout, data(shard.entries), metadata)
+            write_file(folder / shard.file, layout, data(shard.outputs), metadata)
     if [shard.file for shard in shards] != [SAFETENSORS.single]:
-        weight_map = {entry.name: shard.file for shard in shards for entry in shard.entries}
+        weight_map = {entry.name: shard.file for shard in shards for entry in shard.outputs}
         index = {"metadata": {**index_metadata, "total_size": total}, "weight_map": weight_map}
         write_json(folder / SAFETENSORS.index, index)

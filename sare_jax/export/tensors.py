@@ -3,14 +3,14 @@
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.models.llava.names import rows
-from sare_jax.models.llava.source import Source
+from sare_jax.models.interface import Source
 from sare_jax.models.load import abstract
 from sare_jax.models.shared.partition import Tree, flatten
+from sare_jax.models.shared.target import here
 
 
 def tuned_tensors(source: Source, params: Tree) -> dict[str, np.ndarray]:
-    """Hub name -> array in the hub's axes, the layers of stacked parameters apart.
+    """Name in the family's table -> array in the published axes, the layers of stacked parameters apart.
 
     Args:
       source: the base model.
@@ -19,8 +19,8 @@ def tuned_tensors(source: Source, params: Tree) -> dict[str, np.ndarray]:
     Raises:
       UserError: a parameter that the base lacks, or that has another shape there.
     """
-    _, shapes = abstract(source.config)
-    table = {row.path: row for row in rows(source.config)}
+    _, shapes = abstract(source.family, source.config, here())
+    table = {entry.path: entry for entry in source.family.entries(source.config)}
     tensors = {}
     for path, value in flatten(params).items():
         if path not in table:
@@ -31,10 +31,10 @@ def tuned_tensors(source: Source, params: Tree) -> dict[str, np.ndarray]:
             raise UserError(
                 f"{source.folder}: {path} is {list(shapes[path].shape)}, the tuned one is {list(value.shape)}"
             )
-        row, array = table[path], np.asarray(value)
-        inverse = np.argsort(row.axes)
-        layers = array if row.layers else array[None]
-        tensors |= {name: layer.transpose(inverse) for name, layer in zip(row.names(), layers, strict=True)}
+        entry, array = table[path], np.asarray(value)
+        inverse = np.argsort(entry.axes)
+        layers = array if entry.layers else array[None]
+        tensors |= {name: layer.transpose(inverse) for name, layer in zip(entry.names(), layers, strict=True)}
     return tensors
 
 

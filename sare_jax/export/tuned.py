@@ -1,150 +1,137 @@
-"""The tuned tensors alone, to be laid over a base model that the other side has.
-
-`projector.safetensors` calls them as the base's own files do. The EFUF form is what EFUF's training saves
-and its `load_ckpt` reads (protocols 1.7): a torch state dict of the tuned parameters by the names of LLaVA's
-own code, in a file `step_%06d.pth` beside the settings in config.json. That reader picks the last name of a
-folder in order of the alphabet, and ignores names that it does not know; the one here refuses them.
-"""
+"""The tuned tensors alone, to be laid over a base model that the other side has."""
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+import jax
 import numpy as np
 
 from sare_jax import files
 from sare_jax.errors import UserError
 from sare_jax.export.tensors import stored, tuned_tensors
-from sare_jax.models.llava import original
-from sare_jax.models.llava.names import Row, is_buffer, rows
-from sare_jax.models.llava.source import Source
+from sare_jax.models.interface import Source
 from sare_jax.models.load import abstract, content_hash
 from sare_jax.models.shared import torch_pickle
-from sare_jax.models.shared.partition import Tree, trainable_paths, unflatten
+from sare_jax.models.shared.entry import Entry
+from sare_jax.models.shared.partition import Tree, flatten, trainable_paths, unflatten
 from sare_jax.models.shared.safetensors_io import read_header, write_file
+from sare_jax.models.shared.target import here
 from sare_jax.models.shared.weight_files import Tensor
 
-PROJECTOR_FILE = "projector.safetensors"
-EFUF_FILE = "step_{:06d}.pth"
-_OWN_FILES = re.compile(r"projector\.safetensors|step_\d+\.pth|config\.json")
+Naming = Callable[[str], str]  # name in the family's table -> what a file calls the tensor
 
 
-def export_projector(source: Source, params: Tree, folder: Path, *, step: int = 0) -> None:
-    """Writes `folder`/projector.safetensors; its header names the base model and the step.
+def export_tensors(source: Source, params: Tree, file: Path, *, step: int, own: str) -> None:
+    """Writes a safetensors file, the only one of its folder, by the names of the base's own files.
 
     Args:
-      source: the base model.
+      source: the base model, which the header names.
       params: nested dictionary of the tuned parameters.
-      folder: the new folder; it appears when it is whole, and replaces an earlier export.
-      step: of the checkpoint.
+      file: in the new folder; that appears when it is whole, and replaces an earlier export.
+      step: of the checkpoint; the header names it too.
+      own: see `require_own_folder`.
 
     Raises:
-      UserError: a parameter that the base lacks or that has another shape; or a `folder` of something else.
+      UserError: a parameter that the base lacks or that has another shape; or a folder of something else.
     """
     tensors = {
         source.written_name(name): stored(value, source.tensors[name].dtype)
         for name, value in tuned_tensors(source, params).items()
     }
     layout = [(name, value.dtype, value.shape) for name, value in tensors.items()]
-    about = {
-        "format": "pt",
-        "base": source.folder.name,
-        "base_hash": _hash(source),
-        "step": str(step),
-    }
-    _check_target(folder)
-    with files.replacing(folder) as draft:
+    about = {"format": "pt", **about_base(source), "step": str(step)}
+    require_own_folder(file.parent, own)
+    with files.replacing(file.parent) as draft:
         draft.mkdir()
-        write_file(draft / PROJECTOR_FILE, layout, tensors.values(), about)
+        write_file(draft / file.name, layout, tensors.values(), about)
 
 
-def export_efuf(source: Source, params: Tree, folder: Path, *, step: int, settings: dict[str, Any]) -> None:
-    """Writes `folder`/step_%06d.pth and `folder`/config.json as EFUF does.
+def about_base(source: Source) -> dict[str, str]:
+    """What an export says of the base model that it belongs to."""
+    return {"base": source.folder.name, "base_hash": content_hash(source)}
+
+
+def require_own_folder(folder: Path, own: str) -> None:
+    """Checks that a folder is not there yet or holds an earlier export alone.
 
     Args:
-      source: the base model.
-      params: nested dictionary of the tuned parameters.
-      folder: the new folder; it appears when it is whole, and replaces an earlier export.
-      step: of the checkpoint.
-      settings: of the run; those that are numbers, texts or truth values are written.
+      folder: that will be replaced.
+      own: regular expression of the files of an export.
 
     Raises:
-      UserError: a parameter that the base lacks or that has another shape; or a `folder` of something else.
+      UserError: it holds something else.
     """
-    import torch  # takes seconds, and only this form needs it
-
-    state = {
-        original.written_name(name, None): torch.from_numpy(np.array(value, np.float32, order="C"))
-        for name, value in tuned_tensors(source, params).items()
-    }
-    plain = {key: value for key, value in settings.items() if isinstance(value, int | float | str | None)}
-    about = {"base": source.folder.name, "base_hash": _hash(source), "step": step}
-    _check_target(folder)
-    with files.replacing(folder) as draft:
-        draft.mkdir()
-        torch.save(state, draft / EFUF_FILE.format(step))
-        files.write_json(draft / "config.json", plain | about)
+    is_own = folder.is_dir() and all(re.fullmatch(own, path.name) for path in folder.iterdir())
+    if folder.exists() and not is_own:
+        raise UserError(f"{folder}: exists and is no such export; name another folder, or remove it")
 
 
-def load_tuned(file: Path, source: Source, trainable: str = r"projector/.*") -> Tree:
-    """Reads tuned tensors for a base model: either form above, or a file of EFUF's.
+def verify_tuned(file: Path, source: Source, params: Tree, namings: Sequence[Naming] = ()) -> str:
+    """Reads an exported file back; arguments as in `load_tuned`.
+
+    Raises:
+      UserError: the tensors are not those that were given.
+    """
+    paths = flatten(params)
+    again = flatten(load_tuned(file, source, "|".join(paths), namings))
+    if wrong := [path for path, value in paths.items() if not np.array_equal(again[path], value)]:
+        raise UserError(f"{file}: {', '.join(wrong)} are not as they were written")
+    count = sum(int(value.size) for value in jax.tree.leaves(params))
+    return f"{file}: {len(tuned_tensors(source, params))} tensors, {count:,} parameters, read back and equal"
+
+
+def load_tuned(file: Path, source: Source, trainable: str = "", namings: Sequence[Naming] = ()) -> Tree:
+    """Reads tuned tensors for a base model.
 
     Args:
-      file: .safetensors, or a torch state dict. EFUF's hold the model's buffers too, which are ignored.
+      file: .safetensors, or a torch state dict; buffers that hold no weights are ignored.
       source: the base model.
       trainable: regular expression on '/'-joined paths; exactly these parameters have to be in the file.
+        Empty takes the family's.
+      namings: how the file may call the tensors, besides the names of the base's files and of the family's
+        table.
 
     Returns:
-      Nested dictionary of float32 arrays, like `LoadedLlava.params`.
+      Nested dictionary of float32 arrays, like `LoadedModel.params`.
 
     Raises:
       UserError: lists every tensor that is missing, unexpected or mis-shaped.
     """
-    _, shapes = abstract(source.config)
-    chosen = trainable_paths(shapes, trainable, at_most=1.0)
-    table = [row for row in rows(source.config) if row.path in chosen]
+    family = source.family
+    _, shapes = abstract(family, source.config, here())
+    chosen = trainable_paths(shapes, trainable or family.trainable, at_most=1.0)
+    table = [entry for entry in family.entries(source.config) if entry.path in chosen]
     file = Path(file)
     tensors = read_header(file)[0] if file.suffix == ".safetensors" else torch_pickle.read_file(file)
-    weights = {name: tensor for name, tensor in tensors.items() if not is_buffer(name)}
-    found = _by_hub_name(file, weights, source, table)
+    weights = {name: tensor for name, tensor in tensors.items() if not family.is_buffer(name)}
+    tuned = _by_table_name(file, weights, source, table, (source.written_name, *namings, str))
     misshaped = [
-        f"{found[name].name} is {list(found[name].shape)}, need {list(shape)}"
-        for row in table
-        for name in row.names()
-        if found[name].shape != (shape := row.hub_shape(shapes[row.path].shape))
+        f"{tuned[name].name} is {list(tuned[name].shape)}, need {list(shape)}"
+        for entry in table
+        for name in entry.names()
+        if tuned[name].shape != (shape := entry.hub_shape(shapes[entry.path].shape))
     ]
     if misshaped:
         raise UserError(f"{file}: does not fit {source.folder}; mis-shaped: {', '.join(misshaped)}")
-    return unflatten({row.path: _assembled(row, found) for row in table})
+    return unflatten({entry.path: _assembled(entry, tuned) for entry in table})
 
 
-def _hash(source: Source) -> str:
-    return content_hash(source.config, source.tensors)
-
-
-def _by_hub_name(
-    file: Path, tensors: dict[str, Tensor], source: Source, table: list[Row]
+def _by_table_name(
+    file: Path, tensors: dict[str, Tensor], source: Source, table: list[Entry], namings: Sequence[Naming]
 ) -> dict[str, Tensor]:
-    """The tensors that the table asks for; which of the three namings holds is seen by the file's names."""
-    names = [name for row in table for name in row.names()]
-    namings = (source.written_name, lambda name: original.written_name(name, None), lambda name: name)
+    """The tensors that the table asks for; which of the namings holds is seen by the file's names."""
+    names = [name for entry in table for name in entry.names()]
     tried = [{naming(name): name for name in names} for naming in namings]
     best = max(tried, key=lambda naming: len(naming.keys() & tensors.keys()))
     missing, unexpected = [sorted(best.keys() - tensors.keys()), sorted(tensors.keys() - best.keys())]
     problems = (("missing", missing), ("unexpected", unexpected))
-    wrong = [f"{kind}: {', '.join(there)}" for kind, there in problems if there]
+    wrong = [f"{kind}: {', '.join(listed)}" for kind, listed in problems if listed]
     if wrong:
         raise UserError(f"{file}: does not fit {source.folder}; {'; '.join(wrong)}")
     return {name: tensors[called] for called, name in best.items()}
 
 
-def _assembled(row: Row, found: dict[str, Tensor]) -> np.ndarray:
-    layers = [found[name].map().transpose(row.axes).astype(np.float32) for name in row.names()]
-    return np.stack(layers) if row.layers else np.ascontiguousarray(layers[0])
-
-
-def _check_target(folder: Path) -> None:
-    folder = Path(folder)
-    is_own = folder.is_dir() and all(_OWN_FILES.fullmatch(path.name) for path in folder.iterdir())
-    if folder.exists() and not is_own:
-        raise UserError(f"{folder}: exists and is no such export; name another folder, or remove it")
+def _assembled(entry: Entry, tensors: dict[str, Tensor]) -> np.ndarray:
+    layers = [tensors[name].map().transpose(entry.axes).astype(np.float32) for name in entry.names()]
+    return np.stack(layers) if entry.layers else np.ascontiguousarray(layers[0])

@@ -11,15 +11,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from sare_jax.data.images import ImageProcessor, require_images
+from sare_jax.data.images import require_images
 from sare_jax.errors import UserError
 from sare_jax.files import hash_value
 from sare_jax.inference.features import FeatureCache
 from sare_jax.inference.generate import Generated, generate
 from sare_jax.inference.journal import Answer, Journal
 from sare_jax.inference.stopping import cut, stop_table
-from sare_jax.models.llava.prompts import Prompter
-from sare_jax.models.load import LoadedLlava
+from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter
+from sare_jax.models.prompting import ImagePrompter
 from sare_jax.models.shared.partition import Tree, flatten
 from sare_jax.progress import bar
 from sare_jax.rounding import round_up
@@ -41,7 +41,7 @@ class _Batch:
 class _Answerer:
     """One set of weights with all that it takes to answer a batch."""
 
-    loaded: LoadedLlava
+    loaded: LoadedModel
     params: Tree
     prompter: Prompter
     features: FeatureCache
@@ -100,7 +100,7 @@ class _Answerer:
 
 
 def ask(
-    loaded: LoadedLlava,
+    loaded: LoadedModel,
     params: Tree,
     requests: Sequence[dict[str, Any]],
     *,
@@ -169,7 +169,9 @@ def ask(
         _stops(loaded, prompter, decoding),
     )
 
-    batches = _batches([prompter.prompt(request["instruction"]) for request in requests], batch_size)
+    about = ImagePrompter(prompter, processor, Path(images_dir))
+    prompts = [about.prompt(request["image"], request["instruction"]) for request in requests]
+    batches = _batches(prompts, batch_size)
     answers = journal.resume([batch.indices for batch in batches])
     todo = [batch for batch in batches if batch.indices[0] not in answers]
     with bar(len(requests), name, done=len(answers), unit="answer") as progress:
@@ -217,17 +219,17 @@ def _rounded(length: int) -> int:
     return round_up(int(length), LENGTH_STEP)
 
 
-def _allowed(loaded: LoadedLlava, prompter: Prompter) -> np.ndarray:
-    """bool[V], tokens that have a text: not the rows beyond the tokenizer, nor the image's places."""
-    allowed = np.arange(loaded.config.text.vocab_size) < prompter.num_tokens
+def _allowed(loaded: LoadedModel, prompter: Prompter) -> np.ndarray:
+    """bool[V], tokens that have a text: not the rows beyond the tokenizer, nor the image token."""
+    allowed = np.arange(loaded.shape.text.vocab_size) < prompter.num_tokens
     allowed[prompter.image_token_id : prompter.image_token_id + 1] = False
     return allowed
 
 
-def _stops(loaded: LoadedLlava, prompter: Prompter, decoding: DecodingConfig) -> np.ndarray | None:
+def _stops(loaded: LoadedModel, prompter: Prompter, decoding: DecodingConfig) -> np.ndarray | None:
     if not decoding.stop:
         return None
-    return stop_table(prompter.tokenizer, decoding.stop, loaded.config.text.vocab_size)
+    return stop_table(prompter.tokenizer, decoding.stop, loaded.shape.text.vocab_size)
 
 
 def _warn(max_new_tokens: int, decoding: DecodingConfig) -> None:
@@ -249,7 +251,7 @@ def _check(requests: Sequence[dict[str, Any]]) -> None:
 
 
 def _key(
-    loaded: LoadedLlava,
+    loaded: LoadedModel,
     params: Tree,
     requests: Sequence[dict[str, Any]],
     processor: ImageProcessor,
@@ -263,9 +265,8 @@ def _key(
             "base": loaded.content_hash,
             "params": hash_params(params),
             "dtypes": sorted({str(leaf.dtype) for leaf in jax.tree.leaves(loaded.frozen)}),
-            "processor": asdict(processor),
-            "tokenizer": hashlib.sha256(prompter.tokenizer.to_str().encode()).hexdigest(),
-            "prompt": [prompter.template, prompter.num_image_tokens, prompter.bos_id, prompter.eos_id],
+            "processor": processor.identity,
+            "prompter": prompter.identity,
             **settings,
         }
     )

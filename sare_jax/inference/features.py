@@ -1,7 +1,8 @@
 """Vision features, computed once an image."""
 
+import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,28 +10,27 @@ import jax
 import numpy as np
 from flax import nnx
 
-from sare_jax.data.images import ImageProcessor
 from sare_jax.errors import UserError
-from sare_jax.models.load import LoadedLlava, merge
-from sare_jax.models.shared.partition import Tree
+from sare_jax.models.interface import ImageProcessor, LoadedModel, merge
+from sare_jax.models.shared.partition import Tree, flatten
 from sare_jax.rounding import round_up
 
 
 @partial(jax.jit, static_argnames=("graphdef",))
 def encode_images(graphdef: nnx.GraphDef, params: Tree, frozen: Tree, pixels: jax.Array) -> jax.Array:
-    """`Llava.encode_images`, compiled: float[I, H, W, 3] -> float[I, P, D_v]."""
+    """`Model.encode_images`, compiled: float[I, H, W, 3] -> float[I, P, D_v]."""
     return merge(graphdef, params, frozen).encode_images(pixels)
 
 
 class FeatureCache:
-    """Features of image files, kept in host memory; the least recently used leave first.
+    """Features of image files, kept in host memory, each by itself; the least recently used leave first.
 
-    The vision tower is frozen, so one cache serves every set of trained weights of a model.
+    What encodes images is frozen, so one cache serves every set of trained weights of a model.
     """
 
     def __init__(
         self,
-        loaded: LoadedLlava,
+        loaded: LoadedModel,
         processor: ImageProcessor,
         images_dir: Path,
         max_bytes: int = 4 << 30,
@@ -49,10 +49,14 @@ class FeatureCache:
           rows: how the images of a batch lie on devices, each of which holds the weights.
 
         Raises:
-          UserError: the vision tower is being trained, so that its features would not stay the same.
+          UserError: what encodes images is being trained, so that features would not stay the same.
         """
-        if "vision_tower" in loaded.params:
-            raise UserError("trainable includes vision_tower, whose features are computed once; exclude it")
+        moving = [path for path in flatten(loaded.params) if re.fullmatch(loaded.family.encoder, path)]
+        if moving:
+            raise UserError(
+                f"trainable includes {moving[0]}, on which image features depend, and these are computed "
+                f"once; exclude {loaded.family.encoder}"
+            )
         self._loaded = loaded
         self._processor = processor
         self._images_dir = Path(images_dir)
@@ -70,30 +74,41 @@ class FeatureCache:
           names: file names; one may occur several times.
 
         Returns:
-          float[n, P, D_v] in the dtype of the frozen weights, in the order of `names`.
+          float[n, P, D_v] in the dtype of the frozen weights, in the order of `names`. P is the first of the
+          processor's `feature_lengths` that holds the largest image; the features of smaller ones are
+          followed by zeros, which no image slot takes.
 
         Raises:
           ImageError: a file is missing or cannot be read.
         """
         wanted = list(dict.fromkeys(names))
-        found = {name: self._kept[name] for name in wanted if name in self._kept}
-        found |= dict(self._encode([name for name in wanted if name not in found]))
+        features = {name: self._kept[name] for name in wanted if name in self._kept}
+        features |= self._encode([name for name in wanted if name not in features])
         for name in wanted:
-            self._keep(name, found[name])
-        return np.stack([found[name] for name in names])
+            self._keep(name, features[name])
+        longest = max(len(features[name]) for name in wanted)
+        length = next(length for length in self._processor.feature_lengths if length >= longest)
+        return np.stack([_padded(features[name], length) for name in names])
 
-    def _encode(self, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-        loaded = self._loaded
+    def _encode(self, names: list[str]) -> dict[str, np.ndarray]:
+        features: dict[str, np.ndarray] = {}
         for start in range(0, len(names), self._batch_size):
             part = names[start : start + self._batch_size]
-            pixels = self._processor.load(self._images_dir, part)
-            # Always the same shape, so that it is compiled once: the rest of the batch stays black.
-            batch = np.zeros((self._batch_size, *pixels.shape[1:]), np.float32)
-            batch[: len(part)] = pixels
-            features = encode_images(
-                loaded.graphdef, loaded.params, loaded.frozen, jax.device_put(batch, self._rows)
-            )
-            yield from zip(part, np.asarray(features), strict=False)
+            pixels = dict(zip(part, self._processor.load(self._images_dir, part), strict=True))
+            for shape in dict.fromkeys(image.shape for image in pixels.values()):
+                alike = {name: image for name, image in pixels.items() if image.shape == shape}
+                features |= zip(alike, self._encode_alike(list(alike.values())), strict=False)
+        return features
+
+    def _encode_alike(self, pixels: list[np.ndarray]) -> np.ndarray:
+        """Features of at most a batch of pictures of one size, and of what fills the batch up."""
+        # Always the same number, so that each size is compiled once: the rest of the batch stays black.
+        batch = np.zeros((self._batch_size, *pixels[0].shape), np.float32)
+        batch[: len(pixels)] = pixels
+        loaded = self._loaded
+        return np.asarray(
+            encode_images(loaded.graphdef, loaded.params, loaded.frozen, jax.device_put(batch, self._rows))
+        )
 
     def _keep(self, name: str, features: np.ndarray) -> None:
         if name in self._kept:
@@ -105,3 +120,7 @@ class FeatureCache:
         while self._bytes > self._max_bytes:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= dropped.nbytes
+
+
+def _padded(features: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(features, ((0, length - len(features)), (0, 0)))

@@ -11,8 +11,7 @@ from flax import nnx
 from sare_jax.inference import beams
 from sare_jax.inference.sampling import draw
 from sare_jax.inference.stopping import Ending
-from sare_jax.models.load import merge
-from sare_jax.models.shared.llama import Cache
+from sare_jax.models.interface import Cache, merge
 from sare_jax.models.shared.partition import Tree
 from sare_jax.settings import GREEDY, DecodingConfig
 
@@ -57,13 +56,13 @@ def generate(
     have. A row sees neither the other rows nor its own padding.
 
     Args:
-      graphdef: the model's structure (`LoadedLlava.graphdef`).
+      graphdef: the model's structure (`LoadedModel.graphdef`).
       params: its trainable weights.
       frozen: its other weights.
       tokens: int32[B, T], prompts, right-padded.
       lengths: int32[B], tokens of each prompt.
-      features: float[B, P, D_v], the image of each row (see `Llava.hidden`).
-      max_new_tokens: N; image places and prompt do not count.
+      features: float[B, P, D_v], the image of each row, whose slots take the first ones.
+      max_new_tokens: N; image slots and prompt do not count.
       eos_id: the token that ends a row.
       pad_id: what follows the end of a row.
       decoding: greedy, beams or draws; of its strings only `stops` counts.
@@ -81,7 +80,7 @@ def generate(
     steps = max(1, max_new_tokens - 1)
     logits, cache = model.prefill(tokens, features, lengths, decoding.num_beams, steps)
 
-    parts = model.language_model.parts()
+    parts = model.parts()
 
     def step(token: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         return model.decode(token, lengths + cache.step, cache, parts)
@@ -95,17 +94,9 @@ def generate(
     def choose(logits: jax.Array, place: jax.Array) -> jax.Array:
         if decoding.temperature > 0:
             return draw(logits + barred, decoding, numbers, place)
-        return _likeliest(logits + barred)
+        return model.target.likeliest(logits + barred)
 
     return _extend(choose, logits, cache, step, ending, max_new_tokens, pad_id)
-
-
-def _likeliest(logits: jax.Array) -> jax.Array:
-    """`argmax` over the last axis, the first of equals; XLA's own is not vectorised on a CPU."""
-    size = logits.shape[-1]
-    is_peak = logits == jnp.max(logits, axis=-1, keepdims=True)
-    first = jnp.min(jnp.where(is_peak, jnp.arange(size, dtype=jnp.int32), size), axis=-1)
-    return jnp.minimum(first, size - 1)  # for logits that are not numbers
 
 
 def _extend(

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from sare_jax.models.llava.config import LlavaConfig, TextConfig
+from sare_jax.models.interface import ModelShape
 from sare_jax.models.shared import partition
+from sare_jax.models.shared.config import TextConfig
 from sare_jax.plan.sizes import TARGETS, Captioning, Training
 from sare_jax.training.sharding import FSDP
 
@@ -25,7 +26,7 @@ def local_bytes(tree: Any) -> int:
 
 
 def training_bytes(
-    model: LlavaConfig, params: partition.Tree, frozen: partition.Tree, mesh: Mesh, sizes: Training
+    model: ModelShape, params: partition.Tree, frozen: partition.Tree, mesh: Mesh, sizes: Training
 ) -> Parts:
     """What one device holds when a pass of a training step begins to go back.
 
@@ -45,7 +46,7 @@ def training_bytes(
     trainable = sum(leaf.size for leaf in jax.tree.leaves(params)) * _FLOAT32
     kept = residual_bytes(model.text, sizes.length, itemsize, sizes.remat)
     whole = residual_bytes(model.text, sizes.length, itemsize, "none")
-    image = model.num_image_tokens * model.vision.width * itemsize
+    image = model.num_image_tokens * model.feature_width * itemsize
     logits = max(TARGETS.values()) * rows * model.text.vocab_size * _FLOAT32
     return {
         "frozen weights": local_bytes(frozen),
@@ -56,14 +57,14 @@ def training_bytes(
         ),
         # What a layer computes, and as much again of each gradient on the way back through it.
         "one layer at work": (1 + gradients) * rows * whole,
-        "gathered weights: two layers and the head": _gathered_bytes(frozen, mesh),
+        "gathered weights: two layers and the head": _gathered_bytes(model, frozen, mesh),
         "logits and their gradient": (1 + gradients) * logits,
         "image features": (1 if sizes.packed else 3) * sizes.rows // sizes.devices * image,
     }
 
 
 def captioning_bytes(
-    model: LlavaConfig, params: partition.Tree, frozen: partition.Tree, mesh: Mesh, sizes: Captioning
+    model: ModelShape, params: partition.Tree, frozen: partition.Tree, mesh: Mesh, sizes: Captioning
 ) -> Parts:
     """What one device holds while the prompts of a batch are read; arguments as in `training_bytes`."""
     text, itemsize = model.text, _itemsize(frozen)
@@ -73,14 +74,14 @@ def captioning_bytes(
     cache = 2 * text.num_layers * text.num_kv_heads * text.head_size * tokens * itemsize
     trainable = sum(leaf.size for leaf in jax.tree.leaves(params)) * _FLOAT32
     layer = residual_bytes(text, sizes.prompt, itemsize, "none")
-    image = model.num_image_tokens * model.vision.width * itemsize
+    image = model.num_image_tokens * model.feature_width * itemsize
     rows = sizes.rows_at_once
     return {
         "frozen weights": local_bytes(frozen),
         "trainable weights": trainable,
         f"keys and values, {rows} rows × {tokens} tokens": rows * cache,
         "one layer at work": rows * layer,
-        "gathered weights: two layers and the head": _gathered_bytes(frozen, mesh),
+        "gathered weights: two layers and the head": _gathered_bytes(model, frozen, mesh),
         "logits": rows * beams * text.vocab_size * _FLOAT32,
         "image features": rows * image,
     }
@@ -108,13 +109,13 @@ def residual_bytes(text: TextConfig, length: int, itemsize: int, remat: str) -> 
     return length * token[remat]
 
 
-def _gathered_bytes(frozen: partition.Tree, mesh: Mesh) -> int:
+def _gathered_bytes(model: ModelShape, frozen: partition.Tree, mesh: Mesh) -> int:
     """The layer that runs, the one that is fetched meanwhile, and the head; nothing where all are whole."""
     if mesh.shape[FSDP] == 1:
         return 0
     flat = partition.flatten(frozen)
-    layers = [leaf for path, leaf in flat.items() if path.startswith("language_model/layers/")]
-    ends = [leaf for path, leaf in flat.items() if path in ("head/kernel", "embed/table")]
+    layers = [leaf for path, leaf in flat.items() if path.startswith(model.layers)]
+    ends = [leaf for path, leaf in flat.items() if path in model.ends]
     one = sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in layers)
     return 2 * one + max(leaf.size * leaf.dtype.itemsize for leaf in ends)
 

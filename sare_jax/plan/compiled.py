@@ -12,9 +12,10 @@ from flax import nnx
 from jax.sharding import Mesh, Sharding
 
 from sare_jax.inference.generate import generate
-from sare_jax.models import load
-from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models import interface, load
+from sare_jax.models.interface import Family, ModelShape
 from sare_jax.models.shared import partition
+from sare_jax.models.shared.target import Target
 from sare_jax.optim.objectives import ascent
 from sare_jax.plan.analytic import local_bytes
 from sare_jax.plan.sizes import ANSWER_TOKENS, TARGETS, UNITS, Captioning, Training
@@ -36,16 +37,16 @@ _CPU_OPTIONS = {
 
 @dataclass(frozen=True)
 class Abstract:
-    """A model as shapes and shardings; structure as in `LoadedLlava`."""
+    """A model as shapes and shardings; structure as in `LoadedModel`."""
 
     graphdef: nnx.GraphDef
     params: partition.Tree
     frozen: partition.Tree
-    config: LlavaConfig
+    shape: ModelShape
 
     def merge(self, params: partition.Tree, frozen: partition.Tree) -> Any:
-        """As `LoadedLlava.merge`."""
-        return load.merge(self.graphdef, params, frozen)
+        """As `LoadedModel.merge`."""
+        return interface.merge(self.graphdef, params, frozen)
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,25 @@ class Compiled:
         return self.resident + self.temporary
 
 
-def abstract_model(config: LlavaConfig, settings: ModelConfig, mesh: Mesh) -> Abstract:
-    """The model that `load_llava` would place on the mesh.
+def abstract_model(family: Family, config: Any, settings: ModelConfig, mesh: Mesh) -> Abstract:
+    """The model that `load_model` would place on the mesh.
 
     Raises:
       UserError: `settings.trainable` selects nothing or too much.
     """
-    graphdef, shapes = load.abstract(config)
-    chosen = partition.trainable_paths(shapes, settings.trainable, at_most=0.5)
-    place = frozen_placement(mesh, settings.trainable)
+    graphdef, shapes = load.abstract(family, config, Target.of(replicated(mesh)))
+    trainable = settings.trainable or family.trainable
+    chosen = partition.trainable_paths(shapes, trainable, at_most=0.5)
+    place = frozen_placement(mesh, trainable, load.stacked_paths(family, config))
     trees: tuple[dict, dict] = ({}, {})
     for path, leaf in shapes.items():
         dtype = jnp.float32 if path in chosen else jnp.dtype(settings.dtype)
         trees[path not in chosen][path] = jax.ShapeDtypeStruct(
             leaf.shape, dtype, sharding=place(path, leaf.shape)
         )
-    return Abstract(graphdef, partition.unflatten(trees[0]), partition.unflatten(trees[1]), config)
+    return Abstract(
+        graphdef, partition.unflatten(trees[0]), partition.unflatten(trees[1]), family.shape(config)
+    )
 
 
 def compile_training(model: Abstract, mesh: Mesh, sizes: Training) -> Compiled:
@@ -106,7 +110,7 @@ def compile_training(model: Abstract, mesh: Mesh, sizes: Training) -> Compiled:
     step = compile_step(
         unlearn_step,
         mesh,
-        merge=functools.partial(load.merge, model.graphdef),
+        merge=functools.partial(interface.merge, model.graphdef),
         neg_loss=ascent,
         micro_batches=sizes.micro_batches,
         remat_policy=remat_policy(sizes.remat, mesh),
@@ -128,7 +132,7 @@ def abstract_batch(model: Abstract, mesh: Mesh, sizes: Training) -> dict[str, An
 
 def compile_captioning(model: Abstract, mesh: Mesh, sizes: Captioning) -> Compiled:
     """One batch of captions: prefill and decoding; arguments as in `compile_training`."""
-    rows, image = by_rows(mesh), (model.config.num_image_tokens, model.config.vision.width)
+    rows, image = by_rows(mesh), (model.shape.num_image_tokens, model.shape.feature_width)
     tokens = _array((sizes.rows, sizes.prompt), jnp.int32, rows)
     lengths = _array((sizes.rows,), jnp.int32, rows)
     features = _array((sizes.rows, *image), _dtype(model), rows)
@@ -141,7 +145,7 @@ def compile_captioning(model: Abstract, mesh: Mesh, sizes: Captioning) -> Compil
 
 
 def _set(model: Abstract, sizes: Training, window: int, rows: Sharding) -> dict[str, jax.ShapeDtypeStruct]:
-    image = (model.config.num_image_tokens, model.config.vision.width)
+    image = (model.shape.num_image_tokens, model.shape.feature_width)
     return {
         "tokens": _array((sizes.rows, sizes.length), jnp.int32, rows),
         "targets": _array((sizes.rows, window), jnp.int32, rows),

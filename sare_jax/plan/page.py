@@ -3,8 +3,8 @@
 import jax
 from jax.sharding import Mesh
 
-from sare_jax.models.llava.config import LlavaConfig
-from sare_jax.models.llava.published import config_without_weights
+from sare_jax.models.families import find_family
+from sare_jax.models.interface import ModelShape
 from sare_jax.models.shared import partition
 from sare_jax.plan import analytic, compiled, sizes
 from sare_jax.settings import Config
@@ -25,9 +25,11 @@ def plan(config: Config) -> None:
     Raises:
       UserError: the model's shapes are not known, or the mesh does not fit the devices.
     """
-    shapes, where = config_without_weights(config.model.folder, config.model.vision_tower)
+    family = find_family(config.model)
+    model_config, where = family.config_of(config.model)
+    shapes = family.shape(model_config)
     mesh = make_mesh(config.model.data_parallel, config.model.fsdp)
-    model = compiled.abstract_model(shapes, config.model, mesh)
+    model = compiled.abstract_model(family, model_config, config.model, mesh)
     print(f"{config.model.folder}: shapes from {where}; no weights are read\n")
     print(partition.table(model.params, model.frozen))
     print(f"\n{_mesh(mesh)}\n{_texts(shapes)}", flush=True)
@@ -37,7 +39,7 @@ def plan(config: Config) -> None:
         print(f"\n{_CPU}")
 
 
-def _programs(config: Config, shapes: LlavaConfig, model: compiled.Abstract, mesh: Mesh):
+def _programs(config: Config, shapes: ModelShape, model: compiled.Abstract, mesh: Mesh):
     said = sizes.captioning(config, shapes, mesh.size)
     beams = f", {said.decoding.num_beams} beams" if said.decoding.num_beams > 1 else ""
     yield (
@@ -65,7 +67,7 @@ def _mesh(mesh: Mesh) -> str:
     )
 
 
-def _texts(shapes: LlavaConfig) -> str:
+def _texts(shapes: ModelShape) -> str:
     return (
         f"lengths: {shapes.num_image_tokens} tokens of the image; assumed are {sizes.PROMPT_TOKENS} of a "
         f"prompt and {sizes.ANSWER_TOKENS} of a caption to learn from"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.interface import ModelShape
 from sare_jax.rounding import round_up
 from sare_jax.settings import Config, DecodingConfig, OptimConfig
 
@@ -67,7 +67,7 @@ class Captioning:
         return self.rows // self.devices
 
 
-def training(config: Config, model: LlavaConfig, devices: int) -> Training:
+def training(config: Config, model: ModelShape, devices: int) -> Training:
     """The largest step among the configured runs."""
     run = _largest_run(config)
     rows = round_up(run.batch_size, devices * run.micro_batches)
@@ -75,13 +75,13 @@ def training(config: Config, model: LlavaConfig, devices: int) -> Training:
     return Training(rows, run.micro_batches, _length(model), config.model.remat, devices, packed)
 
 
-def one_row_training(config: Config, model: LlavaConfig, devices: int) -> Training:
+def one_row_training(config: Config, model: ModelShape, devices: int) -> Training:
     """One negative, one positive and one sentence a device, or one caption where they are packed."""
     packed = _largest_run(config).packing == "packed"
     return Training(devices, 1, _length(model), config.model.remat, devices, packed)
 
 
-def captioning(config: Config, model: LlavaConfig, devices: int) -> Captioning:
+def captioning(config: Config, model: ModelShape, devices: int) -> Captioning:
     """The largest batch of captions among those of training and evaluation images."""
     return Captioning(
         round_up(max(config.caption.batch_size, config.evaluate.batch_size), devices),
@@ -96,5 +96,5 @@ def _largest_run(config: Config) -> OptimConfig:
     return max(config.runs.values(), key=lambda run: run.batch_size / run.micro_batches)
 
 
-def _length(model: LlavaConfig) -> int:
+def _length(model: ModelShape) -> int:
     return round_up(model.num_image_tokens + PROMPT_TOKENS + ANSWER_TOKENS, 8)

@@ -1,7 +1,6 @@
 """What is handed on."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from sare_jax.settings.building import at_least
 
@@ -12,11 +11,11 @@ class ExportConfig:
 
     run: str = "sare"
     """Name of the run."""
-    form: Literal["folder", "projector", "efuf"] = "folder"
-    """`folder` is a whole model, `projector` the tuned tensors as safetensors, `efuf` the same as a torch
-    state dict."""
+    form: str = "folder"
+    """A form of the model's family, or `module:name`. Of LLaVA's, `folder` is a whole model, `projector` the
+    tuned tensors as safetensors, `efuf` the same as a torch state dict."""
     check_captions: int = 0
-    """Images on which transformers has to give the same captions, for form `folder`; 0 skips the check."""
+    """Images on which transformers has to give the same captions, for forms that are whole models; 0 skips the check."""
 
     def check(self, where: str) -> None:
         """Refuses a number below 0."""

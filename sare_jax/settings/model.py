@@ -6,30 +6,29 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The model to unlearn.
-
-    Attributes:
-      folder: Hugging Face folder, or a model id whose snapshot lies in the local hub cache.
-      dtype: of the frozen weights; the trainable ones are always float32.
-      trainable: regular expression on Flax paths: the mapping layers.
-      template: prompt form, `vicuna_v1` with the system sentence or `hub` without.
-      image_mode: `auto` follows the checkpoint, `pad` and `center_crop` force one.
-      vision_tower: folder or model id of the vision tower, for checkpoints in the original form; empty
-        follows `mm_vision_tower` of their config.json.
-      feature_cache_gib: vision features that are kept in host memory, in GiB.
-      data_parallel: devices that hold different rows and the same weights; 0 is all that `fsdp` leaves.
-      fsdp: devices over which the frozen weights are divided; they hold different rows too.
-      remat: what a layer keeps for its backward pass: `full` recomputes everything, `dots` keeps the
-        products with weights, `none` keeps everything.
-    """
+    """The model to unlearn."""
 
     folder: str = ""
+    """Hugging Face folder, or a model id whose snapshot lies in the local hub cache."""
+    family: str = "auto"
+    """`auto` sees it by config.json; else a short name of `sare_jax.models.families`, or `module:name`."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    trainable: str = "projector/.*"
+    """Of the frozen weights; the trainable ones are always float32."""
+    trainable: str = ""
+    """Regular expression on Flax paths; empty trains the family's mapping layers."""
     template: Literal["vicuna_v1", "hub"] = "vicuna_v1"
+    """Prompt form: `vicuna_v1` with the system sentence, or `hub` without."""
     image_mode: Literal["auto", "pad", "center_crop"] = "auto"
+    """`auto` follows the checkpoint, `pad` and `center_crop` force one."""
     vision_tower: str = ""
+    """Folder or model id of the vision tower, for checkpoints in LLaVA's original form; empty follows
+    `mm_vision_tower` of their config.json."""
     feature_cache_gib: float = 2.0
+    """Image features that are kept in host memory, in GiB."""
     data_parallel: int = 0
+    """Devices that hold different rows and the same weights; 0 is all that `fsdp` leaves."""
     fsdp: int = 1
+    """Devices over which the frozen weights are divided; they hold different rows too."""
     remat: Literal["none", "dots", "full"] = "full"
+    """What a layer keeps for its backward pass: `full` recomputes everything, `dots` keeps the products with
+    weights, `none` keeps everything."""

@@ -52,7 +52,7 @@ def attacked(context: Context, run: str, name: str, params: Params) -> Params:
     tools = Tools(
         loaded=context.loaded,
         curated=read_curated(context.curated),
-        prompter=context.prompter,
+        prompter=context.image_prompter,
         features=context.features,
         mesh=context.mesh,
         remat_policy=remat_policy(context.config.model.remat, context.mesh),

@@ -2,11 +2,19 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sare_jax import files, pipeline
 from sare_jax.records.splits import Image, Splits
 from sare_jax.settings import GREEDY, Config, DecodingConfig
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh, Sharding
+
+    from sare_jax.inference.features import FeatureCache
+    from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter, Source
+    from sare_jax.models.prompting import ImagePrompter
+    from sare_jax.records.coco import Truth
 
 
 class Context:
@@ -63,73 +71,71 @@ class Context:
         return self.workdir / "logs" / f"{run}.jsonl"
 
     @cached_property
-    def model_folder(self) -> Path:
-        """Folder of the base model's files."""
-        from sare_jax.models.shared.hub import resolve_folder
+    def source(self) -> "Source":
+        """The base model on disk: its family, its config, and where its tensors lie."""
+        from sare_jax.models.families import model_folder, open_source
 
-        return resolve_folder(self.config.model.folder, self.config.model.vision_tower)
-
-    @cached_property
-    def source(self):
-        """The base model on disk: its form, its config, and where its tensors lie."""
-        from sare_jax.models.llava.source import open_source
-
-        return open_source(self.model_folder, self.config.model.vision_tower)
+        return open_source(model_folder(self.config.model), self.config.model)
 
     @cached_property
     def model_hash(self) -> str:
-        """Content hash of the base model, its vision tower included."""
+        """Content hash of the base model, parts in folders of their own included."""
         from sare_jax.models.load import content_hash
 
-        return content_hash(self.source.config, self.source.tensors)
+        return content_hash(self.source)
 
     @cached_property
-    def mesh(self):
+    def mesh(self) -> "Mesh":
         """The devices, and how they share rows and weights."""
         from sare_jax.training.sharding import make_mesh
 
         return make_mesh(self.config.model.data_parallel, self.config.model.fsdp)
 
     @cached_property
-    def rows(self):
+    def rows(self) -> "Sharding":
         """How the rows of a batch lie on the mesh."""
         from sare_jax.training.sharding import by_rows
 
         return by_rows(self.mesh)
 
     @cached_property
-    def loaded(self):
+    def loaded(self) -> "LoadedModel":
         """The base model, in the memory of the mesh's devices."""
-        from sare_jax.models.load import load_llava, parameter_table
+        from sare_jax.models.load import load_model, parameter_table, stacked_paths
         from sare_jax.training.sharding import frozen_placement
 
-        settings = self.config.model
-        loaded = load_llava(
-            self.source,
+        source, settings = self.source, self.config.model
+        trainable = settings.trainable or source.family.trainable
+        stacked = stacked_paths(source.family, source.config)
+        loaded = load_model(
+            source,
             dtype=settings.dtype,
-            trainable=settings.trainable,
-            placement=frozen_placement(self.mesh, settings.trainable),
+            trainable=trainable,
+            placement=frozen_placement(self.mesh, trainable, stacked),
         )
         print(parameter_table(loaded), flush=True)
         return loaded
 
     @cached_property
-    def processor(self):
+    def processor(self) -> "ImageProcessor":
         """The base model's image preprocessing."""
-        from sare_jax.data.images import ImageProcessor
-
-        return ImageProcessor.from_source(self.source, mode=self.config.model.image_mode)
+        return self.source.family.image_processor(self.source, self.config.model)
 
     @cached_property
-    def prompter(self):
+    def prompter(self) -> "Prompter":
         """The base model's tokenizer and prompt form."""
-        from sare_jax.models.llava.prompts import Prompter
-
-        return Prompter.from_source(self.source, template=self.config.model.template)
+        return self.source.family.prompter(self.source, self.config.model)
 
     @cached_property
-    def features(self):
-        """Vision features of images by file name, each computed once and kept within the memory limit."""
+    def image_prompter(self) -> "ImagePrompter":
+        """The prompter for the run's images, by file name."""
+        from sare_jax.models.prompting import ImagePrompter
+
+        return ImagePrompter(self.prompter, self.processor, self.images)
+
+    @cached_property
+    def features(self) -> "FeatureCache":
+        """Features of images by file name, each computed once and kept within the memory limit."""
         from sare_jax.inference.features import FeatureCache
 
         return FeatureCache(
@@ -179,7 +185,7 @@ class Context:
         return Splits.read(pipeline.require(self.workdir / "splits.json", "prepare"))
 
     @cached_property
-    def truth(self):
+    def truth(self) -> "Truth":
         """COCO annotations; used for evaluation and for reporting on curation, never for training."""
         from sare_jax.records.coco import read_truth
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sare_jax import files, hosts
 from sare_jax.config import ORIGIN
@@ -13,6 +14,9 @@ from sare_jax.settings import DecodingConfig
 from sare_jax.stages import measuring
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import saved_settings
+
+if TYPE_CHECKING:
+    from sare_jax.models.interface import Answering
 
 
 def tasks(context: Context) -> Iterator[Task]:
@@ -27,20 +31,20 @@ def tasks(context: Context) -> Iterator[Task]:
         run=lambda: _export(context, run, folder),
         on="all",
     )
-    count = context.config.export.check_captions if form == "folder" else 0
-    if count:
+    count = context.config.export.check_captions
+    if count and _answers(context):
         _require_comparable(context.config.decoding)
-        said = context.answers(run, ORIGIN)
+        answers = context.answers(run, ORIGIN)
         yield Task(
             name="export/check",
             inputs={
                 "folder": files.digest(folder),
-                "answers": context.digest(said, "evaluate"),
+                "answers": context.digest(answers, "evaluate"),
                 "count": count,
                 "decoding": dataclasses.asdict(context.config.decoding),
             },
             outputs=(context.workdir / "export_check.json",),
-            run=lambda: _check(context, folder, said / "captions.jsonl", count),
+            run=lambda: _check(context, folder, answers / "captions.jsonl", count),
         )
 
 
@@ -61,57 +65,49 @@ def _export(context: Context, run: str, folder: Path) -> None:
         print(f"exported to {folder}", flush=True)
 
 
+def _answers(context: Context) -> "Answering | None":
+    from sare_jax.export import export_form
+
+    return export_form(context.source, context.config.export.form).answers
+
+
 def _check(context: Context, folder: Path, captions: Path, count: int) -> None:
     """Lets transformers describe images again and counts the captions that are the same."""
-    answers = files.read_jsonl(captions)[:count]
-    said = list(_asked(context, folder, answers))
+    from sare_jax.inference.stopping import cut
+
+    answering, decoding = _answers(context), context.config.decoding
+    if answering is None:
+        raise ValueError(f"{context.config.export.form} is no form that another program answers with")
+    ours = files.read_jsonl(captions)[:count]
+    theirs = answering(
+        folder,
+        ours,
+        images_dir=context.images,
+        prompter=context.prompter,
+        processor=context.processor,
+        max_new_tokens=context.config.evaluate.max_new_tokens,
+        decoding=decoding,
+    )
+    texts = [
+        cut(text, decoding.stop).strip()
+        for text in track(theirs, "transformers", total=len(ours), unit="caption")
+    ]
     different = [
         {"image_id": answer["image_id"], "jax": answer["text"], "transformers": text}
-        for answer, text in zip(answers, said, strict=True)
+        for answer, text in zip(ours, texts, strict=True)
         if answer["text"] != text
     ]
     result = {
-        "rule": f"{_kind(context.config.decoding)} captions, exported folder in transformers against the JAX "
-        "model, equal to the letter",
-        "n": len(answers),
-        "equal": len(answers) - len(different),
+        "rule": f"{_kind(decoding)} captions, exported folder in transformers against the JAX model, equal "
+        "to the letter",
+        "n": len(ours),
+        "equal": len(ours) - len(different),
         "different": different,
     }
     files.write_json(context.workdir / "export_check.json", result)
     print(
         f"export check: {result['equal']} of {result['n']} captions are the same in transformers", flush=True
     )
-
-
-def _asked(context: Context, folder: Path, answers: list[dict]) -> Iterator[str]:
-    import torch
-    from transformers import LlavaForConditionalGeneration
-
-    from sare_jax.inference.stopping import cut
-
-    decoding = context.config.decoding
-    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    for answer in track(answers, "transformers", total=len(answers), unit="caption"):
-        ids = torch.tensor([context.prompter.prompt(answer["instruction"])])
-        pixels = context.processor.load(context.images, [answer["image"]])
-        with torch.inference_mode():
-            out = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                pixel_values=torch.from_numpy(pixels).permute(0, 3, 1, 2),
-                max_new_tokens=context.config.evaluate.max_new_tokens,
-                do_sample=False,
-                num_beams=decoding.num_beams,
-                **(_beam_settings(decoding) if decoding.num_beams > 1 else {}),
-                pad_token_id=context.prompter.pad_id,
-                eos_token_id=context.prompter.eos_id,
-            )
-        yield cut(context.prompter.decode(out[0, ids.shape[1] :].tolist()), decoding.stop).strip()
-
-
-def _beam_settings(decoding: DecodingConfig) -> dict:
-    early = {"no": False, "yes": True, "never": "never"}[decoding.early_stopping]
-    return {"length_penalty": decoding.length_penalty, "early_stopping": early}
 
 
 def _kind(decoding: DecodingConfig) -> str:

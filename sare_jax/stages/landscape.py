@@ -69,7 +69,7 @@ def _scan(context: Context, run: str, direction: str, images: Sequence[Image]) -
 
     settings = context.config.report
     instruction = context.config.runs[run].instruction
-    units = tokenize(read_curated(context.curated), context.prompter, instruction).neg
+    units = tokenize(read_curated(context.curated), context.image_prompter, instruction).neg
     solution = measuring.tuned(context, run)[1]()
     along = landscape.directions(
         context.loaded, solution, units, context.features, mesh=context.mesh, seed=0

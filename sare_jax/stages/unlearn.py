@@ -37,7 +37,7 @@ def _train(context: Context, name: str, settings: OptimConfig) -> None:
     unlearn(
         context.loaded,
         read_curated(context.curated),
-        context.prompter,
+        context.image_prompter,
         context.features,
         settings,
         folder=draft / "checkpoints",

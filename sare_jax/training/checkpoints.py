@@ -24,7 +24,7 @@ _BASE = "base.json"
 
 
 class Base(Protocol):
-    """The part of `LoadedLlava` that is used here."""
+    """The part of `LoadedModel` that is used here."""
 
     params: Params
     folder: Path

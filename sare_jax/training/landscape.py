@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from sare_jax.data.batches import TokenSet, finetune_batches
 from sare_jax.inference.features import FeatureCache
-from sare_jax.models.load import LoadedLlava, merge
+from sare_jax.models.interface import LoadedModel, merge
 from sare_jax.optim.objectives import token_mean_nll
 from sare_jax.rounding import round_up
 from sare_jax.training.sharding import gathering, spread_rows
@@ -23,7 +23,7 @@ BATCH = 32  # units at a time, at least one a device
 
 
 def directions(
-    loaded: LoadedLlava, params: Params, units: TokenSet, features: FeatureCache, *, mesh: Mesh, seed: int
+    loaded: LoadedModel, params: Params, units: TokenSet, features: FeatureCache, *, mesh: Mesh, seed: int
 ) -> dict[str, Params]:
     """Unit directions at a solution.
 
@@ -47,7 +47,7 @@ def directions(
 
 
 def loss_at(
-    loaded: LoadedLlava, params: Params, units: TokenSet, features: FeatureCache, *, mesh: Mesh
+    loaded: LoadedModel, params: Params, units: TokenSet, features: FeatureCache, *, mesh: Mesh
 ) -> float:
     """L_ft over `units`: the mean of their token-mean negative log-likelihoods."""
     sums = [_sum_and_grad(loaded, params, batch, mesh)[0] for batch in _batches(units, features, mesh)]
@@ -66,7 +66,7 @@ def _batches(units: TokenSet, features: FeatureCache, mesh: Mesh) -> Iterator[di
         yield spread_rows({**{k: v for k, v in batch.items() if k != "image"}, "features": seen}, mesh)
 
 
-def _sum_and_grad(loaded: LoadedLlava, params: Params, batch: dict, mesh: Mesh) -> tuple:
+def _sum_and_grad(loaded: LoadedModel, params: Params, batch: dict, mesh: Mesh) -> tuple:
     with gathering(mesh):
         return _compiled(loaded.graphdef, params, loaded.frozen, batch)
 

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from sare_jax.data.batches import SETS, TokenSet, TokenSets, finetune_batches
-from sare_jax.models.load import LoadedLlava, merge
+from sare_jax.models.interface import LoadedModel, merge
 from sare_jax.optim import Perturbation, efuf
 from sare_jax.optim.objectives import ascent, log_likelihood, nll, npo, unlikelihood
 from sare_jax.records.curated import Curated
@@ -96,7 +96,7 @@ def with_score_weights(sets: TokenSets, curated: Curated) -> TokenSets:
 
 
 def with_references(
-    sets: TokenSets, loaded: LoadedLlava, features: Features, mesh: Mesh, *, batch_size: int
+    sets: TokenSets, loaded: LoadedModel, features: Features, mesh: Mesh, *, batch_size: int
 ) -> TokenSets:
     """The sets, the negatives with their log-likelihood under the model's own weights, for `npo`.
 

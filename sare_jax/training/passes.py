@@ -91,7 +91,7 @@ class Losses:
         hidden = model.read(
             rows.tokens[:, ahead:],
             seen,
-            places=jnp.maximum(rows.places - ahead, 0),
+            positions=jnp.maximum(rows.places - ahead, 0),
             prefix=self.prefix,
             remat_policy=self.remat_policy,
         )

@@ -8,7 +8,7 @@ runs (`models.layers.gathered`). Trainable parameters, optimizer state and metri
 import contextlib
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -21,8 +21,6 @@ from sare_jax.errors import UserError
 DATA, FSDP = "data", "fsdp"
 
 Placement = Callable[[str, tuple[int, ...]], NamedSharding]
-
-_STACKED = "/layers/"  # in the path of a parameter whose leading axis numbers the layers
 
 
 def make_mesh(data_parallel: int = 0, fsdp: int = 1) -> Mesh:
@@ -70,8 +68,8 @@ def by_rows(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
 
-def frozen_placement(mesh: Mesh, trainable: str) -> Placement:
-    """Where each parameter lies, (path, shape) → sharding; for `load_llava`, which reads only what is needed.
+def frozen_placement(mesh: Mesh, trainable: str, stacked: Collection[str]) -> Placement:
+    """Where each parameter lies, (path, shape) → sharding; for `load_model`, which reads only what is needed.
 
     A frozen matrix is divided along its longest axis that `fsdp` divides, never along the axis that numbers
     the layers: a loop over layers then gathers one layer at a time. Vectors (norms, biases), matrices without
@@ -79,12 +77,13 @@ def frozen_placement(mesh: Mesh, trainable: str) -> Placement:
 
     Args:
       mesh: from `make_mesh`.
-      trainable: regular expression on whole paths, as in `load_llava`.
+      trainable: regular expression on whole paths, as in `load_model`; not empty.
+      stacked: paths of the parameters whose first axis numbers the layers.
     """
     parts = mesh.shape[FSDP]
 
     def place(path: str, shape: tuple[int, ...]) -> NamedSharding:
-        first = 1 if _STACKED in path else 0
+        first = 1 if path in stacked else 0
         divisible = [axis for axis in range(first, len(shape)) if shape[axis] % parts == 0]
         if parts == 1 or len(shape) - first < 2 or not divisible or re.fullmatch(trainable, path):
             return replicated(mesh)

@@ -208,7 +208,7 @@ def target_log_probs(
     """
     seen = model.project(batch["features"])
     places = passes.places_of(batch)
-    hidden = model.read(batch["tokens"], seen, places=places, remat_policy=remat_policy)
+    hidden = model.read(batch["tokens"], seen, positions=places, remat_policy=remat_policy)
     offsets = jnp.arange(places.shape[1])
     return (
         passes.log_probs_of(model.logits(hidden), batch["targets"]),

@@ -18,7 +18,7 @@ from sare_jax.data.batches import (
     unlearn_batches,
 )
 from sare_jax.data.packing import pack, packed_batches
-from sare_jax.models.load import LoadedLlava
+from sare_jax.models.interface import LoadedModel
 from sare_jax.records.curated import Curated
 from sare_jax.settings import OptimConfig
 from sare_jax.training import loop
@@ -54,7 +54,7 @@ _DURATION = ("epochs", "steps", "checkpoint_every")
 
 
 def unlearn(
-    loaded: LoadedLlava,
+    loaded: LoadedModel,
     curated: Curated,
     tokenizer: Tokenizer,
     features: Features,
@@ -149,7 +149,7 @@ def attach(batch: dict[str, Batch], features: Features) -> dict[str, dict[str, A
 
 
 def _sets(
-    loaded: LoadedLlava,
+    loaded: LoadedModel,
     curated: Curated,
     tokenizer: Tokenizer,
     features: Features,

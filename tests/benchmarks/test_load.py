@@ -24,19 +24,19 @@ import jax
 import numpy as np
 from pathlib import Path
 from benchmarks.load import peak_anonymous
-from sare_jax.models.llava.names import Row
+from sare_jax.models.shared.entry import Entry
 from sare_jax.models.llava.names import hub_name
 from sare_jax.models.shared.safetensors_io import read_header
 from sare_jax.models.shared.streaming import read_parameter
 
 places = read_header(Path(sys.argv[1]))[0]
-row = Row("up/kernel", "layers.{}.weight", (1, 0), len(places))
-sources = [places[name] for name in row.names()]
+entry = Entry("up/kernel", "layers.{}.weight", (1, 0), len(places))
+sources = [places[name] for name in entry.names()]
 shape = (len(sources), *sources[0].shape[::-1])
 sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
 with peak_anonymous() as peak:
-    array = read_parameter(row, sources, shape, np.dtype(jax.numpy.bfloat16), sharding)
+    array = read_parameter(entry, sources, shape, np.dtype(jax.numpy.bfloat16), sharding)
 print(json.dumps([peak.grown, array.nbytes]))
 """
 
@@ -117,13 +117,13 @@ def test_disk_space_is_asked_for_first(tmp_path, monkeypatch):
 
 
 def test_wrong_values_are_noticed(tmp_path, monkeypatch):
-    read = load.load_llava
+    read = load.load_model
 
     def twice(folder, dtype):
         loaded = read(folder, dtype=dtype)
         frozen = load.jax.tree.map(lambda leaf: leaf * 2, loaded.frozen)
-        return load.LoadedLlava(**{**vars(loaded), "frozen": frozen})
+        return load.LoadedModel(**{**vars(loaded), "frozen": frozen})
 
-    monkeypatch.setattr(load, "load_llava", twice)
+    monkeypatch.setattr(load, "load_model", twice)
     with pytest.raises(AssertionError, match="is not what its file holds"):
         load.main(["--folder", str(tmp_path / "x"), "--scale", str(SCALE)])

@@ -127,8 +127,8 @@ def test_tk_08_truncation_never_cuts_the_image():
     """600 tokens, 576 of them image places: text is cut; where none is left, that is an error."""
 
     class Large(tiny.Letters):
-        def answer(self, instruction, text, spans, eos):
-            tokens, found = super().answer(instruction, text, spans, eos)
+        def answer(self, image, instruction, text, spans, eos):
+            tokens, found = super().answer(image, instruction, text, spans, eos)
             more = 576 - tiny.PATCHES
             return [tokens[0], *[tiny.IMAGE] * more, *tokens[1:]], [(a + more, b + more) for a, b in found]
 
@@ -163,8 +163,8 @@ def test_tk_01_few_lost_units_are_counted_and_many_are_an_error():
     class Lossy(tiny.Letters):
         calls = 0
 
-        def answer(self, instruction, text, spans, eos):
-            tokens, found = super().answer(instruction, text, spans, eos)
+        def answer(self, image, instruction, text, spans, eos):
+            tokens, found = super().answer(image, instruction, text, spans, eos)
             if not Lossy.calls:
                 found[0] = (found[0][0], found[0][0])
             Lossy.calls += 1

@@ -6,22 +6,15 @@ import json
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from transformers import LlavaImageProcessor
+from transformers import LlavaImageProcessor as Theirs
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from sare_jax.data.images import (
-    ImageError,
-    ImageProcessor,
-    load_image,
-    pad_to_square,
-    require_images,
-    to_rgb,
-    usable_images,
-)
+from sare_jax.data.images import ImageError, load_image, require_images, to_rgb, usable_images
 from sare_jax.errors import UserError
 from sare_jax.models.llava.config import LlavaConfig
-from sare_jax.models.llava.source import Source, open_source
+from sare_jax.models.llava.images import LlavaImageProcessor, pad_to_square
+from sare_jax.models.llava.source import LlavaSource, open_llava
 from tests.tiny_original import write_original
 
 MEAN_COLOR = (122, 116, 104)
@@ -31,11 +24,13 @@ SIDE = 28
 def source(folder, side=SIDE):
     """A base model of which only the processor's file and the side of its pictures are looked at."""
     vision = {"image_size": side, "patch_size": 4}
-    return Source(folder, "hub", LlavaConfig.from_hf({"model_type": "llava", "vision_config": vision}), {})
+    return LlavaSource(
+        folder, "hub", LlavaConfig.from_hf({"model_type": "llava", "vision_config": vision}), {}
+    )
 
 
 def read(folder, mode="auto", side=SIDE):
-    return ImageProcessor.from_source(source(folder, side), mode)
+    return LlavaImageProcessor.from_source(source(folder, side), mode)
 
 
 @pytest.fixture
@@ -111,7 +106,7 @@ def test_the_torchvision_form_is_within_one_level(processors, rng):
     settings = theirs.to_dict()
     image = noise(rng, 123, 94)
     settings = {key: settings[key] for key in ("size", "crop_size", "do_pad")}
-    other = LlavaImageProcessor(**settings)(image, return_tensors="np")["pixel_values"][0]
+    other = Theirs(**settings)(image, return_tensors="np")["pixel_values"][0]
     levels = np.abs(other.transpose(1, 2, 0) - ours(image)) * ours.std * 255
     assert levels.max() < 1.01
     assert (levels > 0.5).mean() < 0.02
@@ -266,15 +261,15 @@ def test_im_03_original_configs_ask_for_padding(tmp_path):
         tmp_path
     )
     original = dataclasses.replace(source(tmp_path, 40), form="original", image_mode="pad")
-    assert ImageProcessor.from_source(original).mode == "pad"
-    assert ImageProcessor.from_source(original, "center_crop").mode == "center_crop"
+    assert LlavaImageProcessor.from_source(original).mode == "pad"
+    assert LlavaImageProcessor.from_source(original, "center_crop").mode == "center_crop"
 
 
 @pytest.mark.parametrize(("aspect", "mode"), [("pad", "pad"), ("square", "center_crop")])
 def test_im_03_an_original_checkpoint_decides(rng, tmp_path, aspect, mode):
     """The file beside the vision tower gives the numbers, the model's config.json the mode."""
     write_original(tmp_path / "model", tmp_path / "tower", image_aspect_ratio=aspect)
-    ours = ImageProcessor.from_source(open_source(tmp_path / "model", str(tmp_path / "tower")))
+    ours = LlavaImageProcessor.from_source(open_llava(tmp_path / "model", str(tmp_path / "tower")))
     assert ours.mode == mode
     theirs = CLIPImageProcessorPil.from_pretrained(tmp_path / "tower")
     image = noise(rng, 50, 33)
@@ -346,7 +341,7 @@ def test_many_files_in_the_order_asked_for(processors, rng, tmp_path):
     ours, _ = processors
     for number in range(3):
         noise(rng, 30 + number, 40).save(tmp_path / f"{number}.png")
-    batch = ours.load(tmp_path, ["2.png", "0.png", "1.png"])
+    batch = np.stack(ours.load(tmp_path, ["2.png", "0.png", "1.png"]))
     assert batch.shape == (3, SIDE, SIDE, 3)
     np.testing.assert_array_equal(batch[1], ours(load_image(tmp_path / "0.png")))
 

@@ -18,8 +18,8 @@ from sare_jax.command import guarded
 from sare_jax.export import shards
 from sare_jax.export.__main__ import main
 from sare_jax.inference.ask import hash_params
-from sare_jax.models.llava.source import open_source
-from sare_jax.models.load import load_llava
+from sare_jax.models.llava.source import open_llava
+from sare_jax.models.load import load_model
 from sare_jax.training.checkpoints import Checkpoints, save_params
 from sare_jax.training.state import init_state
 from tests.tiny_llava import write_llava
@@ -38,7 +38,7 @@ def run(tmp_path_factory):
     """A base, and the checkpoints of steps 2 and 4, in which the projector is 2 and 4 times the base's."""
     root = tmp_path_factory.mktemp("run")
     write_llava(root / "base", max_shard_size="100KB")
-    loaded = load_llava(root / "base", dtype=jnp.float32)
+    loaded = load_model(root / "base", dtype=jnp.float32)
     settings = {"learning_rate": 1e-5, "instruction": "Describe."}
     with Checkpoints(root / "checkpoints", loaded, settings=settings, every=2) as checkpoints:
         for step in (2, 4):
@@ -117,7 +117,7 @@ def test_what_was_written_wrongly_is_noticed(run, tmp_path, capsys, monkeypatch)
 
 def test_original_base_with_its_tower_elsewhere(tmp_path, capsys):
     write_original(tmp_path / "base", tmp_path / "tower", mm_vision_tower="openai/clip-not-here")
-    loaded = load_llava(open_source(tmp_path / "base", str(tmp_path / "tower")), dtype=jnp.float32)
+    loaded = load_model(open_llava(tmp_path / "base", str(tmp_path / "tower")), dtype=jnp.float32)
     save_params(tmp_path / "checkpoints", loaded.params, loaded)
     main([*arguments(tmp_path, tmp_path / "out"), "--vision-tower", str(tmp_path / "tower")])
     printed = capsys.readouterr().out

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from sare_jax.export import differences
-from sare_jax.models.llava.source import open_source
+from sare_jax.models.llava.source import open_llava
 from tests.tiny_llava import write_llava
 
 TABLE, HEAD = "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"
@@ -24,7 +24,7 @@ def pair(tmp_path):
         names = {name.removeprefix("model."): name for name in tensors}
         change(tensors, names)
         save_file(tensors, file, metadata={"format": "pt"})
-        return differences(open_source(tmp_path / "base"), tmp_path / "copy")
+        return differences(open_llava(tmp_path / "base"), tmp_path / "copy")
 
     return changed
 

@@ -11,14 +11,17 @@ import torch
 from safetensors import safe_open
 from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
-from sare_jax.data.images import ImageProcessor, load_image
+from sare_jax.data.images import load_image
 from sare_jax.demo.render import render
 from sare_jax.demo.scenes import sample_scene
 from sare_jax.errors import UserError
-from sare_jax.export import differences, export_folder, hub_form, shards
-from sare_jax.models.llava.prompts import Prompter
-from sare_jax.models.llava.source import open_source
-from sare_jax.models.load import load_llava
+from sare_jax.export import differences, shards
+from sare_jax.models.llava.export import hub_form
+from sare_jax.models.llava.export.folder import export_folder
+from sare_jax.models.llava.images import LlavaImageProcessor
+from sare_jax.models.llava.prompts import LlavaPrompter
+from sare_jax.models.llava.source import open_llava
+from sare_jax.models.load import load_model
 from sare_jax.models.shared.partition import flatten
 from sare_jax.models.shared.safetensors_io import read_tensors
 from tests.tiny_llava import VOCABULARY
@@ -45,8 +48,8 @@ def world(tmp_path_factory):
     """A tiny original model, drawn pictures, and its export with a moved projector."""
     root = tmp_path_factory.mktemp("world")
     write_original(root / "base", root / "tower")
-    source = open_source(root / "base")
-    loaded = load_llava(source, dtype=jnp.float32)
+    source = open_llava(root / "base")
+    loaded = load_model(source, dtype=jnp.float32)
     params = moved(loaded.params)
     export_folder(source, params, root / "out")
     (root / "images").mkdir()
@@ -102,7 +105,7 @@ def test_published_sizes_get_the_rows_and_ids_of_llava_hf(tmp_path, world):
     source = world[1]
     text = replace(source.config.text, vocab_size=32000)
     real = replace(source, config=replace(source.config, text=text, image_token_id=32000))
-    assert hub_form.num_rows(real) == 32064
+    assert hub_form.num_rows(real.config) == 32064
     hub_form.write_files(real, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["image_token_index"], config["text_config"]["vocab_size"]) == (32000, 32064)
@@ -121,9 +124,9 @@ def test_added_tokens_are_never_chosen(world, theirs):
 
 def test_ex_09_logits_in_transformers_are_those_of_the_tuned_model(world, ours, theirs):
     root, source, _, _ = world
-    processor, prompter = ImageProcessor.from_source(source), Prompter.from_source(source)
-    pixels = processor.load(root / "images", ["0.png"])
-    ids = prompter.prompt(QUESTION)
+    processor, prompter = LlavaImageProcessor.from_source(source), LlavaPrompter.from_source(source)
+    pixels = np.stack(processor.load(root / "images", ["0.png"]))
+    ids = prompter.prompt(QUESTION, source.config.num_image_tokens)
     with torch.no_grad():
         there = theirs(
             input_ids=torch.tensor([ids]), pixel_values=torch.from_numpy(pixels).permute(0, 3, 1, 2)
@@ -134,7 +137,7 @@ def test_ex_09_logits_in_transformers_are_those_of_the_tuned_model(world, ours, 
 def test_greedy_text_in_transformers_is_ours_on_drawn_pictures(world, ours, theirs):
     """With transformers' own tokenizer, chat template and image processor, to the letter."""
     root, source, _, _ = world
-    prompter, images = Prompter.from_source(source), ImageProcessor.from_source(source)
+    prompter, images = LlavaPrompter.from_source(source), LlavaImageProcessor.from_source(source)
     processor = AutoProcessor.from_pretrained(root / "out", backend="pil")
     answers = set()
     for number in range(4):
@@ -142,7 +145,7 @@ def test_greedy_text_in_transformers_is_ours_on_drawn_pictures(world, ours, thei
         turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}
         prompt = processor.apply_chat_template([turn], add_generation_prompt=True)
         inputs = processor(text=prompt, images=picture, return_tensors="pt")
-        ids = prompter.prompt(QUESTION)
+        ids = prompter.prompt(QUESTION, source.config.num_image_tokens)
         assert inputs.input_ids[0].tolist() == ids
         pixels = images(picture)
         np.testing.assert_allclose(inputs.pixel_values[0].permute(1, 2, 0), pixels, rtol=0, atol=1e-6)
@@ -157,7 +160,7 @@ def test_greedy_text_in_transformers_is_ours_on_drawn_pictures(world, ours, thei
 
 def test_import_export_import_is_the_identity(world, tmp_path):
     root, _, loaded, params = world
-    again = load_llava(root / "out", dtype=jnp.float32)
+    again = load_model(root / "out", dtype=jnp.float32)
     for path, leaf in flatten(params).items():
         np.testing.assert_array_equal(flatten(again.params)[path], leaf)
     old, new = flatten(loaded.frozen), flatten(again.frozen)
@@ -196,11 +199,11 @@ def test_ex_08_all_files_are_there_with_the_fields_that_transformers_needs(world
 @pytest.mark.parametrize(("aspect", "mode"), [("pad", "pad"), (None, "center_crop")])
 def test_im_03_export_keeps_how_pictures_are_made_square(aspect, mode, tmp_path):
     write_original(tmp_path / "base", tmp_path / "tower", image_aspect_ratio=aspect)
-    source = open_source(tmp_path / "base")
-    export_folder(source, load_llava(source, dtype=jnp.float32).params, tmp_path / "out")
-    own = ImageProcessor.from_source(source)
+    source = open_llava(tmp_path / "base")
+    export_folder(source, load_model(source, dtype=jnp.float32).params, tmp_path / "out")
+    own = LlavaImageProcessor.from_source(source)
     assert own.mode == mode
-    assert ImageProcessor.from_source(open_source(tmp_path / "out")) == own
+    assert LlavaImageProcessor.from_source(open_llava(tmp_path / "out")) == own
     rng = np.random.default_rng(0)
     wide = render(sample_scene(rng), rng).resize((80, 40))
     there = AutoProcessor.from_pretrained(tmp_path / "out", backend="pil").image_processor
@@ -211,8 +214,8 @@ def test_im_03_export_keeps_how_pictures_are_made_square(aspect, mode, tmp_path)
 @pytest.mark.parametrize("shape", ["grouped", "tied", "wide", "last_layer", "full"])
 def test_every_shape_loads_strictly_with_equal_logits(shape, tmp_path):
     model = write_original(tmp_path / "base", tmp_path / "tower", shape, weights="safetensors_shards")
-    source = open_source(tmp_path / "base")
-    export_folder(source, load_llava(source, dtype=jnp.float32).params, tmp_path / "out")
+    source = open_llava(tmp_path / "base")
+    export_folder(source, load_model(source, dtype=jnp.float32).params, tmp_path / "out")
     again, report = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report.values()), report
     side = source.config.vision.image_size
@@ -229,8 +232,8 @@ def test_every_shape_loads_strictly_with_equal_logits(shape, tmp_path):
 def test_ex_06_sharegpt4v_keeps_its_own_tower_and_its_dtype(tmp_path):
     tower = tmp_path / "ShareGPT4V-7B_Pretrained_vit-large336-l12"
     model = write_sharegpt4v(tmp_path / "base", tower, weights="bin_shards")
-    source = open_source(tmp_path / "base")
-    export_folder(source, load_llava(source, dtype=jnp.bfloat16).params, tmp_path / "out")
+    source = open_llava(tmp_path / "base")
+    export_folder(source, load_model(source, dtype=jnp.bfloat16).params, tmp_path / "out")
     assert {t.dtype.name for t in read_tensors(tmp_path / "out").values()} == {"bfloat16"}
     again = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out", dtype="auto")
     assert again.dtype == torch.bfloat16
@@ -240,8 +243,8 @@ def test_ex_06_sharegpt4v_keeps_its_own_tower_and_its_dtype(tmp_path):
 
 def test_tower_inside_the_checkpoint_is_exported(tmp_path):
     write_original(tmp_path / "base", tmp_path / "tower", inside="tower")
-    source = open_source(tmp_path / "base")
-    export_folder(source, load_llava(source, dtype=jnp.float32).params, tmp_path / "out")
+    source = open_llava(tmp_path / "base")
+    export_folder(source, load_model(source, dtype=jnp.float32).params, tmp_path / "out")
     found = differences(source, tmp_path / "out")
     assert not found.changed
     assert not found.added
@@ -251,20 +254,21 @@ def test_sentencepiece_becomes_a_tokenizer_with_the_same_ids(tmp_path):
     write_original(tmp_path / "base", tmp_path / "tower")
     (tmp_path / "base" / "tokenizer.json").unlink()
     write_sentencepiece(tmp_path / "base" / "tokenizer.model")
-    source = open_source(tmp_path / "base")
-    export_folder(source, load_llava(source, dtype=jnp.float32).params, tmp_path / "out")
+    source = open_llava(tmp_path / "base")
+    export_folder(source, load_model(source, dtype=jnp.float32).params, tmp_path / "out")
     assert not (tmp_path / "out" / "tokenizer.model").exists()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.convert_tokens_to_ids(["<image>", "<pad>"]) == [ROWS, ROWS + 1]
     assert tokenizer.pad_token == "<pad>"
-    prompter = Prompter.from_source(source)
+    prompter = LlavaPrompter.from_source(source)
     before, between, after = prompter.template
+    slots = source.config.num_image_tokens
     for question in (QUESTION, "Is there a dog, or a 🪁?", "  two  spaces\n"):
-        text = f"{before}{'<image>' * prompter.num_image_tokens}{between}{question}{after}"
-        assert tokenizer(text).input_ids == prompter.prompt(question)
-        assert Prompter.from_source(open_source(tmp_path / "out")).prompt(question) == prompter.prompt(
-            question
-        )
+        text = f"{before}{'<image>' * slots}{between}{question}{after}"
+        assert tokenizer(text).input_ids == prompter.prompt(question, slots)
+        assert LlavaPrompter.from_source(open_llava(tmp_path / "out")).prompt(
+            question, slots
+        ) == prompter.prompt(question, slots)
 
 
 def test_chat_template_holds_turns_as_vicuna_v1_does(world):
@@ -304,7 +308,7 @@ def test_tokenizer_with_another_image_token_is_refused(tmp_path, world):
     raw["added_tokens"].append({**raw["added_tokens"][-1], "content": "<image>", "id": VOCABULARY - 1})
     path.write_text(json.dumps(raw))
     with pytest.raises(UserError, match="has <image> already"):
-        export_folder(open_source(tmp_path / "base"), world[3], tmp_path / "out")
+        export_folder(open_llava(tmp_path / "base"), world[3], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

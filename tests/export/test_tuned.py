@@ -10,9 +10,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from sare_jax.errors import UserError
-from sare_jax.export import export_efuf, export_projector, load_tuned
-from sare_jax.models.llava.source import open_source
-from sare_jax.models.load import content_hash, load_llava
+from sare_jax.models.llava.export.tuned import export_efuf, export_projector, load_llava_tuned
+from sare_jax.models.llava.source import open_llava
+from sare_jax.models.load import content_hash, load_model
 from sare_jax.models.shared.partition import flatten
 from sare_jax.models.shared.safetensors_io import read_header
 from tests.tiny_llava import write_llava
@@ -32,9 +32,9 @@ def base(request, tmp_path_factory):
         write_llava(root / "base", save_original_format=True)
     else:
         write_original(root / "base", root / "tower", dtype=torch.float16)
-    source = open_source(root / "base")
+    source = open_llava(root / "base")
     rng = np.random.default_rng(0)
-    params = load_llava(source, dtype=jnp.float32).params
+    params = load_model(source, dtype=jnp.float32).params
     moved = jax.tree.map(lambda leaf: leaf + 1e-3 * rng.normal(size=leaf.shape).astype(np.float32), params)
     return source, moved, HUB if request.param == "hub" else ORIGINAL
 
@@ -58,8 +58,8 @@ def test_projector_file_has_the_bases_own_names(base, tmp_path):
     about = read_header(file)[1]
     assert about["format"] == "pt"
     assert about["step"] == "7"
-    assert about["base_hash"] == content_hash(source.config, source.tensors)
-    assert_equal(load_tuned(file, source), params)
+    assert about["base_hash"] == content_hash(source)
+    assert_equal(load_llava_tuned(file, source), params)
 
 
 def test_efuf_file_is_a_state_dict_of_llavas_own_names_whatever_the_base(base, tmp_path):
@@ -76,7 +76,7 @@ def test_efuf_file_is_a_state_dict_of_llavas_own_names_whatever_the_base(base, t
     assert config["learning_rate"] == 1e-5
     assert config["step"] == 1200
     assert "stop" not in config
-    assert_equal(load_tuned(tmp_path / "out" / "step_001200.pth", source), params)
+    assert_equal(load_llava_tuned(tmp_path / "out" / "step_001200.pth", source), params)
 
 
 def test_files_of_efufs_own_training_are_read(base, tmp_path):
@@ -91,7 +91,7 @@ def test_files_of_efufs_own_training_are_read(base, tmp_path):
     tower = "model.vision_tower.vision_tower.vision_model.embeddings.position_ids"
     buffers = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(3), tower: torch.arange(4)}
     torch.save(state | buffers, tmp_path / "step_000010.pth")
-    found = load_tuned(tmp_path / "step_000010.pth", source)
+    found = load_llava_tuned(tmp_path / "step_000010.pth", source)
     assert_equal(found, jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), params))
 
 
@@ -117,20 +117,20 @@ def test_ge_05_file_that_does_not_match_wholly_is_refused(base, change, message,
     else:
         torch.save({name: torch.from_numpy(value.copy()) for name, value in tensors.items()}, file)
     with pytest.raises(UserError, match=f"changed.*does not fit.*{message}"):
-        load_tuned(file, source)
+        load_llava_tuned(file, source)
 
 
 def test_other_parameters_than_the_projector_keep_their_layers(tmp_path):
     write_llava(tmp_path / "base")
-    source = open_source(tmp_path / "base")
+    source = open_llava(tmp_path / "base")
     chosen = r"language_model/layers/up/kernel|vision_tower/class_token"
-    params = load_llava(source, dtype=jnp.float32, trainable=chosen).params
+    params = load_model(source, dtype=jnp.float32, trainable=chosen).params
     doubled = jax.tree.map(lambda leaf: 2 * leaf, params)
     export_efuf(source, doubled, tmp_path / "out", step=1, settings={})
     state = torch.load(tmp_path / "out" / "step_000001.pth", weights_only=True)
     tower = "model.vision_tower.vision_tower.vision_model.embeddings.class_embedding"
     assert state.keys() == {tower, *(f"model.layers.{n}.mlp.up_proj.weight" for n in range(2))}
-    assert_equal(load_tuned(tmp_path / "out" / "step_000001.pth", source, chosen), doubled)
+    assert_equal(load_llava_tuned(tmp_path / "out" / "step_000001.pth", source, chosen), doubled)
 
 
 def test_target_with_other_files_is_left_alone(base, tmp_path):

@@ -10,7 +10,8 @@ from transformers import LlavaForConditionalGeneration
 
 from sare_jax.inference.features import encode_images
 from sare_jax.inference.generate import Generated, generate
-from sare_jax.models.load import LoadedLlava, load_llava
+from sare_jax.models.interface import LoadedModel
+from sare_jax.models.load import load_model
 from tests.tiny_llava import BOS, EOS, image_token_id, write_llava
 
 NEW, PAD = 64, 0
@@ -18,7 +19,7 @@ NEW, PAD = 64, 0
 
 class Case(NamedTuple):
     theirs: LlavaForConditionalGeneration
-    loaded: LoadedLlava
+    loaded: LoadedModel
     prompts: list[list[int]]
     pixels: np.ndarray
     features: np.ndarray
@@ -27,7 +28,7 @@ class Case(NamedTuple):
 def make_case(folder: Path, shape: str) -> Case:
     """Text of 5, 9, 7 and 12 tokens around an image each."""
     model = write_llava(folder, shape, seed=1)
-    loaded = load_llava(folder, dtype=jnp.float32)
+    loaded = load_model(folder, dtype=jnp.float32)
     rng = np.random.default_rng(2)
     places = [image_token_id()] * loaded.config.num_image_tokens
     texts = [rng.integers(260, 440, size).tolist() for size in (4, 8, 6, 11)]

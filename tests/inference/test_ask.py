@@ -14,8 +14,9 @@ from sare_jax.inference import ask as ask_module
 from sare_jax.inference.ask import ask, hash_params
 from sare_jax.inference.features import FeatureCache, encode_images
 from sare_jax.inference.generate import Generated
-from sare_jax.models.llava.prompts import Prompter
-from sare_jax.models.load import load_llava
+from sare_jax.models.llava.images import LlavaImageProcessor
+from sare_jax.models.llava.prompts import LlavaPrompter
+from sare_jax.models.load import load_model
 from sare_jax.settings import DecodingConfig
 from sare_jax.training.sharding import by_rows, make_mesh, replicated
 from tests.tiny_llava import llama_tokenizer, pictures, write_llava
@@ -32,14 +33,14 @@ def setting(tmp_path_factory):
     write_llava(folder, seed=1)
     for name, picture in zip(NAMES, pictures(len(NAMES)), strict=True):
         picture.save(images / name)
-    loaded = load_llava(folder, dtype=jnp.float32)
-    processor = ImageProcessor.from_source(loaded.source)
+    loaded = load_model(folder, dtype=jnp.float32)
+    processor = LlavaImageProcessor.from_source(loaded.source)
     return {
         "loaded": loaded,
         "params": loaded.params,
         "images_dir": images,
         "processor": processor,
-        "prompter": Prompter.from_source(loaded.source, "hub"),
+        "prompter": LlavaPrompter.from_source(loaded.source, "hub"),
         "max_new_tokens": 16,
         "batch_size": 4,
         "name": "answers",
@@ -190,7 +191,7 @@ def spread(setting: dict, devices: int) -> dict:
     """The same model, whole on each of several devices, with the rows of a batch divided over them."""
     mesh = make_mesh(devices)
     folder = setting["loaded"].folder
-    loaded = load_llava(folder, dtype=jnp.float32, placement=lambda *_: replicated(mesh))
+    loaded = load_model(folder, dtype=jnp.float32, placement=lambda *_: replicated(mesh))
     return setting | {"loaded": loaded, "params": loaded.params, "features": None, "rows": by_rows(mesh)}
 
 
@@ -357,7 +358,7 @@ class TestFeatureCache:
 
     def test_trained_vision_tower_is_refused(self, setting, tmp_path):
         folder = setting["loaded"].folder
-        loaded = load_llava(folder, dtype=jnp.float32, trainable="vision_tower/.*", max_trainable=0.9)
+        loaded = load_model(folder, dtype=jnp.float32, trainable="vision_tower/.*", max_trainable=0.9)
         with pytest.raises(UserError, match="vision_tower"):
             FeatureCache(loaded, setting["processor"], setting["images_dir"])
 

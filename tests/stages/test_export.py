@@ -13,9 +13,10 @@ from transformers import LlavaForConditionalGeneration
 from sare_jax import files, stages
 from sare_jax.config import parse
 from sare_jax.errors import UserError
-from sare_jax.export import differences, load_tuned
-from sare_jax.models.llava.source import open_source
-from sare_jax.models.load import load_llava
+from sare_jax.export import differences
+from sare_jax.models.llava.export.tuned import load_llava_tuned
+from sare_jax.models.llava.source import open_llava
+from sare_jax.models.load import load_model
 from sare_jax.models.shared.partition import flatten
 from sare_jax.settings import Config
 from sare_jax.stages.context import Context
@@ -38,7 +39,7 @@ def world(request, tmp_path_factory):
     (root / "images").mkdir()
     for number, picture in enumerate(pictures(3)):
         picture.save(root / "images" / f"{number}.png")
-    loaded = load_llava(root / "model", dtype=jnp.float32)
+    loaded = load_model(root / "model", dtype=jnp.float32)
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: x + 0.05 * rng.normal(size=x.shape).astype(np.float32), loaded.params)
     save_params(root / "run" / "checkpoints" / "sare", params, loaded)
@@ -67,8 +68,8 @@ def write_answers(root: Path, workdir: Path, **generating) -> None:
     model = LlavaForConditionalGeneration.from_pretrained(workdir / "export" / "sare").eval()
     answers = []
     for number in range(3):
-        ids = torch.tensor([context.prompter.prompt(QUESTION)])
-        pixels = context.processor.load(root / "images", [f"{number}.png"])
+        ids = torch.tensor([context.image_prompter.prompt(f"{number}.png", QUESTION)])
+        pixels = np.stack(context.processor.load(root / "images", [f"{number}.png"]))
         out = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
@@ -88,9 +89,9 @@ def test_whole_folder_is_written_once_and_the_change_is_printed(world, tmp_path,
     stages.run(settings(root), root / "run")
     folder = root / "run" / "export" / "sare"
     assert "4 of 80 tensors have other values than in the base" in capsys.readouterr().out
-    found = differences(open_source(root / "model"), folder)
+    found = differences(open_llava(root / "model"), folder)
     assert all(name.startswith("multi_modal_projector.") for name in found.changed)
-    for path, leaf in flatten(load_llava(folder, dtype=jnp.float32).params).items():
+    for path, leaf in flatten(load_model(folder, dtype=jnp.float32).params).items():
         np.testing.assert_array_equal(leaf, flatten(params)[path])
     stages.run(settings(root), root / "run")
     assert "exported" not in capsys.readouterr().out
@@ -104,7 +105,7 @@ def test_other_forms_replace_the_folder(world, form, file):
     workdir = root / "run"
     files.remove(workdir / "export")
     stages.run(settings(root, form=form, check_captions=2), workdir)
-    found = load_tuned(workdir / "export" / "sare" / file, open_source(root / "model"))
+    found = load_llava_tuned(workdir / "export" / "sare" / file, open_llava(root / "model"))
     for path, leaf in flatten(found).items():
         np.testing.assert_array_equal(leaf, flatten(params)[path])
     assert not (workdir / "export_check.json").exists()

@@ -9,12 +9,14 @@ from sare_jax import files
 from sare_jax.attacks.interface import Tools
 from sare_jax.attacks.relearn import Relearn, relearn
 from sare_jax.data.batches import tokenize
-from sare_jax.data.images import ImageProcessor
+from sare_jax.files import read_json
 from sare_jax.inference.features import FeatureCache
-from sare_jax.models.llava.config import read_config
-from sare_jax.models.llava.prompts import Prompter
-from sare_jax.models.llava.source import Source
-from sare_jax.models.load import load_llava
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.images import LlavaImageProcessor
+from sare_jax.models.llava.prompts import LlavaPrompter
+from sare_jax.models.llava.source import LlavaSource
+from sare_jax.models.load import load_model
+from sare_jax.models.prompting import ImagePrompter
 from sare_jax.records.curated import Curated, Rows, Sentences, Units, read_curated, write_curated
 from sare_jax.settings import OptimConfig
 from sare_jax.training.sharding import make_mesh
@@ -58,11 +60,13 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("form", [tiny_llava.llama_tokenizer, tiny_llava.byte_level_tokenizer])
 def test_target_tokens_decode_to_the_target(folder, tmp_path, form, template):
     """Cases TK-01, TK-03, TK-09 and TK-10."""
-    for name in ("config.json", "processor_config.json"):
+    for name in ("config.json", "processor_config.json", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((folder / "model" / name).read_bytes())
     tiny_llava.write_tokenizer(tmp_path, form())
-    prompter = Prompter.from_source(Source(tmp_path, "hub", read_config(tmp_path), {}), template)
-    sets = tokenize(read_curated(folder / "curated"), prompter, "Please describe the image.")
+    source = LlavaSource(tmp_path, "hub", LlavaConfig.from_hf(read_json(tmp_path / "config.json")), {})
+    prompter, processor = LlavaPrompter.from_source(source, template), LlavaImageProcessor.from_source(source)
+    about = ImagePrompter(prompter, processor, folder / "images")
+    sets = tokenize(read_curated(folder / "curated"), about, "Please describe the image.")
     assert sets.lost == {"neg": {}, "pos": {}, "sent": {}}
     for kind, chosen in (("neg", NEG), ("pos", POS)):
         for index, (_, text) in enumerate(chosen):
@@ -79,9 +83,11 @@ def test_target_tokens_decode_to_the_target(folder, tmp_path, form, template):
 
 
 def test_unlearning_and_relearning_move_the_projector_of_a_loaded_model(folder, tmp_path):
-    loaded = load_llava(folder / "model", dtype=jnp.float32)
-    prompter = Prompter.from_source(loaded.source, template="hub")
-    features = FeatureCache(loaded, ImageProcessor.from_source(loaded.source), folder / "images")
+    loaded = load_model(folder / "model", dtype=jnp.float32)
+    processor = LlavaImageProcessor.from_source(loaded.source)
+    about = LlavaPrompter.from_source(loaded.source, template="hub")
+    prompter = ImagePrompter(about, processor, folder / "images")
+    features = FeatureCache(loaded, processor, folder / "images")
     curated = read_curated(folder / "curated")
     settings = OptimConfig(learning_rate=3e-3, neg_weight=1.0, steps=8, batch_size=3)
     params = unlearn(

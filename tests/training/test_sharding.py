@@ -12,8 +12,10 @@ from sare_jax.attacks.interface import Tools
 from sare_jax.attacks.relearn import Relearn, relearn
 from sare_jax.errors import UserError
 from sare_jax.models import load
+from sare_jax.models.llava.family import FAMILY
 from sare_jax.models.llava.published import config_without_weights
 from sare_jax.models.shared import partition
+from sare_jax.models.shared.target import here
 from sare_jax.settings import OptimConfig
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import (
@@ -72,8 +74,8 @@ def test_rows_lie_over_all_devices():
 
 def test_the_weights_of_the_7b_model_are_divided_but_never_between_layers():
     shapes, _ = config_without_weights("llava-hf/llava-1.5-7b-hf")
-    _, leaves = load.abstract(shapes)
-    place = frozen_placement(make_mesh(1, 8), "projector/.*")
+    _, leaves = load.abstract(FAMILY, shapes, here())
+    place = frozen_placement(make_mesh(1, 8), "projector/.*", load.stacked_paths(FAMILY, shapes))
     specs = {path: place(path, leaf.shape).spec for path, leaf in leaves.items()}
     assert specs["language_model/layers/gate/kernel"] == PartitionSpec(None, None, "fsdp")
     assert specs["language_model/layers/down/kernel"] == PartitionSpec(None, "fsdp")
@@ -89,11 +91,11 @@ def test_the_weights_of_the_7b_model_are_divided_but_never_between_layers():
 
 
 def test_weights_that_nothing_divides_are_whole():
-    place = frozen_placement(make_mesh(1, 8), "projector/.*")
+    place = frozen_placement(make_mesh(1, 8), "projector/.*", ("language_model/layers/q/kernel",))
     assert place("odd/kernel", (9, 15)).spec == PartitionSpec()
     # As many layers as devices, and still not divided between them.
     assert place("language_model/layers/q/kernel", (8, 9, 15)).spec == PartitionSpec()
-    assert frozen_placement(make_mesh(8), "x")("embed/table", (64, 64)).spec == PartitionSpec()
+    assert frozen_placement(make_mesh(8), "x", ())("embed/table", (64, 64)).spec == PartitionSpec()
 
 
 def test_gathering_is_for_divided_weights_alone():

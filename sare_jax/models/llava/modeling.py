@@ -8,10 +8,10 @@ from flax import nnx
 
 from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.models.shared.clip_vit import VisionTower
-from sare_jax.models.shared.few_rows import few_rows
-from sare_jax.models.shared.gather import deal
+from sare_jax.models.shared.gather import fill_image_slots
 from sare_jax.models.shared.layers import BiasedLinear, Embedding, Linear, exact_gelu, gathered
 from sare_jax.models.shared.llama import Cache, DecoderLayer, Llama
+from sare_jax.models.shared.target import Target
 
 
 class Projector(nnx.Module):
@@ -35,14 +35,15 @@ class Projector(nnx.Module):
 class Llava(nnx.Module):
     """The whole model. Every method is a pure function of its arguments and the weights."""
 
-    def __init__(self, config: LlavaConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: LlavaConfig, target: Target, *, rngs: nnx.Rngs):
         self.vision_tower = VisionTower(config.vision, config.num_vision_layers_run, rngs=rngs)
         self.projector = Projector(config.vision.width, config.text.width, rngs=rngs)
         self.embed = Embedding(config.text.vocab_size, config.text.width, rngs=rngs)
-        self.language_model = Llama(config.text, rngs=rngs)
+        self.language_model = Llama(config.text, target, rngs=rngs)
         if not config.text.tied:
             self.head = Linear(config.text.width, config.text.vocab_size, rngs=rngs)
         self.config = config
+        self.target = target
 
     def encode_images(self, pixels: jax.Array) -> jax.Array:
         """Features of images, before the projector.
@@ -53,7 +54,7 @@ class Llava(nnx.Module):
         Returns:
           float[I, P, D_v] in the tower's dtype. No gradient flows back from it.
         """
-        hidden = few_rows(self.vision_tower, pixels)
+        hidden = self.target.few_rows(self.vision_tower, pixels)
         return jax.lax.stop_gradient(hidden if self.config.keep_class_token else hidden[:, 1:])
 
     def project(self, features: jax.Array) -> jax.Array:
@@ -86,27 +87,27 @@ class Llava(nnx.Module):
     def read(
         self,
         tokens: jax.Array,
-        seen: jax.Array,
+        image_embeds: jax.Array,
         *,
-        places: jax.Array,
+        positions: jax.Array,
         prefix: tuple[int, ...] = (),
         remat_policy: Callable[..., bool] | None = None,
     ) -> jax.Array:
-        """Hidden states at some places of each row, as training needs them; equal to those of `hidden`.
+        """Hidden states at some positions of each row, as training needs them; equal to those of `hidden`.
 
         Args:
           tokens: int32[B, T], as in `hidden`, without the prefix.
-          seen: float[B, M * P, D], projected features.
-          places: int32[B, W], counted without the prefix.
+          image_embeds: float[B, M * P, D], from `project`.
+          positions: int32[B, W], counted without the prefix.
           prefix: text that stands before every row; it is run once, and no gradient passes through it.
           remat_policy: see `Llama.__call__`.
 
         Returns:
           float[B, W, D].
         """
-        words = self._place(tokens, seen)
+        words = self._embed(tokens, image_embeds)
         before = self.embed(jnp.array([prefix])) if prefix else None
-        return self.language_model.read(words, places, before, remat_policy)
+        return self.language_model.read(words, positions, before, remat_policy)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """float[..., D] hidden states -> float32[..., V] logits."""
@@ -132,6 +133,10 @@ class Llava(nnx.Module):
         hidden, cache = self.language_model.prefill(words, lengths, beams, steps)
         return self.logits(hidden), cache
 
+    def parts(self) -> tuple[DecoderLayer, ...]:
+        """The decoder's layers as `decode` runs them; to be called once, outside of the loop over steps."""
+        return self.language_model.parts()
+
     def decode(
         self, token: jax.Array, positions: jax.Array, cache: Cache, parts: Sequence[DecoderLayer]
     ) -> tuple[jax.Array, Cache]:
@@ -141,7 +146,7 @@ class Llava(nnx.Module):
           token: int32[B, R].
           positions: int32[B], its place in the row, counted without padding.
           cache: from `prefill` or the step before.
-          parts: from `Llama.parts`, called once, outside of the loop over steps.
+          parts: from `parts`.
 
         Returns:
           float32[B, R, V] logits of the token after it, and the cache with this token in it.
@@ -151,16 +156,16 @@ class Llava(nnx.Module):
 
     def _merge_image(self, tokens: jax.Array, features: jax.Array | None) -> jax.Array:
         """Embeds tokens, with projected features, in order, where the image tokens stand."""
-        return self.embed(tokens) if features is None else self._place(tokens, self.project(features))
+        return self.embed(tokens) if features is None else self._embed(tokens, self.project(features))
 
-    def _place(self, tokens: jax.Array, seen: jax.Array) -> jax.Array:
-        is_image = tokens == self.config.image_token_id
-        words = self.embed(jnp.where(is_image, 0, tokens))
-        vision, places = self.config.vision, self.config.num_image_tokens
-        if seen.shape[1] % places:
+    def _embed(self, tokens: jax.Array, image_embeds: jax.Array) -> jax.Array:
+        slots = tokens == self.config.image_token_id
+        words = self.embed(jnp.where(slots, 0, tokens))
+        vision, count = self.config.vision, self.config.num_image_tokens
+        if image_embeds.shape[1] % count:
             raise ValueError(
-                f"{seen.shape[1]} image features a row, need {places} an image (image_size "
+                f"{image_embeds.shape[1]} image features a row, need {count} an image (image_size "
                 f"{vision.image_size}, patch_size {vision.patch_size}, keep_class_token "
                 f"{self.config.keep_class_token})"
             )
-        return jnp.where(is_image[..., None], deal(seen.astype(words.dtype), is_image), words)
+        return jnp.where(slots[..., None], fill_image_slots(image_embeds.astype(words.dtype), slots), words)

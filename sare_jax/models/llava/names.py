@@ -1,6 +1,6 @@
 """The one table between this project's parameters of a LLaVA and their Hugging Face names.
 
-It is read in both directions. A row is (path here, name on the hub, axes): the array here is the hub's
+It is read in both directions. An entry is (path here, name on the hub, axes): the array here is the hub's
 tensor with its axes taken in that order, so `axes=(1, 0)` is a transpose. `{}` in a name stands for the
 layer; such a tensor fills one slice of a stacked parameter, whose first axis numbers the layers.
 
@@ -10,39 +10,10 @@ and its files may carry either form; `hub_name` maps both to the hub's.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.shared.entry import Entry
 from sare_jax.models.shared.weight_files import Tensor
-
-Axes = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One parameter.
-
-    Attributes:
-      path: its '/'-joined path here.
-      name: hub name; with `{}` where the layer's number stands, if the parameter is stacked.
-      axes: axes of the hub's tensor, in the order they have here (without the layer axis).
-      layers: how many layers are stacked; 0 when it is not stacked.
-    """
-
-    path: str
-    name: str
-    axes: Axes
-    layers: int = 0
-
-    def names(self) -> list[str]:
-        """Hub names of the tensors it is made of, in the order of its layers."""
-        return [self.name.format(layer) for layer in range(self.layers)] if self.layers else [self.name]
-
-    def hub_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape that each of the hub's tensors has, given the parameter's own `shape`."""
-        own = shape[1:] if self.layers else shape
-        return tuple(own[self.axes.index(axis)] for axis in range(len(self.axes)))
-
 
 _VECTOR, _AS_IS, _SWAP = (0,), (0, 1), (1, 0)
 TOWER = "vision_tower.vision_model"
@@ -91,17 +62,17 @@ _IN_MEMORY = (
 )
 
 
-def rows(config: LlavaConfig) -> list[Row]:
+def entries(config: LlavaConfig) -> list[Entry]:
     """The table for a model of this shape, every parameter once."""
-    table = [Row(f"vision_tower/{path}", f"{TOWER}.{name}", axes) for path, name, axes in _VISION]
+    table = [Entry(f"vision_tower/{path}", f"{TOWER}.{name}", axes) for path, name, axes in _VISION]
     table += _vision_layers(config.num_vision_layers_run)
     for part in ("linear_1", "linear_2"):
         table += _biased(f"projector/{part}", f"multi_modal_projector.{part}", 0)
-    table.append(Row("embed/table", EMBEDDING, _AS_IS))
+    table.append(Entry("embed/table", EMBEDDING, _AS_IS))
     table += _text_layers(config.text.num_layers)
-    table.append(Row("language_model/norm/scale", "language_model.model.norm.weight", _VECTOR))
+    table.append(Entry("language_model/norm/scale", "language_model.model.norm.weight", _VECTOR))
     if not config.text.tied:
-        table.append(Row("head/kernel", HEAD, _SWAP))
+        table.append(Entry("head/kernel", HEAD, _SWAP))
     return table
 
 
@@ -144,32 +115,32 @@ def is_unused(name: str, config: LlavaConfig) -> bool:
     return bool(layer) and config.num_vision_layers_run <= int(layer[1]) < config.vision.num_layers
 
 
-def _vision_layers(layers: int) -> list[Row]:
+def _vision_layers(layers: int) -> list[Entry]:
     prefix, path = f"{TOWER}.encoder.layers.{{}}", "vision_tower/layers"
     table = []
     for own, theirs in _VISION_NORMS.items():
-        table.append(Row(f"{path}/{own}/scale", f"{prefix}.{theirs}.weight", _VECTOR, layers))
-        table.append(Row(f"{path}/{own}/bias", f"{prefix}.{theirs}.bias", _VECTOR, layers))
+        table.append(Entry(f"{path}/{own}/scale", f"{prefix}.{theirs}.weight", _VECTOR, layers))
+        table.append(Entry(f"{path}/{own}/bias", f"{prefix}.{theirs}.bias", _VECTOR, layers))
     for own, theirs in _VISION_LINEARS.items():
         table += _biased(f"{path}/{own}", f"{prefix}.{theirs}", layers)
     return table
 
 
-def _text_layers(layers: int) -> list[Row]:
+def _text_layers(layers: int) -> list[Entry]:
     prefix, path = "language_model.model.layers.{}", "language_model/layers"
     table = [
-        Row(f"{path}/{own}/scale", f"{prefix}.{theirs}.weight", _VECTOR, layers)
+        Entry(f"{path}/{own}/scale", f"{prefix}.{theirs}.weight", _VECTOR, layers)
         for own, theirs in _TEXT_NORMS.items()
     ]
     table += [
-        Row(f"{path}/{own}/kernel", f"{prefix}.{theirs}.weight", _SWAP, layers)
+        Entry(f"{path}/{own}/kernel", f"{prefix}.{theirs}.weight", _SWAP, layers)
         for own, theirs in _TEXT_LINEARS.items()
     ]
     return table
 
 
-def _biased(path: str, name: str, layers: int) -> list[Row]:
+def _biased(path: str, name: str, layers: int) -> list[Entry]:
     return [
-        Row(f"{path}/kernel", f"{name}.weight", _SWAP, layers),
-        Row(f"{path}/bias", f"{name}.bias", _VECTOR, layers),
+        Entry(f"{path}/kernel", f"{name}.weight", _SWAP, layers),
+        Entry(f"{path}/bias", f"{name}.bias", _VECTOR, layers),
     ]

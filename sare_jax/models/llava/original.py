@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sare_jax.errors import UserError
-from sare_jax.models.llava.config import LlavaConfig, feature_layer, require, text_config, vision_config
+from sare_jax.models.llava.config import LlavaConfig, feature_layer
 from sare_jax.models.llava.names import TOWER
+from sare_jax.models.shared.config import require, text_config, vision_config
 
 INSIDE = "model.vision_tower.vision_tower."
 PROJECTOR = "model.mm_projector."

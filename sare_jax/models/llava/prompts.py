@@ -1,18 +1,19 @@
-"""Text -> token ids: prompt forms, image places, and where a span of characters lies among the tokens."""
+"""Text -> token ids: prompt forms, image slots, and where a span of characters lies among the tokens."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, Tokenizer
 
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
 from sare_jax.models.llava.config import LlavaConfig, image_slots
-from sare_jax.models.llava.source import Source
+from sare_jax.models.llava.source import LlavaSource
 from sare_jax.models.shared.sentencepiece_bpe import read_sentencepiece
 
 Span = tuple[int, int]
@@ -32,8 +33,8 @@ _IMAGE_TOKEN = "<image>"  # how LLaVA's own code spells it, where the tokenizer 
 
 
 @dataclass(frozen=True)
-class Prompter:
-    """Tokenizer, prompt form and image places of one model.
+class LlavaPrompter:
+    """Tokenizer, prompt form and image slots of one model.
 
     Text never turns into control tokens: an `</s>` that somebody typed is five characters.
 
@@ -43,7 +44,6 @@ class Prompter:
       image_mark_id: the tokenizer's own number for the image mark.
       image_token_id: the model's image token.
       image_token: how an instruction would name the image, which is an error.
-      num_image_tokens: P, places an image takes.
       num_tokens: entries of the tokenizer; the model may have more rows, which are never to be generated.
       bos_id: starts every prompt, once.
       eos_id: ends an answer.
@@ -55,14 +55,13 @@ class Prompter:
     image_mark_id: int
     image_token_id: int
     image_token: str
-    num_image_tokens: int
     num_tokens: int
     bos_id: int
     eos_id: int
     pad_id: int
 
     @classmethod
-    def from_source(cls, source: Source, template: str = "vicuna_v1") -> "Prompter":
+    def from_source(cls, source: LlavaSource, template: str = "vicuna_v1") -> "LlavaPrompter":
         """Reads the tokenizer of a base model: tokenizer.json, or else sentencepiece's tokenizer.model.
 
         A tokenizer.json is run as the file says. (transformers 5 rebuilds tokenizers of class LlamaTokenizer
@@ -98,14 +97,19 @@ class Prompter:
             image_mark_id=tokenizer.token_to_id(_IMAGE_MARK),
             image_token_id=config.image_token_id,
             image_token=words.image_token,
-            num_image_tokens=config.num_image_tokens,
             num_tokens=words.size,
             bos_id=words.bos_id,
             eos_id=words.eos_id,
             pad_id=words.pad_id,
         )
 
-    def prompt(self, instruction: str) -> list[int]:
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that the tokens depend on, as JSON can hold it."""
+        tokenizer = hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()
+        return {"tokenizer": tokenizer, "template": self.template, "bos": self.bos_id, "eos": self.eos_id}
+
+    def prompt(self, instruction: str, num_image_tokens: int) -> list[int]:
         """Token ids of an instruction about one image, up to where the answer starts.
 
         One BOS comes first; the image token stands `num_image_tokens` times.
@@ -113,10 +117,10 @@ class Prompter:
         Raises:
           UserError: the instruction names the image token itself.
         """
-        return self._encode(self._text(instruction))[0]
+        return self._encode(self._text(instruction), num_image_tokens)[0]
 
     def answer(
-        self, instruction: str, text: str, spans: Sequence[Span], eos: bool
+        self, instruction: str, text: str, spans: Sequence[Span], *, eos: bool, num_image_tokens: int
     ) -> tuple[list[int], list[Span]]:
         """Token ids of instruction and answer in one piece, and where spans of the answer lie among them.
 
@@ -129,6 +133,7 @@ class Prompter:
           spans: (start, end) character places in `text`.
           eos: whether the answer is whole and the end token follows it. It then belongs to every span that
             ends where the text ends.
+          num_image_tokens: slots of the image.
 
         Returns:
           ids, and for each span the (start, end) of its tokens in ids; see `token_border` for tokens that
@@ -138,7 +143,7 @@ class Prompter:
           UserError: the instruction names the image token itself, or a span lies outside the text.
         """
         prompt = self._text(instruction)
-        ids, ends = self._encode(f"{prompt} {text}")
+        ids, ends = self._encode(f"{prompt} {text}", num_image_tokens)
         begin = len(prompt) + 1
         places = []
         for start, end in spans:
@@ -162,20 +167,20 @@ class Prompter:
         if named:
             raise UserError(
                 f"the instruction {instruction[:60]!r} names {self.image_token} {named} times, so the prompt "
-                f"has {named + 1} image places for 1 image; leave it out, the template has it"
+                f"has {named + 1} image slots for 1 image; leave it out, the template has it"
             )
         return f"{before}{_IMAGE_MARK}{between}{instruction}{after}"
 
-    def _encode(self, text: str) -> tuple[list[int], list[int]]:
-        """Ids with BOS and image places, and for each the character behind its last one."""
+    def _encode(self, text: str, num_image_tokens: int) -> tuple[list[int], list[int]]:
+        """Ids with BOS and image slots, and for each the character behind its last one."""
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         if encoding.ids.count(self.image_mark_id) != 1:
             raise UserError(f"the answer holds the reserved characters {_IMAGE_MARK!r}; remove them")
         ids, ends = [self.bos_id], [0]
         for token, end in zip(encoding.ids, _ends(encoding.offsets), strict=True):
             is_image = token == self.image_mark_id
-            ids += [self.image_token_id] * self.num_image_tokens if is_image else [token]
-            ends += [end] * (self.num_image_tokens if is_image else 1)
+            ids += [self.image_token_id] * num_image_tokens if is_image else [token]
+            ends += [end] * (num_image_tokens if is_image else 1)
         return ids, ends
 
 
@@ -283,7 +288,7 @@ def _special_names(path: Path) -> dict[str, str | None]:
 
 
 def _check_slots(folder: Path, config: LlavaConfig) -> None:
-    """The processor's count of image places has to be the model's: Hugging Face keeps both."""
+    """The processor's count of image slots has to be the model's: Hugging Face keeps both."""
     path = folder / "processor_config.json"
     if not path.is_file():
         return

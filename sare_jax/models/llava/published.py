@@ -1,16 +1,13 @@
 """Configs of the published models, for what needs their shapes and no weights."""
 
-from pathlib import Path
 from typing import Any
-
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
 
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
 from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.hub import LLAVA, ORIGINAL_LLAVA, SHAREGPT4V
 from sare_jax.models.llava.original import SHAREGPT4V_TOWER, is_original, original_config
-from sare_jax.models.shared.hub import LLAVA, ORIGINAL_LLAVA, SHAREGPT4V
+from sare_jax.models.shared.hub import config_file
 
 _TOWER = {  # CLIP ViT-L/14 at 336 pixels; ShareGPT4V tuned its weights, not its shape
     "model_type": "clip_vision_model",
@@ -79,14 +76,9 @@ def config_without_weights(folder: str, vision_tower: str = "") -> tuple[LlavaCo
 
 
 def _look_up(name: str, key: str, published: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], str]:
-    path = Path(name).expanduser() / "config.json"
-    if not path.is_file():
-        try:
-            path = try_to_load_from_cache(name, "config.json")
-        except HFValidationError:  # a path, not an id
-            path = None
-    if isinstance(path, str | Path):
-        return read_json(Path(path)), str(path)
+    path = config_file(name)
+    if path is not None:
+        return read_json(path), str(path)
     if name in published:
         return published[name], f"the published config of {name}"
     raise UserError(

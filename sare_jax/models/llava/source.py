@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from sare_jax.errors import UserError
 from sare_jax.files import read_json
 from sare_jax.models.llava import original
 from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.hub import how_to_get, resolve_tower
 from sare_jax.models.llava.names import EMBEDDING, HEAD, hub_name, written_name
 from sare_jax.models.shared import safetensors_io, torch_pickle
 from sare_jax.models.shared.hub import (
@@ -18,17 +19,19 @@ from sare_jax.models.shared.hub import (
     PROCESSOR_FILE,
     WEIGHT_FILES,
     require_files,
-    resolve_tower,
     weight_layout,
 )
 from sare_jax.models.shared.weight_files import SAFETENSORS, Tensor
+
+if TYPE_CHECKING:
+    from sare_jax.models.interface import Family
 
 _PROJECTOR_FILE = "mm_projector.bin"
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where everything of a base model lies. Nothing but headers has been read.
+class LlavaSource:
+    """Where everything of a base model lies (see `interface.Source`). Nothing but headers has been read.
 
     Attributes:
       folder: the main folder: config.json, tokenizer, weights.
@@ -46,6 +49,17 @@ class Source:
     tensors: Mapping[str, Tensor]
     tower: Path | None = None
     image_mode: Literal["pad", "center_crop", "auto"] = "auto"
+
+    @property
+    def family(self) -> "Family":
+        """LLaVA's record."""
+        from sare_jax.models.llava.family import FAMILY  # which names everything here, this module too
+
+        return FAMILY
+
+    def __str__(self) -> str:
+        """The folders, for messages."""
+        return f"{self.folder} with vision tower {self.tower}" if self.tower else str(self.folder)
 
     @property
     def processor_folder(self) -> Path:
@@ -66,7 +80,7 @@ class Source:
         return original.written_name(name, None if inside else self.tower)
 
 
-def open_source(folder: Path, vision_tower: str = "") -> Source:
+def open_llava(folder: Path, vision_tower: str = "") -> LlavaSource:
     """Reads config and headers of a base model.
 
     Args:
@@ -79,7 +93,7 @@ def open_source(folder: Path, vision_tower: str = "") -> Source:
         tower cannot be found or is not the model's.
     """
     folder = Path(folder)
-    require_files(folder, WEIGHT_FILES)
+    require_files(folder, WEIGHT_FILES, how_to_get(str(folder), vision_tower))
     path = folder / "config.json"
     raw = read_json(path)
     if original.is_original(raw):
@@ -91,7 +105,7 @@ def open_source(folder: Path, vision_tower: str = "") -> Source:
         )
     config = LlavaConfig.from_hf(raw, str(path))
     tensors = _without_tied_head(folder, config, _by_hub_name(read_weights(folder), hub_name))
-    return Source(folder, "hub", config, tensors)
+    return LlavaSource(folder, "hub", config, tensors)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -104,7 +118,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return reader.read_tensors(folder)
 
 
-def _open_original(folder: Path, raw: dict[str, Any], vision_tower: str) -> Source:
+def _open_original(folder: Path, raw: dict[str, Any], vision_tower: str) -> LlavaSource:
     weights = _with_projector(folder, read_weights(folder))
     inside = any(name.startswith(original.INSIDE) for name in weights)
     name = vision_tower or raw.get("mm_vision_tower")
@@ -125,7 +139,7 @@ def _open_original(folder: Path, raw: dict[str, Any], vision_tower: str) -> Sour
         raw, str(folder / "config.json"), tower_raw, str(tower / "config.json")
     )
     tensors = _without_tied_head(folder, config, tensors)
-    return Source(folder, "original", config, tensors, tower, image_mode)
+    return LlavaSource(folder, "original", config, tensors, tower, image_mode)
 
 
 def _with_projector(folder: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:

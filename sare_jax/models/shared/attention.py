@@ -1,10 +1,12 @@
-"""Causal attention by the fastest exact way that the device has."""
+"""Causal attention by the fastest exact way that the target has."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+
+from sare_jax.models.shared.target import Target
 
 # Queries that a CPU takes at a time: longer pieces compute more of what the mask drops, shorter ones leave
 # its matrix products too small.
@@ -15,7 +17,7 @@ _MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 _FLASH_DTYPES = (jnp.bfloat16, jnp.float16)
 
 
-def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, target: Target) -> jax.Array:
     """softmax(q kᵀ / √H) v, each token seeing itself and those before; differentiable.
 
     Scores and softmax are float32, whatever the inputs. On a GPU with 16-bit inputs it is cuDNN's flash
@@ -27,14 +29,16 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
       q: float[B, T, N, H].
       k: float[B, S, K, H], K a divisor of N and S at least T; the queries are the last T of the S tokens.
       v: float[B, S, K, H].
+      target: what the program is lowered for.
 
     Returns:
       float[B, T, N, H] in the dtype of `q`.
     """
-    backend = jax.default_backend()
-    if backend == "cpu":
+    if target.is_cpu:
         return _in_pieces(q, k, v)
-    flash = backend == "gpu" and q.dtype in _FLASH_DTYPES and q.shape[-1] <= 128 and q.shape[-1] % 8 == 0
+    flash = (
+        target.platform == "gpu" and q.dtype in _FLASH_DTYPES and q.shape[-1] <= 128 and q.shape[-1] % 8 == 0
+    )
     # These kernels align the first query with the first key.
     ahead = k.shape[1] - q.shape[1]
     padded = jnp.pad(q, ((0, 0), (ahead, 0), (0, 0), (0, 0)))
@@ -67,19 +71,19 @@ def _pull(pull: jax.tree_util.Partial, cotangent: jax.Array) -> tuple:
     return pull(cotangent)
 
 
-def attention_at(q: jax.Array, k: jax.Array, v: jax.Array, places: jax.Array) -> jax.Array:
+def attention_at(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array) -> jax.Array:
     """As `causal_attention`, for queries of a few tokens.
 
     Args:
       q: float[B, W, N, H].
       k: float[B, S, K, H].
       v: float[B, S, K, H].
-      places: int32[B, W], which of the S tokens the queries are.
+      positions: int32[B, W], which of the S tokens the queries are.
 
     Returns:
       float[B, W, N, H].
     """
-    visible = jnp.arange(k.shape[1]) <= places[..., None]
+    visible = jnp.arange(k.shape[1]) <= positions[..., None]
     return jax.nn.dot_product_attention(q, k, v, mask=visible[:, None])
 
 
@@ -101,16 +105,16 @@ def _pieces(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def _pieces_forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple]:
-    found = []
+    parts = []
     for start, end, past in _bounds(q, k):
         scores = _scores(q, k, start, end, past)
         peak = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - peak)
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        seen = _product("mts,msh->mth", weights.astype(v.dtype), v[:, :past]) / total
-        found.append((_unfold(seen, q), _unfold(peak + jnp.log(total), q)))
+        attended = _product("mts,msh->mth", weights.astype(v.dtype), v[:, :past]) / total
+        parts.append((_unfold(attended, q), _unfold(peak + jnp.log(total), q)))
     out, logs = (
-        checkpoint_name(jnp.concatenate(parts, axis=2), ATTENDED) for parts in zip(*found, strict=True)
+        checkpoint_name(jnp.concatenate(columns, axis=2), ATTENDED) for columns in zip(*parts, strict=True)
     )
     return out, (q, k, v, out, logs)
 

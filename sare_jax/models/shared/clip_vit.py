@@ -1,10 +1,10 @@
-"""CLIP's vision transformer, up to the hidden state that LLaVA reads."""
+"""CLIP's vision transformer, up to the hidden state that is read."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sare_jax.models.llava.config import VisionConfig
+from sare_jax.models.shared.config import VisionConfig
 from sare_jax.models.shared.layers import BiasedLinear, LayerNorm, exact_gelu, gathered, quick_gelu
 
 _ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": exact_gelu}

@@ -9,19 +9,19 @@ import jax.numpy as jnp
 
 
 @jax.custom_vjp
-def pick(x: jax.Array, places: jax.Array) -> jax.Array:
-    """float[B, T, D], int32[B, W] -> float[B, W, D], the tokens at those places."""
-    return jnp.take_along_axis(x, places[..., None], axis=1)
+def pick(x: jax.Array, positions: jax.Array) -> jax.Array:
+    """float[B, T, D], int32[B, W] -> float[B, W, D], the tokens at these positions."""
+    return jnp.take_along_axis(x, positions[..., None], axis=1)
 
 
-def _pick_forward(x: jax.Array, places: jax.Array) -> tuple[jax.Array, tuple]:
-    return pick(x, places), (places, jnp.zeros((x.shape[1], 0), x.dtype))
+def _pick_forward(x: jax.Array, positions: jax.Array) -> tuple[jax.Array, tuple]:
+    return pick(x, positions), (positions, jnp.zeros((x.shape[1], 0), x.dtype))
 
 
 def _pick_backward(kept: tuple, cotangent: jax.Array) -> tuple[jax.Array, None]:
-    places, like = kept
-    chosen = (jnp.arange(like.shape[0])[:, None] == places[:, None, :]).astype(cotangent.dtype)
-    # A place may be picked several times. Ones and zeros lose nothing in a product of full precision.
+    positions, like = kept
+    chosen = (jnp.arange(like.shape[0])[:, None] == positions[:, None, :]).astype(cotangent.dtype)
+    # A position may be picked several times. Ones and zeros lose nothing in a product of full precision.
     moved = jnp.einsum("BTW,BWD->BTD", chosen, cotangent, precision="highest")
     return moved.astype(like.dtype), None
 
@@ -30,36 +30,38 @@ pick.defvjp(_pick_forward, _pick_backward)
 
 
 @jax.custom_vjp
-def deal(x: jax.Array, wanted: jax.Array) -> jax.Array:
-    """Hands out the rows of an array in order.
+def fill_image_slots(image_embeds: jax.Array, slots: jax.Array) -> jax.Array:
+    """Gives the image slots of each row its image embeddings, in order.
 
     Args:
-      x: float[B, P, D].
-      wanted: bool[B, T], which tokens take one.
+      image_embeds: float[B, P, D]; what is left when a row's slots are full, as the padding of a smaller
+        image, is ignored and gets no gradient.
+      slots: bool[B, T], which tokens are image slots.
 
     Returns:
-      float[B, T, D]; of no meaning where nothing is wanted, or after the P rows are used up.
+      float[B, T, D]; of no meaning where there is no slot, or after the P embeddings are used up.
     """
-    order = jnp.clip(jnp.cumsum(wanted, axis=1) - 1, 0, x.shape[1] - 1)
-    return jnp.take_along_axis(x, order[..., None], axis=1)
+    order = jnp.clip(jnp.cumsum(slots, axis=1) - 1, 0, image_embeds.shape[1] - 1)
+    return jnp.take_along_axis(image_embeds, order[..., None], axis=1)
 
 
-def _deal_forward(x: jax.Array, wanted: jax.Array) -> tuple[jax.Array, tuple]:
-    return deal(x, wanted), (wanted, jnp.zeros((x.shape[1], 0), x.dtype))
+def _fill_image_slots_forward(image_embeds: jax.Array, slots: jax.Array) -> tuple[jax.Array, tuple]:
+    like = jnp.zeros((image_embeds.shape[1], 0), image_embeds.dtype)
+    return fill_image_slots(image_embeds, slots), (slots, like)
 
 
-def _deal_backward(kept: tuple, cotangent: jax.Array) -> tuple[jax.Array, None]:
-    wanted, like = kept
+def _fill_image_slots_backward(kept: tuple, cotangent: jax.Array) -> tuple[jax.Array, None]:
+    slots, like = kept
     count = like.shape[0]
-    short = max(count - wanted.shape[1], 0)
-    wanted, cotangent = (
-        jnp.pad(wanted, ((0, 0), (0, short))),
+    short = max(count - slots.shape[1], 0)
+    slots, cotangent = (
+        jnp.pad(slots, ((0, 0), (0, short))),
         jnp.pad(cotangent, ((0, 0), (0, short), (0, 0))),
     )
-    takers = jnp.argsort(~wanted, axis=1, stable=True)[:, :count]
-    taken = jnp.arange(count) < jnp.sum(wanted, axis=1, keepdims=True)
+    takers = jnp.argsort(~slots, axis=1, stable=True)[:, :count]
+    taken = jnp.arange(count) < jnp.sum(slots, axis=1, keepdims=True)
     moved = jnp.take_along_axis(cotangent, takers[..., None], axis=1)
     return jnp.where(taken[..., None], moved, 0), None
 
 
-deal.defvjp(_deal_forward, _deal_backward)
+fill_image_slots.defvjp(_fill_image_slots_forward, _fill_image_slots_backward)

@@ -1,21 +1,17 @@
 """LLaMA: RMSNorm, rotary positions (rotate-half), grouped-query attention, SwiGLU."""
 
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sare_jax.models.llava.config import TextConfig
 from sare_jax.models.shared.attention import attention_at, causal_attention
-from sare_jax.models.shared.few_rows import few_rows
+from sare_jax.models.shared.config import TextConfig
 from sare_jax.models.shared.gather import pick
 from sare_jax.models.shared.layers import Linear, RMSNorm, gathered
-
-# Bytes of all layers from which, and up to which, a CPU takes them apart (see `Llama.parts`).
-_APART_FROM, _APART_TO = 1 << 24, 1 << 30
+from sare_jax.models.shared.target import Target
 
 KeysValues = tuple[jax.Array, jax.Array]
 
@@ -24,9 +20,9 @@ class Cache(NamedTuple):
     """Keys and values of the tokens seen so far, of B prompts and R continuations ("beams") of each.
 
     The prompt's are kept once for all its beams. A step adds one token a beam; those of all beams of a row
-    lie side by side, and `seen` says which of them are a beam's own past. So beams may be reordered, copied
-    and dropped without moving a key: only `seen` is permuted. Slots lie inside heads, so that a step's
-    products run over contiguous memory.
+    lie side by side, and `visible` says which of them are a beam's own past. So beams may be reordered,
+    copied and dropped without moving a key: only `visible` is permuted. Slots lie inside heads, so that a
+    step's products run over contiguous memory.
 
     Attributes:
       prompt_keys: for each part of the layers (see `Llama.parts`), float[l, B, K, T, H], rotated.
@@ -34,7 +30,7 @@ class Cache(NamedTuple):
       keys: for each part float[l, B, K, S, H] of the generated tokens, S = R times the steps; step t fills
         the slots from t·R.
       values: likewise.
-      seen: bool[B, R, T + S], the slots that a beam's query may see, first the prompt's.
+      visible: bool[B, R, T + S], the slots that a beam's query may see, first the prompt's.
       step: int32[], steps taken.
     """
 
@@ -42,18 +38,18 @@ class Cache(NamedTuple):
     prompt_values: tuple[jax.Array, ...]
     keys: tuple[jax.Array, ...]
     values: tuple[jax.Array, ...]
-    seen: jax.Array
+    visible: jax.Array
     step: jax.Array
 
     def follow(self, parents: jax.Array) -> "Cache":
         """The cache in which beam r of a row goes on from what was beam `parents[row, r]`, int32[B, R]."""
-        return self._replace(seen=jnp.take_along_axis(self.seen, parents[..., None], axis=1))
+        return self._replace(visible=jnp.take_along_axis(self.visible, parents[..., None], axis=1))
 
 
 class DecoderLayer(nnx.Module):
     """One block; parameters stacked [L, ...]."""
 
-    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: TextConfig, target: Target, *, rngs: nnx.Rngs):
         width, stack = config.width, (config.num_layers,)
         queries = config.num_heads * config.head_size
         keys = config.num_kv_heads * config.head_size
@@ -67,76 +63,79 @@ class DecoderLayer(nnx.Module):
         self.up = Linear(width, config.mlp, stack=stack, rngs=rngs)
         self.down = Linear(config.mlp, width, stack=stack, rngs=rngs)
         self.head_size = config.head_size
+        self.target = target
 
-    def __call__(self, x: jax.Array, turns: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def __call__(self, x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
         """One layer over whole rows, each token seeing itself and those before.
 
         Args:
           x: float[B, T, D].
-          turns: cosine and sine of the positions, from `rotary`.
+          rotary: cosine and sine of the positions, from `rotary_at`.
         """
-        q, k, v = self._project(x, turns)
+        q, k, v = self._project(x, rotary)
         return self._finish(x, jax.nn.dot_product_attention(q, k, v, is_causal=True))
 
     def read(
-        self, x: jax.Array, turns: tuple[jax.Array, jax.Array], past: tuple[jax.Array, jax.Array] | None
+        self, x: jax.Array, rotary: tuple[jax.Array, jax.Array], past: tuple[jax.Array, jax.Array] | None
     ) -> jax.Array:
         """As `__call__`, behind `past` keys and values, float[1, P, K, H], that all rows share."""
-        q, k, v = self._project(x, turns)
-        return self._finish(x, causal_attention(q, *_behind(past, k, v)))
+        q, k, v = self._project(x, rotary)
+        return self._finish(x, causal_attention(q, *_behind(past, k, v), self.target))
 
     def read_at(
         self,
         x: jax.Array,
-        turns: tuple[jax.Array, jax.Array],
+        rotary: tuple[jax.Array, jax.Array],
         past: tuple[jax.Array, jax.Array] | None,
-        places: jax.Array,
+        positions: jax.Array,
     ) -> jax.Array:
-        """As `read`, for the tokens at `places` int32[B, W] alone: float[B, W, D]."""
+        """As `read`, for the tokens at `positions` int32[B, W] alone: float[B, W, D]."""
         normal = self.attention_norm(x)
         heads = (*x.shape[:-1], -1, self.head_size)
-        k, v = _behind(past, _turn(self.k(normal).reshape(heads), turns), self.v(normal).reshape(heads))
-        x = pick(x, places)
-        here = tuple(part[0][places] for part in turns)
+        k, v = _behind(past, _rotate(self.k(normal).reshape(heads), rotary), self.v(normal).reshape(heads))
+        x = pick(x, positions)
+        here = tuple(part[0][positions] for part in rotary)
         q = self.q(self.attention_norm(x)).reshape(*x.shape[:-1], -1, self.head_size)
-        return self._finish(x, attention_at(_turn(q, here), k, v, places + k.shape[1] - turns[0].shape[1]))
+        return self._finish(
+            x, attention_at(_rotate(q, here), k, v, positions + k.shape[1] - rotary[0].shape[1])
+        )
 
     def prefill(
-        self, x: jax.Array, turns: tuple[jax.Array, jax.Array]
+        self, x: jax.Array, rotary: tuple[jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """As `__call__`, and the layer's keys and values, float[B, T, K, H]."""
-        q, k, v = self._project(x, turns)
-        return self._finish(x, causal_attention(q, k, v)), k, v
+        q, k, v = self._project(x, rotary)
+        return self._finish(x, causal_attention(q, k, v, self.target)), k, v
 
     def decode(
         self,
         x: jax.Array,
-        turns: tuple[jax.Array, jax.Array],
+        rotary: tuple[jax.Array, jax.Array],
         prompt: KeysValues,
         new: KeysValues,
         place: tuple[jax.Array, jax.Array],
-        seen: jax.Array,
+        visible: jax.Array,
     ) -> tuple[jax.Array, KeysValues]:
         """One layer for one new token a beam.
 
         Args:
           x: float[B, R, D].
-          turns: cosine and sine of the positions.
+          rotary: cosine and sine of the positions.
           prompt: the layer's keys and values of the prompts, float[B, K, T, H].
           new: keys and values of the generated tokens, float[l, B, K, S, H], of several layers.
           place: where these tokens' keys and values go: which of those layers this is, and the first slot.
-          seen: bool[B, R, T + S], the slots that each beam may see.
+          visible: bool[B, R, T + S], the slots that each beam may see.
 
         Returns:
           float[B, R, D], and `new` with these tokens in it.
         """
-        q, k, v = self._project(x, turns)
+        q, k, v = self._project(x, rotary)
         new = tuple(_store(old, added, *place) for old, added in zip(new, (k, v), strict=True))
         keys, values = zip(prompt, (_layer(part, place[0]) for part in new), strict=True)
         q = q.reshape(*q.shape[:2], keys[0].shape[1], -1, self.head_size) * self.head_size**-0.5
         scores = [jnp.einsum("BRKGH,BKSH->BKRGS", q, k, preferred_element_type=jnp.float32) for k in keys]
         scores = jnp.concatenate(scores, axis=-1)
-        scores = jnp.where(seen[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
+        scores = jnp.where(visible[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
         weights = jnp.split(jax.nn.softmax(scores, axis=-1).astype(x.dtype), [keys[0].shape[2]], axis=-1)
         attended = [
             jnp.einsum("BKRGS,BKSH->BRKGH", w, v, preferred_element_type=jnp.float32)
@@ -145,12 +144,12 @@ class DecoderLayer(nnx.Module):
         return self._finish(x, sum(attended).astype(x.dtype)), new
 
     def _project(
-        self, x: jax.Array, turns: tuple[jax.Array, jax.Array]
+        self, x: jax.Array, rotary: tuple[jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         x = self.attention_norm(x)
         heads = (*x.shape[:-1], -1, self.head_size)
         q, k, v = (project(x).reshape(heads) for project in (self.q, self.k, self.v))
-        return _turn(q, turns), _turn(k, turns), v
+        return _rotate(q, rotary), _rotate(k, rotary), v
 
     def _finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
         x = x + self.out(attended.reshape(*x.shape[:-1], -1))
@@ -161,10 +160,11 @@ class DecoderLayer(nnx.Module):
 class Llama(nnx.Module):
     """The decoder between the embedding table and the head, final norm included."""
 
-    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
-        self.layers = DecoderLayer(config, rngs=rngs)
+    def __init__(self, config: TextConfig, target: Target, *, rngs: nnx.Rngs):
+        self.layers = DecoderLayer(config, target, rngs=rngs)
         self.norm = RMSNorm(config.width, config.eps)
         self.config = config
+        self.target = target
 
     def __call__(self, x: jax.Array, remat_policy: Callable[..., bool] | None = None) -> jax.Array:
         """float[B, T, D] embeddings -> float[B, T, D] hidden states; positions count from 0 in each row.
@@ -176,10 +176,10 @@ class Llama(nnx.Module):
           remat_policy: what `jax.checkpoint` may keep of a layer for the backward pass, for instance
             `jax.checkpoint_policies.dots_with_no_batch_dims_saveable`; None keeps everything.
         """
-        turns = self._turns(jnp.arange(x.shape[1])[None])
+        rotary = self._rotary(jnp.arange(x.shape[1])[None])
 
         def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, None]:
-            return gathered(layer)(x, turns), None
+            return gathered(layer)(x, rotary), None
 
         if remat_policy is not None:
             # The loop already keeps XLA from merging the second computation with the first.
@@ -190,18 +190,18 @@ class Llama(nnx.Module):
     def read(
         self,
         x: jax.Array,
-        places: jax.Array,
+        positions: jax.Array,
         prefix: jax.Array | None = None,
         remat_policy: Callable[..., bool] | None = None,
     ) -> jax.Array:
-        """Hidden states at some places of each row, for training.
+        """Hidden states at some positions of each row, for training.
 
-        The last layer's queries, output and MLP run on these places alone. The keys and values of a text
+        The last layer's queries, output and MLP run on these positions alone. The keys and values of a text
         before all rows are computed once, and no gradient passes through them.
 
         Args:
           x: float[B, T, D], embeddings.
-          places: int32[B, W].
+          positions: int32[B, W].
           prefix: float[1, P, D], embeddings of the tokens before every row.
           remat_policy: as in `__call__`.
 
@@ -210,19 +210,19 @@ class Llama(nnx.Module):
         """
         past = None if prefix is None else self._past(prefix)
         ahead = 0 if prefix is None else prefix.shape[1]
-        turns = self._turns(ahead + jnp.arange(x.shape[1])[None])
+        rotary = self._rotary(ahead + jnp.arange(x.shape[1])[None])
         stack, last = (self.layers, past), self.config.num_layers - 1
 
         # Layers are taken from the stack by number: cutting the last one off would copy all the others.
         def run(x: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
             layer, past = jax.tree.map(lambda leaf: _layer(leaf, index), stack)
-            return gathered(layer).read(x, turns, past), None
+            return gathered(layer).read(x, rotary, past), None
 
         def finish(x: jax.Array) -> jax.Array:
             # The weights are fetched when the layer's input is there, not at the program's beginning.
             index, _ = jax.lax.optimization_barrier((last, jax.lax.stop_gradient(x[0, 0, 0])))
             layer, past = jax.tree.map(lambda leaf: _layer(leaf, index), stack)
-            return gathered(layer).read_at(x, turns, past, places)
+            return gathered(layer).read_at(x, rotary, past, positions)
 
         run = jax.checkpoint(run, policy=_without_weights(remat_policy), prevent_cse=False)
         finish = jax.checkpoint(finish, policy=_without_weights(remat_policy))
@@ -231,10 +231,10 @@ class Llama(nnx.Module):
 
     def _past(self, prefix: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys and values of a text, float[L, 1, P, K, H]."""
-        turns = self._turns(jnp.arange(prefix.shape[1])[None])
+        rotary = self._rotary(jnp.arange(prefix.shape[1])[None])
 
         def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            x, k, v = gathered(layer).prefill(x, turns)
+            x, k, v = gathered(layer).prefill(x, rotary)
             return x, (k, v)
 
         return jax.lax.scan(run, prefix, self.layers)[1]
@@ -252,27 +252,27 @@ class Llama(nnx.Module):
           The last token's hidden state of each row, float[B, D], and the cache.
         """
         batch, width = x.shape[0], x.shape[1]
-        turns = self._turns(jnp.arange(width)[None])
+        rotary = self._rotary(jnp.arange(width)[None])
 
         def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, KeysValues]:
-            x, k, v = gathered(layer).prefill(x, turns)
+            x, k, v = gathered(layer).prefill(x, rotary)
             return x, (k.swapaxes(1, 2), v.swapaxes(1, 2))
 
         def read(x: jax.Array) -> tuple[jax.Array, KeysValues]:
             x, made = jax.lax.scan(run, x, self.layers)
             return x, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), made)  # rows first
 
-        x, made = few_rows(read, x)
+        x, made = self.target.few_rows(read, x)
         keys, values = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), made)
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
-        keys, values = self._in_parts(keys), self._in_parts(values)
+        keys, values = (self.target.layers_apart(self.layers, x) for x in (keys, values))
         shape = (*keys[0].shape[:3], beams * steps, self.config.head_size)
         new = tuple(jnp.zeros(shape, x.dtype) for _ in keys)
         prompt = jnp.arange(width) < lengths[:, None, None]
-        seen = jnp.concatenate(
+        visible = jnp.concatenate(
             [jnp.repeat(prompt, beams, axis=1), jnp.zeros((batch, beams, beams * steps), bool)], axis=2
         )
-        return self.norm(last), Cache(keys, values, new, new, seen, jnp.int32(0))
+        return self.norm(last), Cache(keys, values, new, new, visible, jnp.int32(0))
 
     def decode(
         self, x: jax.Array, positions: jax.Array, cache: Cache, parts: Sequence[DecoderLayer]
@@ -289,17 +289,17 @@ class Llama(nnx.Module):
           float[B, R, D] hidden states, and the cache with these tokens in it.
         """
         batch, beams = x.shape[:2]
-        turns = self._turns(positions[:, None])
+        rotary = self._rotary(positions[:, None])
         itself = jnp.broadcast_to(jnp.eye(beams, dtype=bool), (batch, beams, beams))
         place = cache.step * beams
         start = (0, 0, cache.prompt_keys[0].shape[3] + place)
-        seen = jax.lax.dynamic_update_slice(cache.seen, itself, start)
+        visible = jax.lax.dynamic_update_slice(cache.visible, itself, start)
 
         # The new keys are carried, not collected: a scan that stacks its outputs would copy them once more.
         def run(carry, inputs):
             x, index, new = carry
             layer, prompt = inputs
-            x, new = gathered(layer).decode(x, turns, prompt, new, (index, place), seen)
+            x, new = gathered(layer).decode(x, rotary, prompt, new, (index, place), visible)
             return (x, index + 1, new), None
 
         made = []
@@ -308,39 +308,26 @@ class Llama(nnx.Module):
             (x, _, new), _ = jax.lax.scan(run, start, (part, tuple(prompt)))
             made.append(new)
         keys, values = zip(*made, strict=True)
-        return self.norm(x), cache._replace(keys=keys, values=values, seen=seen, step=cache.step + 1)
+        return self.norm(x), cache._replace(keys=keys, values=values, visible=visible, step=cache.step + 1)
 
     def parts(self) -> tuple[DecoderLayer, ...]:
-        """The layers as `decode` runs them: stacks of l layers each, in order.
+        """The layers as `decode` runs them: stacks of l layers each, in order."""
+        return self.target.layers_apart(self.layers, self.layers)
 
-        One stack, and so one loop over it, everywhere but on a CPU. There a loop copies a layer's weights
-        before it multiplies by them, which takes most of a step; so each layer is a stack of its own, as long
-        as the weights are small enough to be held twice, and large enough to be worth compiling each layer.
-        """
-        return self._in_parts(self.layers)
-
-    def _in_parts(self, stacked: Any) -> tuple[Any, ...]:
-        """A tree of [L, ...] arrays as trees of [l, ...] arrays."""
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.layers))
-        if jax.default_backend() != "cpu" or not _APART_FROM <= size <= _APART_TO:
-            return (stacked,)
-        each = [slice(layer, layer + 1) for layer in range(self.config.num_layers)]
-        return tuple(jax.tree.map(itemgetter(one), stacked) for one in each)
-
-    def _turns(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return rotary(positions, self.config.head_size, self.config.rope_theta)
+    def _rotary(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return rotary_at(positions, self.config.head_size, self.config.rope_theta)
 
 
-def rotary(positions: jax.Array, head_size: int, theta: float) -> tuple[jax.Array, jax.Array]:
+def rotary_at(positions: jax.Array, head_size: int, theta: float) -> tuple[jax.Array, jax.Array]:
     """Cosine and sine of rotary positions, float32[B, T, 1, H / 2], for positions int32[B, T] (RoFormer)."""
     frequencies = theta ** (-jnp.arange(0, head_size, 2, dtype=jnp.float32) / head_size)
     angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
     return jnp.cos(angles), jnp.sin(angles)
 
 
-def _turn(x: jax.Array, turns: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotates float[B, T, N, H]; element i of a head turns with element i + H/2 (rotate-half)."""
-    cosine, sine = turns
+def _rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotates float[B, T, N, H]; element i of a head is rotated with element i + H/2 (rotate-half)."""
+    cosine, sine = rotary
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
     return turned.astype(x.dtype)

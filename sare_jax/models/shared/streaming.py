@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sare_jax.models.llava.names import Axes, Row
+from sare_jax.models.shared.entry import Axes, Entry
 from sare_jax.models.shared.weight_files import Tensor
 
 Index = tuple[slice, ...]
@@ -24,7 +24,11 @@ SMALL = 1 << 26  # bytes up to which a part of a parameter is put together on th
 
 
 def read_parameter(
-    row: Row, sources: list[Tensor], shape: tuple[int, ...], dtype: np.dtype, sharding: jax.sharding.Sharding
+    entry: Entry,
+    sources: list[Tensor],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    sharding: jax.sharding.Sharding,
 ) -> jax.Array:
     """Reads one parameter.
 
@@ -32,7 +36,7 @@ def read_parameter(
     tensor only what this process' devices hold is touched.
 
     Args:
-      row: the parameter's line in the name table.
+      entry: the parameter's line in the name table.
       sources: the tensors it is made of: one, or one a layer.
       shape: of the whole parameter.
       dtype: to cast to; rounded once, from the dtype on disk.
@@ -45,26 +49,28 @@ def read_parameter(
         if bounds in first:
             parts.append(jax.device_put(first[bounds], device))
         else:
-            first[bounds] = _part(row, sources, tuple(slice(*pair) for pair in bounds), dtype, device)
+            first[bounds] = _part(entry, sources, tuple(slice(*pair) for pair in bounds), dtype, device)
             parts.append(first[bounds])
     return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
 
-def _part(row: Row, sources: list[Tensor], index: Index, dtype: np.dtype, device: jax.Device) -> jax.Array:
+def _part(
+    entry: Entry, sources: list[Tensor], index: Index, dtype: np.dtype, device: jax.Device
+) -> jax.Array:
     """What one device holds: `index` has a start and a stop on every axis."""
     extent = tuple(part.stop - part.start for part in index)
-    own = index[1:] if row.layers else index
-    cut = tuple(own[axis] for axis in np.argsort(row.axes))
-    layers = [source.map()[cut] for source in (sources[index[0]] if row.layers else sources)]
+    own = index[1:] if entry.layers else index
+    cut = tuple(own[axis] for axis in np.argsort(entry.axes))
+    layers = [source.map()[cut] for source in (sources[index[0]] if entry.layers else sources)]
     if np.prod(extent, dtype=np.int64) * dtype.itemsize <= SMALL:
-        layers = [layer.transpose(row.axes) for layer in layers]
-        return jax.device_put(np.array(np.stack(layers) if row.layers else layers[0], dtype), device)
+        layers = [layer.transpose(entry.axes) for layer in layers]
+        return jax.device_put(np.array(np.stack(layers) if entry.layers else layers[0], dtype), device)
     whole = jnp.zeros(extent, dtype, device=device)
     for place, layer in enumerate(_touched(layers)):
         start = np.zeros(len(extent), np.int32)
         start[0] = place
         # Waiting keeps more than one layer from lying on the host.
-        whole = _write(whole, *_sent(layer, row.axes, device), start).block_until_ready()
+        whole = _write(whole, *_sent(layer, entry.axes, device), start).block_until_ready()
     return whole
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
 
+Needed = Mapping[str, tuple[str, ...]]  # what an error calls it -> file names, one of which has to be there
+
 
 class Tensor(Protocol):
     """Where a tensor lies on disk, whichever the format.

@@ -1,7 +1,8 @@
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.models.llava.config import LlavaConfig, TextConfig, image_slots
+from sare_jax.models.llava.config import LlavaConfig, image_slots
+from sare_jax.models.shared.config import TextConfig
 
 # config.json of llava-hf/llava-1.5-7b-hf, as published in transformers 4's form.
 HUB = {

@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
+from sare_jax.models.interface import LoadedModel
 from sare_jax.models.llava.config import LlavaConfig
-from sare_jax.models.load import LoadedLlava, load_llava
+from sare_jax.models.load import load_model
 from tests.tiny_llava import SHAPES, image_token_id, write_llava
 
 TOLERANCE = 1e-4
@@ -27,7 +28,7 @@ class Pair(NamedTuple):
     """A torch model, and ours as loaded from the folder that it was saved to, with compiled methods."""
 
     theirs: LlavaForConditionalGeneration
-    loaded: LoadedLlava
+    loaded: LoadedModel
     encode: Callable
     logits: Callable
 
@@ -36,7 +37,7 @@ class Pair(NamedTuple):
 def pair(request, tmp_path_factory) -> Pair:
     folder = tmp_path_factory.mktemp(request.param)
     theirs = write_llava(folder, request.param)
-    loaded = load_llava(folder, dtype=jnp.float32)
+    loaded = load_model(folder, dtype=jnp.float32)
 
     @jax.jit
     def encode(pixels):
@@ -173,7 +174,7 @@ def test_logits_where_the_image_token_lies_outside_the_table(tmp_path):
         reference = theirs(input_ids=torch.from_numpy(tokens), pixel_values=to_torch(pixels)).logits
     theirs.resize_token_embeddings(rows)
     theirs.save_pretrained(tmp_path)
-    loaded = load_llava(tmp_path, dtype=jnp.float32)
+    loaded = load_model(tmp_path, dtype=jnp.float32)
     assert loaded.config.text.vocab_size == rows == loaded.config.image_token_id
     model = loaded.merge(loaded.params, loaded.frozen)
     logits = model.logits(model.hidden(tokens, model.encode_images(pixels)))
@@ -244,7 +245,7 @@ def test_one_changed_tensor_is_seen(pair, name):
 @pytest.mark.parametrize("pair", ["grouped"], indirect=True)
 def test_half_precision_weights_are_computed_in_half_precision(pair):
     tokens, _, pixels = batch(pair.loaded.config, 3)
-    loaded = load_llava(pair.loaded.folder, dtype=jnp.bfloat16)
+    loaded = load_model(pair.loaded.folder, dtype=jnp.bfloat16)
     model = loaded.merge(loaded.params, loaded.frozen)
     features = jax.jit(model.encode_images)(pixels)
     hidden = jax.jit(model.hidden)(tokens, features)

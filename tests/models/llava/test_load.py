@@ -10,12 +10,15 @@ from safetensors.numpy import load_file, save_file
 
 from sare_jax.errors import UserError
 from sare_jax.models.llava.config import LlavaConfig
-from sare_jax.models.llava.names import rows
-from sare_jax.models.llava.source import open_source
-from sare_jax.models.load import abstract, load_llava, parameter_table
+from sare_jax.models.llava.family import FAMILY
+from sare_jax.models.llava.hub import MODEL_FILES, how_to_get
+from sare_jax.models.llava.names import entries
+from sare_jax.models.llava.source import open_llava
+from sare_jax.models.load import abstract, load_model, parameter_table
 from sare_jax.models.shared.hub import require_files
 from sare_jax.models.shared.partition import flatten
 from sare_jax.models.shared.safetensors_io import read_tensors
+from sare_jax.models.shared.target import here
 from tests.models.llava.test_config import HUB
 from tests.tiny_llava import torch_llava, write_llava
 
@@ -45,13 +48,13 @@ def leaves(loaded):
 
 
 def test_dtypes_by_trainability(base):
-    loaded = load_llava(base, dtype=jnp.bfloat16)
+    loaded = load_model(base, dtype=jnp.bfloat16)
     assert set(flatten(loaded.params)) == {
         f"projector/{layer}/{leaf}" for layer in ("linear_1", "linear_2") for leaf in ("kernel", "bias")
     }
     assert {leaf.dtype for leaf in flatten(loaded.params).values()} == {jnp.dtype(jnp.float32)}
     assert {leaf.dtype for leaf in flatten(loaded.frozen).values()} == {jnp.dtype(jnp.bfloat16)}
-    exact = load_llava(base, dtype=jnp.float32)
+    exact = load_model(base, dtype=jnp.float32)
     kernel = exact.frozen["language_model"]["layers"]["gate"]["kernel"]
     np.testing.assert_array_equal(
         loaded.frozen["language_model"]["layers"]["gate"]["kernel"], kernel.astype(jnp.bfloat16)
@@ -60,14 +63,14 @@ def test_dtypes_by_trainability(base):
 
 def test_half_precision_files_load(base, tmp_path):
     torch_llava().half().save_pretrained(tmp_path)
-    full = leaves(load_llava(base, dtype=jnp.float32))
-    for path, leaf in leaves(load_llava(tmp_path, dtype=jnp.float32)).items():
+    full = leaves(load_model(base, dtype=jnp.float32))
+    for path, leaf in leaves(load_model(tmp_path, dtype=jnp.float32)).items():
         np.testing.assert_array_equal(leaf, np.asarray(full[path]).astype(np.float16).astype(np.float32))
 
 
 def test_ex_04_all_name_forms_load_alike(base, tmp_path):
     """transformers' own files, its names in memory, and the hub's, single or in shards."""
-    expected = leaves(load_llava(base, dtype=jnp.float32))
+    expected = leaves(load_model(base, dtype=jnp.float32))
     forms = {
         "memory": {"save_original_format": False},
         "shards": {"max_shard_size": "100KB"},
@@ -84,20 +87,20 @@ def test_ex_04_all_name_forms_load_alike(base, tmp_path):
     save_file(hub, tmp_path / "hub" / "model.safetensors")
     hashes = set()
     for form in ("memory", "shards", "hub"):
-        loaded = load_llava(tmp_path / form, dtype=jnp.float32)
+        loaded = load_model(tmp_path / form, dtype=jnp.float32)
         hashes.add(loaded.content_hash)
         for path, leaf in leaves(loaded).items():
             np.testing.assert_array_equal(leaf, expected[path])
-    assert hashes == {load_llava(base, dtype=jnp.float32).content_hash}
+    assert hashes == {load_model(base, dtype=jnp.float32).content_hash}
 
 
 def test_the_hubs_names_in_torch_files_load_too(base, copy):
     tensors = {name: torch.from_numpy(array) for name, array in load_file(copy / "model.safetensors").items()}
     torch.save(tensors, copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
-    loaded = load_llava(copy, dtype=jnp.float32)
+    loaded = load_model(copy, dtype=jnp.float32)
     assert {tensor.file.name for tensor in loaded.source.tensors.values()} == {"pytorch_model.bin"}
-    assert loaded.content_hash == load_llava(base, dtype=jnp.float32).content_hash
+    assert loaded.content_hash == load_model(base, dtype=jnp.float32).content_hash
 
 
 def test_all_wrong_names_in_one_error(copy):
@@ -109,7 +112,7 @@ def test_all_wrong_names_in_one_error(copy):
 
     edit(copy, spoil)
     with pytest.raises(UserError) as error:
-        load_llava(copy, dtype=jnp.float32)
+        load_model(copy, dtype=jnp.float32)
     message = str(error.value)
     assert "missing: " in message
     assert "language_model.model.norm.weight" in message
@@ -132,15 +135,15 @@ def test_missing_tensors_are_called_as_the_file_would(tmp_path, saving, gone, ca
     write_llava(tmp_path, **saving)
     edit(tmp_path, lambda tensors: [tensors.pop(name) for name in list(tensors) if gone in name])
     with pytest.raises(UserError, match=f"missing: {called}"):
-        load_llava(tmp_path, dtype=jnp.float32)
+        load_model(tmp_path, dtype=jnp.float32)
 
 
 def test_ex_02_a_tied_head_stored_a_second_time_is_left_out(tmp_path):
     write_llava(tmp_path, "tied")
-    once = load_llava(tmp_path, dtype=jnp.float32)
+    once = load_model(tmp_path, dtype=jnp.float32)
     table = "language_model.model.embed_tokens.weight"
     edit(tmp_path, lambda tensors: tensors.update({"language_model.lm_head.weight": tensors[table]}))
-    twice = load_llava(tmp_path, dtype=jnp.float32)
+    twice = load_model(tmp_path, dtype=jnp.float32)
     assert twice.content_hash == once.content_hash
     assert "head" not in twice.frozen
 
@@ -151,46 +154,46 @@ def test_ex_05_buffers_are_ignored_by_name_and_nothing_else(copy):
         tensors["vision_tower.embeddings.position_ids"] = np.zeros((1, 17), np.int64)
 
     edit(copy, buffers)
-    load_llava(copy, dtype=jnp.float32)
+    load_model(copy, dtype=jnp.float32)
     edit(copy, lambda tensors: tensors.update({"foo.weight": np.zeros(2, np.float32)}))
     with pytest.raises(UserError, match=r"unexpected: foo\.weight$"):
-        load_llava(copy, dtype=jnp.float32)
+        load_model(copy, dtype=jnp.float32)
 
 
 def test_ex_06_the_checkpoints_own_vision_tower_is_loaded(copy):
     name = "vision_tower.encoder.layers.1.self_attn.q_proj.weight"
     changed = np.full((32, 32), 0.25, np.float32)
     edit(copy, lambda tensors: tensors.update({name: changed}))
-    loaded = load_llava(copy, dtype=jnp.float32)
+    loaded = load_model(copy, dtype=jnp.float32)
     np.testing.assert_array_equal(loaded.frozen["vision_tower"]["layers"]["q"]["kernel"][1], changed)
 
 
 def test_same_tensor_under_two_names_is_refused(copy):
     edit(copy, lambda tensors: tensors.update({"lm_head.weight": tensors["language_model.lm_head.weight"]}))
     with pytest.raises(UserError, match="are the same tensor"):
-        load_llava(copy, dtype=jnp.float32)
+        load_model(copy, dtype=jnp.float32)
 
 
 def test_content_hash_sees_every_tensor(copy):
-    before = load_llava(copy, dtype=jnp.float32).content_hash
+    before = load_model(copy, dtype=jnp.float32).content_hash
     original = load_file(copy / "model.safetensors")
     for name in ("language_model.model.norm.weight", "language_model.model.embed_tokens.weight"):
         edit(copy, lambda tensors, name=name: tensors.update({name: tensors[name] * np.float32(1.001)}))
-        assert load_llava(copy, dtype=jnp.float32).content_hash != before
+        assert load_model(copy, dtype=jnp.float32).content_hash != before
         save_file(original, copy / "model.safetensors")
     raw = json.loads((copy / "config.json").read_text())
     raw["text_config"]["rms_norm_eps"] = 3e-6
     (copy / "config.json").write_text(json.dumps(raw))
-    assert load_llava(copy, dtype=jnp.float32).content_hash != before
+    assert load_model(copy, dtype=jnp.float32).content_hash != before
 
 
 def test_missing_model_says_what_was_looked_for_and_how_to_get_it(tmp_path):
     with pytest.raises(UserError) as error:
-        require_files(tmp_path / "nowhere")
+        require_files(tmp_path / "nowhere", MODEL_FILES, how_to_get(str(tmp_path / "nowhere")))
     for part in ("config.json", "model.safetensors", "index.json", "tokenizer.json", "hf download"):
         assert part in str(error.value)
     with pytest.raises(UserError, match="did not find"):
-        load_llava(tmp_path / "nowhere", dtype=jnp.float32)
+        load_model(tmp_path / "nowhere", dtype=jnp.float32)
 
 
 @pytest.mark.parametrize(
@@ -204,18 +207,18 @@ def test_missing_model_says_what_was_looked_for_and_how_to_get_it(tmp_path):
 )
 def test_trainable_that_selects_nothing_or_too_much(base, pattern, message):
     with pytest.raises(UserError, match="trainable=") as error:
-        load_llava(base, dtype=jnp.float32, trainable=pattern)
+        load_model(base, dtype=jnp.float32, trainable=pattern)
     assert message in str(error.value)
 
 
 def test_trainable_limit_is_an_argument(base):
-    loaded = load_llava(base, dtype=jnp.float32, trainable=".*", max_trainable=1.0)
+    loaded = load_model(base, dtype=jnp.float32, trainable=".*", max_trainable=1.0)
     assert not loaded.frozen
     assert loaded.merge(loaded.params, loaded.frozen).config == loaded.config
 
 
 def test_parameter_table_counts(base):
-    lines = parameter_table(load_llava(base, dtype=jnp.bfloat16)).splitlines()
+    lines = parameter_table(load_model(base, dtype=jnp.bfloat16)).splitlines()
     trainable = 32 * 48 + 48 + 48 * 48 + 48
     assert lines[1].split() == ["trainable", f"{trainable:,}", f"{4 * trainable:,}", "float32"]
     assert lines[2].split()[-1] == "bfloat16"
@@ -230,28 +233,30 @@ def test_shards_of_an_array_are_read_for_each_device(base):
         split = spec(*(None if other != axis else "data" for other in range(len(shape))))
         return jax.sharding.NamedSharding(mesh, spec() if path.startswith("projector") else split)
 
-    spread = load_llava(base, dtype=jnp.float32, placement=placement)
+    spread = load_model(base, dtype=jnp.float32, placement=placement)
     gate = spread.frozen["language_model"]["layers"]["gate"]["kernel"]
     assert {shard.data.shape for shard in gate.addressable_shards} == {(2, 48, 12)}
-    whole = leaves(load_llava(base, dtype=jnp.float32))
+    whole = leaves(load_model(base, dtype=jnp.float32))
     for path, leaf in leaves(spread).items():
         np.testing.assert_array_equal(leaf, whole[path])
 
 
 def test_table_names_every_parameter_once():
     config = LlavaConfig.from_hf(HUB)
-    _, shapes = abstract(config)
-    table = rows(config)
-    assert sorted(row.path for row in table) == sorted(shapes)
-    names = [name for row in table for name in row.names()]
+    _, shapes = abstract(FAMILY, config, here())
+    table = entries(config)
+    assert sorted(entry.path for entry in table) == sorted(shapes)
+    names = [name for entry in table for name in entry.names()]
     assert len(names) == len(set(names))
 
 
 def test_shapes_of_the_published_model():
     """Against the names and shapes of llava-hf/llava-1.5-7b-hf."""
     config = LlavaConfig.from_hf(HUB)
-    _, shapes = abstract(config)
-    hub = {name: row.hub_shape(shapes[row.path].shape) for row in rows(config) for name in row.names()}
+    _, shapes = abstract(FAMILY, config, here())
+    hub = {
+        name: entry.hub_shape(shapes[entry.path].shape) for entry in entries(config) for name in entry.names()
+    }
     tower, layer = "vision_tower.vision_model", "language_model.model.layers.31"
     assert hub["multi_modal_projector.linear_1.weight"] == (4096, 1024)
     assert hub["multi_modal_projector.linear_2.bias"] == (4096,)
@@ -270,10 +275,10 @@ def test_shapes_of_the_published_model():
 
 
 def test_every_tensor_of_a_saved_model_is_used_or_known(base):
-    config = load_llava(base, dtype=jnp.float32).config
+    config = load_model(base, dtype=jnp.float32).config
     saved = {name for name, _ in torch_llava().named_parameters()}
-    assert len(open_source(base).tensors) == len(saved)
-    used = {name for row in rows(config) for name in row.names()}
-    rest = set(open_source(base).tensors) - used
+    assert len(open_llava(base).tensors) == len(saved)
+    used = {name for entry in entries(config) for name in entry.names()}
+    rest = set(open_llava(base).tensors) - used
     assert rest
     assert all(".layers.2." in name or ".post_layernorm." in name for name in rest)

@@ -12,9 +12,9 @@ import torch
 from transformers import CLIPVisionModel
 
 from sare_jax.errors import UserError
-from sare_jax.models import load
-from sare_jax.models.llava.source import open_source
-from sare_jax.models.load import load_llava
+from sare_jax.models.interface import merge
+from sare_jax.models.llava.source import open_llava
+from sare_jax.models.load import load_model
 from sare_jax.models.shared.partition import flatten
 from tests.tiny_llava import SHAPES, image_token_id, write_llava
 from tests.tiny_original import (
@@ -42,7 +42,7 @@ def folder(tmp_path):
 
 @partial(jax.jit, static_argnums=0)
 def our_logits(graphdef, params, frozen, tokens, pixels):
-    model = load.merge(graphdef, params, frozen)
+    model = merge(graphdef, params, frozen)
     return model.logits(model.hidden(tokens, model.encode_images(pixels)))
 
 
@@ -79,7 +79,7 @@ def difference(loaded, theirs) -> float:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_logits_equal_transformers(tmp_path, shape):
     theirs = write_original(tmp_path / MODEL, tmp_path / TOWER, shape)
-    loaded = load_llava(tmp_path / MODEL, dtype=jnp.float32)
+    loaded = load_model(tmp_path / MODEL, dtype=jnp.float32)
     assert loaded.source.form == "original"
     assert loaded.config.image_token_id == loaded.config.text.vocab_size  # no row of the table
     assert difference(loaded, theirs) <= TOLERANCE
@@ -88,7 +88,7 @@ def test_logits_equal_transformers(tmp_path, shape):
 def test_gradients_of_the_projector_equal_transformers(sound):
     """With an image token that is no row of the table, which a gather would turn into NaN."""
     folder, theirs = sound
-    loaded = load_llava(folder, dtype=jnp.float32)
+    loaded = load_model(folder, dtype=jnp.float32)
     tokens, pixels = example(loaded.config)
 
     @jax.grad
@@ -109,7 +109,7 @@ def test_gradients_of_the_projector_equal_transformers(sound):
 
 def test_sharegpt4v_logits_equal_transformers(tmp_path):
     theirs = write_sharegpt4v(tmp_path / "ShareGPT4V-7B", tmp_path / SHARE_TOWER_NAME, weights="bin_shards")
-    loaded = load_llava(tmp_path / "ShareGPT4V-7B", dtype=jnp.float32)
+    loaded = load_model(tmp_path / "ShareGPT4V-7B", dtype=jnp.float32)
     stored = {tensor.dtype for name, tensor in loaded.source.tensors.items() if name.endswith("weight")}
     assert stored == {jnp.dtype(jnp.bfloat16)}
     assert difference(loaded, theirs) <= TOLERANCE
@@ -140,7 +140,7 @@ def test_one_broken_tensor_fails_the_parity_check(sound, tmp_path, name):
     shutil.copytree(folder.parent / TOWER, tmp_path / TOWER)
     file = tmp_path / (TOWER if name.startswith("vision_model.") else MODEL) / "pytorch_model.bin"
     edit(file, lambda tensors: tensors.update({name: tensors[name].roll(1, 0)}))
-    loaded = load_llava(open_source(tmp_path / MODEL, str(tmp_path / TOWER)), dtype=jnp.float32)
+    loaded = load_model(open_llava(tmp_path / MODEL, str(tmp_path / TOWER)), dtype=jnp.float32)
     assert difference(loaded, theirs) > 10 * TOLERANCE
 
 
@@ -149,7 +149,7 @@ def sound(tmp_path_factory):
     """A model that passes the parity check, and transformers' of the same tensors."""
     folder = tmp_path_factory.mktemp("sound")
     theirs = write_original(folder / MODEL, folder / TOWER)
-    assert difference(load_llava(folder / MODEL, dtype=jnp.float32), theirs) <= TOLERANCE
+    assert difference(load_model(folder / MODEL, dtype=jnp.float32), theirs) <= TOLERANCE
     return folder / MODEL, theirs
 
 
@@ -165,7 +165,7 @@ def test_ex_04_every_way_to_store_it_loads_alike(tmp_path):
     hashes, arrays = {}, {}
     for way, settings in ways.items():
         write_original(tmp_path / way, tmp_path / f"{way}_tower", **settings)
-        loaded = load_llava(tmp_path / way, dtype=jnp.float32)
+        loaded = load_model(tmp_path / way, dtype=jnp.float32)
         hashes[way], arrays[way] = loaded.content_hash, flatten(loaded.params) | flatten(loaded.frozen)
     assert set(hashes.values()) == {hashes["bin"]}
     for way in ways:
@@ -177,20 +177,20 @@ def test_content_hash_is_of_model_and_tower(folder, tmp_path):
     def scale(name):
         return lambda tensors: tensors.update({name: tensors[name] * 1.001})
 
-    hashes = [load_llava(folder, dtype=jnp.float32).content_hash]
+    hashes = [load_model(folder, dtype=jnp.float32).content_hash]
     for file, name in (
         (folder, "model.mm_projector.0.bias"),
         (tmp_path / TOWER, "vision_model.encoder.layers.0.layer_norm1.bias"),
     ):
         edit(file / "pytorch_model.bin", scale(name))
-        hashes.append(load_llava(folder, dtype=jnp.float32).content_hash)
+        hashes.append(load_model(folder, dtype=jnp.float32).content_hash)
     assert len(set(hashes)) == 3
 
 
 def test_the_hubs_form_of_the_same_weights_has_the_same_arrays(folder, tmp_path):
     write_llava(tmp_path / "hub")
-    hub = load_llava(tmp_path / "hub", dtype=jnp.float32)
-    original = load_llava(folder, dtype=jnp.float32)
+    hub = load_model(tmp_path / "hub", dtype=jnp.float32)
+    original = load_model(folder, dtype=jnp.float32)
     for path, array in (flatten(hub.params) | flatten(hub.frozen)).items():
         np.testing.assert_array_equal((flatten(original.params) | flatten(original.frozen))[path], array)
 
@@ -202,19 +202,19 @@ def test_a_whole_clip_serves_as_the_tower(tmp_path):
     vision = json.loads((tmp_path / TOWER / "config.json").read_text())
     whole = {"model_type": "clip", "architectures": ["CLIPModel"], "vision_config": vision}
     (tmp_path / TOWER / "config.json").write_text(json.dumps(whole))
-    assert difference(load_llava(tmp_path / MODEL, dtype=jnp.float32), theirs) <= TOLERANCE
+    assert difference(load_model(tmp_path / MODEL, dtype=jnp.float32), theirs) <= TOLERANCE
 
 
 def test_a_tower_saved_by_transformers_5_serves_too(tmp_path):
     theirs = write_original(tmp_path / MODEL, tmp_path / TOWER)
-    expected = load_llava(tmp_path / MODEL, dtype=jnp.float32).content_hash
+    expected = load_model(tmp_path / MODEL, dtype=jnp.float32).content_hash
     tower = CLIPVisionModel(theirs.config.vision_config)
     tower.load_state_dict(theirs.model.vision_tower.state_dict())
     (tmp_path / TOWER / "pytorch_model.bin").unlink()
     tower.save_pretrained(tmp_path / TOWER)
-    source = open_source(tmp_path / MODEL)
+    source = open_llava(tmp_path / MODEL)
     assert source.tensors["vision_tower.vision_model.pre_layrnorm.bias"].name == "pre_layrnorm.bias"
-    assert load_llava(source, dtype=jnp.float32).content_hash == expected
+    assert load_model(source, dtype=jnp.float32).content_hash == expected
 
 
 def test_all_wrong_names_of_both_folders_in_one_error(folder, tmp_path):
@@ -233,7 +233,7 @@ def test_all_wrong_names_of_both_folders_in_one_error(folder, tmp_path):
     edit(folder / "pytorch_model.bin", spoil)
     edit(tmp_path / TOWER / "pytorch_model.bin", spoil_tower)
     with pytest.raises(UserError) as error:
-        load_llava(folder, dtype=jnp.float32)
+        load_model(folder, dtype=jnp.float32)
     assert str(error.value) == (
         f"{folder} with vision tower {tmp_path / TOWER}: the weights do not fit config.json; missing: "
         "vision_model.encoder.layers.1.mlp.fc1.bias, model.mm_projector.2.bias, model.norm.weight, "
@@ -244,27 +244,27 @@ def test_all_wrong_names_of_both_folders_in_one_error(folder, tmp_path):
 
 
 def test_ex_05_buffers_are_ignored_by_name_and_nothing_else(folder):
-    names = open_source(folder).tensors
+    names = open_llava(folder).tensors
     assert "language_model.model.layers.0.self_attn.rotary_emb.inv_freq" in names
     assert "vision_tower.vision_model.embeddings.position_ids" in names
-    load_llava(folder, dtype=jnp.float32)
+    load_model(folder, dtype=jnp.float32)
     edit(folder / "pytorch_model.bin", lambda tensors: tensors.update({"foo.weight": torch.zeros(2)}))
     with pytest.raises(UserError, match=r"unexpected: foo\.weight$"):
-        load_llava(folder, dtype=jnp.float32)
+        load_model(folder, dtype=jnp.float32)
 
 
 def test_tk_12_rows_of_the_table_have_to_be_the_configs(folder):
     edit_config(folder, vocab_size=500)
     with pytest.raises(UserError, match=r"mis-shaped: model\.embed_tokens\.weight is \[496, 48\], need"):
-        load_llava(folder, dtype=jnp.float32)
+        load_model(folder, dtype=jnp.float32)
 
 
 def test_ex_02_a_tied_head_is_one_array_also_where_a_file_has_it_twice(tmp_path):
     theirs = write_original(tmp_path / MODEL, tmp_path / TOWER, "tied")
-    once = load_llava(tmp_path / MODEL, dtype=jnp.float32)
+    once = load_model(tmp_path / MODEL, dtype=jnp.float32)
     file = tmp_path / MODEL / "pytorch_model.bin"
     edit(file, lambda tensors: tensors.update({"lm_head.weight": tensors["model.embed_tokens.weight"]}))
-    twice = load_llava(tmp_path / MODEL, dtype=jnp.float32)
+    twice = load_model(tmp_path / MODEL, dtype=jnp.float32)
     assert "head" not in twice.frozen
     assert twice.content_hash == once.content_hash
     assert difference(twice, theirs) <= TOLERANCE
@@ -272,7 +272,7 @@ def test_ex_02_a_tied_head_is_one_array_also_where_a_file_has_it_twice(tmp_path)
     with pytest.raises(
         UserError, match=r"tie_word_embeddings, but lm_head\.weight differs from model\.embed"
     ):
-        load_llava(tmp_path / MODEL, dtype=jnp.float32)
+        load_model(tmp_path / MODEL, dtype=jnp.float32)
 
 
 def test_ex_03_index_and_torch_shards_have_to_agree(tmp_path):
@@ -282,10 +282,10 @@ def test_ex_03_index_and_torch_shards_have_to_agree(tmp_path):
     content["weight_map"]["model.extra.weight"] = "pytorch_model-00002-of-00003.bin"
     index.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"index\.json and the shards disagree about model\.extra\.weight$"):
-        open_source(tmp_path / MODEL)
+        open_llava(tmp_path / MODEL)
     (tmp_path / MODEL / "pytorch_model-00002-of-00003.bin").unlink()
     with pytest.raises(UserError, match=r"not there: pytorch_model-00002-of-00003\.bin$"):
-        open_source(tmp_path / MODEL)
+        open_llava(tmp_path / MODEL)
 
 
 def test_projector_in_a_file_of_its_own(tmp_path):
@@ -296,19 +296,19 @@ def test_projector_in_a_file_of_its_own(tmp_path):
     other = {name: tensor + 1 for name, tensor in projector.items()}
 
     save(apart, other)
-    assert difference(load_llava(tmp_path / MODEL, dtype=jnp.float32), theirs) <= TOLERANCE
+    assert difference(load_model(tmp_path / MODEL, dtype=jnp.float32), theirs) <= TOLERANCE
 
     save(apart, {name: other[name] for name in list(other)[:3]})
     with pytest.raises(UserError, match=r"mm_projector\.bin: .*model\.mm_projector\.2\.bias"):
-        open_source(tmp_path / MODEL)
+        open_llava(tmp_path / MODEL)
 
     save(apart, projector)
     edit(weights, lambda tensors: [tensors.pop(name) for name in projector])
-    assert difference(load_llava(tmp_path / MODEL, dtype=jnp.float32), theirs) <= TOLERANCE
+    assert difference(load_model(tmp_path / MODEL, dtype=jnp.float32), theirs) <= TOLERANCE
 
     apart.unlink()
     with pytest.raises(UserError, match=f"missing: {', '.join(projector)}$"):
-        load_llava(tmp_path / MODEL, dtype=jnp.float32)
+        load_model(tmp_path / MODEL, dtype=jnp.float32)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_projector_in_a_file_of_its_own(tmp_path):
 def test_what_is_not_computed_is_refused_by_name(folder, change, key):
     edit_config(folder, **change)
     with pytest.raises(UserError, match=rf"config\.json: .*{key}"):
-        open_source(folder)
+        open_llava(folder)
 
 
 @pytest.mark.parametrize(
@@ -336,4 +336,4 @@ def test_what_is_not_computed_is_refused_by_name(folder, change, key):
 )
 def test_the_checkpoint_says_how_pictures_are_made_square(folder, aspect, mode):
     edit_config(folder, image_aspect_ratio=aspect)
-    assert open_source(folder).image_mode == mode
+    assert open_llava(folder).image_mode == mode

@@ -10,13 +10,15 @@ import pytest
 from transformers import AutoTokenizer
 
 from sare_jax.errors import UserError
-from sare_jax.models.llava.config import read_config
-from sare_jax.models.llava.prompts import Prompter, token_border
-from sare_jax.models.llava.source import Source
+from sare_jax.files import read_json
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.prompts import LlavaPrompter, token_border
+from sare_jax.models.llava.source import LlavaSource
 from tests import tiny_llava
 from tests.tiny_llava import BOS, EOS, IMAGE_TOKEN
 from tests.tiny_sentencepiece import write_sentencepiece
 
+SLOTS = 16  # of an image of 28 pixels in patches of 7
 ASK = "Please describe the image in great detail."
 TEXT = "A photo of a dog on a bench. There is a café 🐶 〜 with “quoted” chairs, and two cats."
 KINDS = {
@@ -28,7 +30,8 @@ KINDS = {
 
 def read(folder, template="hub", form="hub"):
     """The tokenizer of a folder that has no weights."""
-    return Prompter.from_source(Source(folder, form, read_config(folder), {}), template)
+    config = LlavaConfig.from_hf(read_json(folder / "config.json"))
+    return LlavaPrompter.from_source(LlavaSource(folder, form, config, {}), template)
 
 
 def write_folder(path, tokenizer, image_token):
@@ -81,9 +84,8 @@ def test_prompt_equals_hugging_face_tokenizer(folder, template):
     )
     prompt = f"{system if template == 'vicuna_v1' else ''}USER: {IMAGE_TOKEN * 16}\n{ASK} ASSISTANT:"
     theirs = AutoTokenizer.from_pretrained(folder)
-    assert prompter.num_image_tokens == 16
-    assert prompter.prompt(ASK) == theirs(prompt).input_ids
-    answer, _ = prompter.answer(ASK, TEXT, [], eos=False)
+    assert prompter.prompt(ASK, SLOTS) == theirs(prompt).input_ids
+    answer, _ = prompter.answer(ASK, TEXT, [], eos=False, num_image_tokens=SLOTS)
     assert answer == theirs(f"{prompt} {TEXT}").input_ids
 
 
@@ -93,7 +95,7 @@ def test_tk_01_spans_decode_to_their_text_for_random_splits(prompter):
     for _ in range(20):
         cuts = [0, *sorted(rng.sample(range(1, len(TEXT)), 3)), len(TEXT)]
         spans = list(itertools.pairwise(cuts))
-        ids, places = prompter.answer(ASK, TEXT, spans, eos=False)
+        ids, places = prompter.answer(ASK, TEXT, spans, eos=False, num_image_tokens=SLOTS)
         assert [place[0] for place in places[1:]] == [place[1] for place in places[:-1]]
         assert places[-1][1] == len(ids)
         assert prompter.decode(ids[places[0][0] :]).strip() == TEXT
@@ -106,7 +108,7 @@ def test_tk_01_spans_between_words_decode_to_exactly_their_text(prompter):
     for _ in range(20):
         cuts = [0, *sorted(rng.sample(borders, 4)), len(TEXT)]
         spans = list(itertools.pairwise(cuts))
-        ids, places = prompter.answer(ASK, TEXT, spans, eos=False)
+        ids, places = prompter.answer(ASK, TEXT, spans, eos=False, num_image_tokens=SLOTS)
         for (start, end), (first, last) in zip(spans, places, strict=True):
             assert prompter.decode(ids[first:last]).strip() == TEXT[start:end].strip()
             # A piece decoded alone loses its first space, so the borders are seen in what stands before.
@@ -117,21 +119,23 @@ def test_tk_01_unit_at_a_word_border_is_exactly_its_text(prompter):
     """pre `A photo of a`, cur ` dog on a bench.`: the tokens of cur spell cur, and those before it pre."""
     text = "A photo of a dog on a bench."
     start = text.index(" dog")
-    ids, [(first, last), (begin, _)] = prompter.answer(ASK, text, [(start, len(text)), (0, start)], eos=False)
+    ids, [(first, last), (begin, _)] = prompter.answer(
+        ASK, text, [(start, len(text)), (0, start)], eos=False, num_image_tokens=SLOTS
+    )
     assert prompter.decode(ids[first:last]).strip() == "dog on a bench."
     assert prompter.decode(ids[begin:first]).strip() == "A photo of a"
-    assert ids[: len(prompter.prompt(ASK))] == prompter.prompt(ASK)
-    assert begin == len(prompter.prompt(ASK))
+    assert ids[: len(prompter.prompt(ASK, SLOTS))] == prompter.prompt(ASK, SLOTS)
+    assert begin == len(prompter.prompt(ASK, SLOTS))
 
 
 def test_tk_01_border_inside_a_character_or_token(prompter):
     """Byte pieces of one character stay together; a token belongs where its last character is."""
     start = TEXT.index("🐶")
-    ids, [(first, last)] = prompter.answer(ASK, TEXT, [(start, start + 1)], eos=False)
+    ids, [(first, last)] = prompter.answer(ASK, TEXT, [(start, start + 1)], eos=False, num_image_tokens=SLOTS)
     assert prompter.decode(ids[first:last]).strip() == "🐶"
     space = TEXT.index(" dog")
     ids, [(before, _), (behind, _)] = prompter.answer(
-        ASK, TEXT, [(space, space + 4), (space + 1, space + 4)], eos=False
+        ASK, TEXT, [(space, space + 4), (space + 1, space + 4)], eos=False, num_image_tokens=SLOTS
     )
     assert behind in (before, before + 1)  # " dog" is one token, or the space is its own
     assert prompter.decode(ids[behind : behind + 8]).strip().startswith("dog")
@@ -145,7 +149,7 @@ def test_tk_01_target_inside_a_group_of_characters(prompter):
     ):
         start = text.index(part)
         ids, [(first, last), (_, before)] = prompter.answer(
-            ASK, text, [(start, start + len(part)), (0, start)], eos=False
+            ASK, text, [(start, start + len(part)), (0, start)], eos=False, num_image_tokens=SLOTS
         )
         assert before == first
         assert prompter.decode(ids[first:last]) == part
@@ -159,8 +163,8 @@ def test_tk_01_rule_for_straddling_tokens():
 def test_tk_02_exactly_one_bos(prompter):
     for instruction in (ASK, "<s>" + ASK, "<s><s>"):
         for ids in (
-            prompter.prompt(instruction),
-            prompter.answer(instruction, "<s> A dog.", [], eos=True)[0],
+            prompter.prompt(instruction, SLOTS),
+            prompter.answer(instruction, "<s> A dog.", [], eos=True, num_image_tokens=SLOTS)[0],
         ):
             assert ids[0] == BOS
             assert ids.count(BOS) == 1
@@ -169,19 +173,19 @@ def test_tk_02_exactly_one_bos(prompter):
 def test_tk_03_no_special_token_inside_a_target(prompter):
     text = "A photo of a dog."
     start = text.index(" dog")
-    ids, [(first, last)] = prompter.answer(ASK, text, [(start, len(text))], eos=False)
+    ids, [(first, last)] = prompter.answer(ASK, text, [(start, len(text))], eos=False, num_image_tokens=SLOTS)
     assert not {BOS, EOS, prompter.pad_id, prompter.image_token_id} & set(ids[first:last])
 
 
 def test_tk_05_control_tokens_in_text_stay_text(prompter):
     with pytest.raises(UserError, match="2 image places for 1 image"):
-        prompter.prompt(f"What is in {IMAGE_TOKEN}?")
-    ids = prompter.prompt("Does </s> or <pad> end it?")
+        prompter.prompt(f"What is in {IMAGE_TOKEN}?", SLOTS)
+    ids = prompter.prompt("Does </s> or <pad> end it?", SLOTS)
     assert EOS not in ids
     assert prompter.pad_id not in ids
     assert "</s> or <pad>" in prompter.decode(ids)
     text = f"a {IMAGE_TOKEN} </s>"
-    ids, [(first, last)] = prompter.answer(ASK, text, [(0, len(text))], eos=True)
+    ids, [(first, last)] = prompter.answer(ASK, text, [(0, len(text))], eos=True, num_image_tokens=SLOTS)
     assert ids.count(prompter.image_token_id) == 16
     assert ids.count(EOS) == 1
     assert ids[-1] == EOS
@@ -194,7 +198,7 @@ def test_tk_05_control_tokens_that_the_file_does_not_mark_stay_text(folder, tmp_
             entry["special"] = False
 
     prompter = read(edit(folder, tmp_path, "tokenizer.json", unmark))
-    ids, _ = prompter.answer(ASK, f"a {IMAGE_TOKEN} <s> </s> <pad>", [], eos=False)
+    ids, _ = prompter.answer(ASK, f"a {IMAGE_TOKEN} <s> </s> <pad>", [], eos=False, num_image_tokens=SLOTS)
     assert ids.count(prompter.image_token_id) == 16
     assert ids.count(BOS) == 1
     assert not {EOS, prompter.pad_id} & set(ids)
@@ -229,8 +233,8 @@ def test_tk_06_image_places_are_counted_from_the_config(folder, tmp_path, strate
         path, tmp_path, "config.json", lambda raw: raw.update(vision_feature_select_strategy=strategy)
     )
     (path / "processor_config.json").unlink()
-    prompter = read(path)
-    assert prompter.prompt(ASK).count(prompter.image_token_id) == count
+    read(path)
+    assert LlavaConfig.from_hf(read_json(path / "config.json")).num_image_tokens == count
 
 
 @pytest.mark.parametrize(
@@ -244,7 +248,8 @@ def test_tk_11_image_places_follow_the_config(folder, tmp_path, name, change, co
     path = edit(folder, tmp_path, name, change)
     (path / "processor_config.json").unlink()
     prompter = read(path)
-    assert prompter.prompt(ASK).count(prompter.image_token_id) == prompter.num_image_tokens == count
+    config = LlavaConfig.from_hf(read_json(path / "config.json"))
+    assert prompter.prompt(ASK, config.num_image_tokens).count(prompter.image_token_id) == count
 
 
 def test_tk_12_no_more_tokens_than_rows(folder, tmp_path):
@@ -263,10 +268,12 @@ def test_tk_12_no_more_tokens_than_rows(folder, tmp_path):
 
 def test_tk_09_end_token_for_sentences_not_for_clauses(prompter):
     text = "A dog, on a bench"
-    clause, [(_, last)] = prompter.answer(ASK, text, [(0, 5)], eos=False)
+    clause, [(_, last)] = prompter.answer(ASK, text, [(0, 5)], eos=False, num_image_tokens=SLOTS)
     assert EOS not in clause
     assert last < len(clause)
-    sentence, [(first, last), (_, inner)] = prompter.answer(ASK, text, [(0, len(text)), (0, 5)], eos=True)
+    sentence, [(first, last), (_, inner)] = prompter.answer(
+        ASK, text, [(0, len(text)), (0, 5)], eos=True, num_image_tokens=SLOTS
+    )
     assert sentence.count(EOS) == 1
     assert sentence[first:last] == [*clause[first:], EOS]  # the end is a target of the whole text
     assert sentence[inner - 1] != EOS
@@ -274,23 +281,23 @@ def test_tk_09_end_token_for_sentences_not_for_clauses(prompter):
 
 def test_tk_10_all_characters_survive(prompter):
     text = "café 🐶 〜 “quote”"
-    ids, [(first, last)] = prompter.answer(ASK, text, [(0, len(text))], eos=False)
+    ids, [(first, last)] = prompter.answer(ASK, text, [(0, len(text))], eos=False, num_image_tokens=SLOTS)
     assert prompter.decode(ids[first:last]).strip() == text
-    assert text in prompter.decode(prompter.prompt(text))
+    assert text in prompter.decode(prompter.prompt(text, SLOTS))
 
 
 def test_spans_outside_the_text_are_refused(prompter):
     with pytest.raises(UserError, match="span 2:9 lies outside the 5 characters"):
-        prompter.answer(ASK, "A dog", [(2, 9)], eos=False)
+        prompter.answer(ASK, "A dog", [(2, 9)], eos=False, num_image_tokens=SLOTS)
 
 
 def test_reserved_characters_are_refused(prompter):
     with pytest.raises(UserError, match="reserved"):
-        prompter.answer(ASK, "a \ue0f0image\ue0f1", [], eos=False)
+        prompter.answer(ASK, "a \ue0f0image\ue0f1", [], eos=False, num_image_tokens=SLOTS)
 
 
 def test_instruction_with_braces_is_text(prompter):
-    assert "{p} {0}" in prompter.decode(prompter.prompt("What is {p} {0}?"))
+    assert "{p} {0}" in prompter.decode(prompter.prompt("What is {p} {0}?", SLOTS))
 
 
 @pytest.mark.parametrize(
@@ -325,11 +332,12 @@ def test_unknown_template_and_missing_file(folder, tmp_path):
 
 def test_needs_neither_torch_nor_transformers_nor_jax(folder):
     code = (
-        "import sys; from pathlib import Path; from sare_jax.models.llava.prompts import Prompter; "
-        "from sare_jax.models.llava.config import read_config; "
-        "from sare_jax.models.llava.source import Source; "
-        f"folder = Path({str(folder)!r}); source = Source(folder, 'hub', read_config(folder), {{}}); "
-        "Prompter.from_source(source).prompt('What?'); "
+        "import sys; from pathlib import Path; from sare_jax.models.llava.prompts import LlavaPrompter; "
+        "from sare_jax.models.llava.config import LlavaConfig; from sare_jax.files import read_json; "
+        "from sare_jax.models.llava.source import LlavaSource; "
+        f"folder = Path({str(folder)!r}); source = LlavaSource(folder, 'hub', LlavaConfig.from_hf("
+        "read_json(folder / 'config.json')), {}); "
+        "LlavaPrompter.from_source(source).prompt('What?', 16); "
         "print(sorted({'torch', 'transformers', 'jax'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

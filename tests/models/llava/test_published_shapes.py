@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from sare_jax.errors import UserError
-from sare_jax.models.llava.names import rows
-from sare_jax.models.llava.source import open_source
+from sare_jax.models.llava.family import FAMILY
+from sare_jax.models.llava.names import entries
+from sare_jax.models.llava.source import open_llava
 from sare_jax.models.load import abstract, check_names
 from sare_jax.models.shared.partition import trainable_paths
+from sare_jax.models.shared.target import here
 from tests.models.llava.test_config import HUB
 
 WIDTH, MLP, TOWER_WIDTH, TOWER_MLP = 4096, 11008, 1024, 4096
@@ -212,31 +214,31 @@ def published(request, tmp_path_factory):
 
 def test_every_name_and_shape_is_the_published_one(published):
     folder, table, vision, count = published
-    source = open_source(folder)
-    _, shapes = abstract(source.config)
+    source = open_llava(folder)
+    _, shapes = abstract(FAMILY, source.config, here())
     ours = {
-        source.written_name(name): row.hub_shape(shapes[row.path].shape)
-        for row in rows(source.config)
-        for name in row.names()
+        source.written_name(name): entry.hub_shape(shapes[entry.path].shape)
+        for entry in entries(source.config)
+        for name in entry.names()
     }
     theirs = table | vision
     assert sum(math.prod(shape) for shape in theirs.values()) == count
     unused = {name for name in theirs if "post_layernorm" in name or ".layers.23." in name}
     unused = {name for name in unused if "vision_model" in name}
     assert ours == {name: shape for name, shape in theirs.items() if name not in unused}
-    check_names(source, rows(source.config), shapes)
+    check_names(source, shapes)
 
 
 def test_parameters_add_up(published):
     folder, _, _, count = published
-    _, shapes = abstract(open_source(folder).config)
+    _, shapes = abstract(FAMILY, open_llava(folder).config, here())
     chosen = trainable_paths(shapes, "projector/.*", at_most=0.5)
     assert sum(math.prod(shapes[path].shape) for path in chosen) == TRAINABLE == 20_979_712
     assert sum(math.prod(leaf.shape) for leaf in shapes.values()) == count - BEHIND
 
 
 def test_sizes_that_the_published_configs_leave_to_defaults(published):
-    config = open_source(published[0]).config
+    config = open_llava(published[0]).config
     text, vision = config.text, config.vision
     assert (text.num_layers, text.num_heads, text.num_kv_heads, text.head_size) == (32, 32, 32, 128)
     assert (text.rope_theta, text.eps, text.tied) == (1e4, 1e-5, False)
@@ -247,8 +249,8 @@ def test_sizes_that_the_published_configs_leave_to_defaults(published):
 
 def test_one_name_less_or_more_is_seen(published):
     folder, table, _, _ = published
-    source = open_source(folder)
-    _, shapes = abstract(source.config)
+    source = open_llava(folder)
+    _, shapes = abstract(FAMILY, source.config, here())
     name = "language_model.model.layers.31.mlp.up_proj.weight"
     written = source.tensors[name].name
     assert written in table
@@ -256,4 +258,4 @@ def test_one_name_less_or_more_is_seen(published):
     tensors["foo"] = tensors.pop(name)
     changed = type(source)(folder, source.form, source.config, tensors, source.tower)
     with pytest.raises(UserError, match=f"missing: {written}; unexpected: {written}$"):
-        check_names(changed, rows(source.config), shapes)
+        check_names(changed, shapes)

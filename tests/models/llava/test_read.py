@@ -53,7 +53,7 @@ def test_read_equals_hidden_at_the_places(remat, ahead):
         return model.read(
             TOKENS[:, ahead:],
             model.project(FEATURES),
-            places=PLACES - ahead,
+            positions=PLACES - ahead,
             prefix=prefix,
             remat_policy=policy,
         )

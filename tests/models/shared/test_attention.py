@@ -1,5 +1,7 @@
 """Attention against torch's, values and gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,9 @@ import pytest
 import torch
 
 from sare_jax.models.shared.attention import attention_at, causal_attention
+from sare_jax.models.shared.target import Target
+
+CPU = Target("cpu")
 
 
 def arrays(length: int, heads: int, kv_heads: int, seed: int = 0) -> list[np.ndarray]:
@@ -31,7 +36,7 @@ def theirs(q, k, v, upstream):
 def test_equals_torch_with_gradients(length, heads, kv_heads):
     q, k, v, upstream = arrays(length, heads, kv_heads)
     expected, gradients = theirs(q, k, v, upstream)
-    out, pull = jax.vjp(causal_attention, q, k, v)
+    out, pull = jax.vjp(functools.partial(causal_attention, target=CPU), q, k, v)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
     for ours, reference in zip(pull(jnp.asarray(upstream)), gradients, strict=True):
         np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=2e-5)
@@ -39,10 +44,10 @@ def test_equals_torch_with_gradients(length, heads, kv_heads):
 
 def test_later_tokens_change_nothing_before_them():
     q, k, v, _ = arrays(400, 4, 2)
-    before = causal_attention(q, k, v)
+    before = causal_attention(q, k, v, CPU)
     for x in (q, k, v):
         x[:, 250:] += 50
-    after = causal_attention(q, k, v)
+    after = causal_attention(q, k, v, CPU)
     np.testing.assert_array_equal(after[:, :250], before[:, :250])
     assert not np.isclose(after[:, 250:], before[:, 250:]).all(axis=(2, 3)).any()
 
@@ -50,23 +55,22 @@ def test_later_tokens_change_nothing_before_them():
 def test_sixteen_bit_inputs_are_summed_in_float32():
     q, k, v, _ = arrays(300, 4, 4, seed=1)
     narrow = [jnp.asarray(x, jnp.bfloat16) for x in (q, k, v)]
-    out = causal_attention(*narrow)
+    out = causal_attention(*narrow, CPU)
     assert out.dtype == jnp.bfloat16
     wide = [np.array(x, np.float32) for x in narrow]
     expected, _ = theirs(*wide, np.zeros_like(q))
     np.testing.assert_allclose(np.asarray(out, np.float32), expected, atol=2e-2)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "tpu"])
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
 @pytest.mark.parametrize("ahead", [0, 35])
-def test_queries_of_the_last_tokens_alone(monkeypatch, backend, ahead):
+def test_queries_of_the_last_tokens_alone(platform, ahead):
     """The rows of the whole attention, with their gradients; several gradients at a time under vmap."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     q, k, v, upstream = arrays(250, 4, 2)
     both = np.stack([upstream, -2 * upstream])
     both[:, :, :ahead] = 0
     expected, gradients = theirs(q, k, v, both[0])
-    out, pull = jax.vjp(causal_attention, q[:, ahead:], k, v)
+    out, pull = jax.vjp(functools.partial(causal_attention, target=Target(platform)), q[:, ahead:], k, v)
     np.testing.assert_allclose(out, expected[:, ahead:], rtol=1e-5, atol=1e-5)
     found = jax.vmap(pull)(both[:, :, ahead:])
     gradients[0] = gradients[0][:, ahead:]

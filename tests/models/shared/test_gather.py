@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sare_jax.models.shared.gather import deal, pick
+from sare_jax.models.shared.gather import fill_image_slots, pick
 
 X = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
 
@@ -31,6 +31,6 @@ def test_deal_hands_out_rows_in_order(length):
     expected, gradient = np.zeros((2, length, 3), np.float32), np.zeros_like(X)
     for taken, place in enumerate(np.flatnonzero(wanted[0])):
         expected[0, place], gradient[0, taken] = X[0, taken], upstream[0, place]
-    out, pull = jax.vjp(lambda x: jnp.where(wanted[..., None], deal(x, wanted), 0), X)
+    out, pull = jax.vjp(lambda x: jnp.where(wanted[..., None], fill_image_slots(x, wanted), 0), X)
     np.testing.assert_array_equal(out, expected)
     np.testing.assert_array_equal(pull(jnp.asarray(upstream))[0], gradient)

@@ -11,7 +11,10 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from sare_jax.errors import UserError
+from sare_jax.models.families import model_folder
+from sare_jax.models.llava.hub import resolve_tower
 from sare_jax.models.shared import hub
+from sare_jax.settings import ModelConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json")
@@ -22,8 +25,12 @@ INDEX = "model.safetensors.index.json"
 def make_files(folder, names=FILES):
     folder.mkdir(parents=True)
     for name in names:
-        (folder / name).write_text("{}")
+        (folder / name).write_text('{"model_type": "llava"}')
     return folder
+
+
+def folder_of(name, tower=""):
+    return model_folder(ModelConfig(folder=name, vision_tower=tower))
 
 
 def put_in_cache(monkeypatch, cache, name, names=FILES):
@@ -57,12 +64,12 @@ def network(tmp_path, monkeypatch):
 
 def test_a_folder_is_itself(tmp_path):
     folder = make_files(tmp_path / "llava")
-    assert hub.resolve_folder(str(folder)) == folder
+    assert folder_of(str(folder)) == folder
 
 
 def test_an_id_is_found_in_the_local_cache(tmp_path, monkeypatch):
     snapshot = put_in_cache(monkeypatch, tmp_path, "someone/llava")
-    assert hub.resolve_folder("someone/llava") == snapshot
+    assert folder_of("someone/llava") == snapshot
 
 
 def test_a_half_filled_cache_names_the_missing_shard(tmp_path, monkeypatch):
@@ -70,7 +77,7 @@ def test_a_half_filled_cache_names_the_missing_shard(tmp_path, monkeypatch):
     snapshot = put_in_cache(monkeypatch, tmp_path, "someone/llava", names)
     (snapshot / INDEX).write_text(json.dumps({"weight_map": {"w": "model-00001-of-00001.safetensors"}}))
     with pytest.raises(UserError, match=r"not there: model-00001-of-00001\.safetensors"):
-        hub.resolve_folder("someone/llava")
+        folder_of("someone/llava")
 
 
 def test_torch_files_are_not_fetched_where_there_are_safetensors(network):
@@ -78,7 +85,7 @@ def test_torch_files_are_not_fetched_where_there_are_safetensors(network):
     make_files(
         remote / "someone" / "llava", (*FILES, *TORCH_FILES[1:], "flax_model.msgpack", "training_args.bin")
     )
-    hub.resolve_folder("someone/llava")
+    folder_of("someone/llava")
     assert sorted(fetched) == sorted([*FILES, "tokenizer.model"])
 
 
@@ -90,7 +97,7 @@ def test_torch_files_are_fetched_where_there_is_nothing_else(network):
     folder = make_files(remote / "liuhaotian" / "llava-v1.5-7b", names)
     (folder / "config.json").write_text(json.dumps({"mm_vision_tower": "openai/x"}))
     (folder / index).write_text(json.dumps({"weight_map": {"w": shard}}))
-    hub.resolve_folder("liuhaotian/llava-v1.5-7b")
+    folder_of("liuhaotian/llava-v1.5-7b")
     assert sorted(fetched) == sorted(names[:-1])
 
 
@@ -98,13 +105,13 @@ def test_a_tower_is_fetched_by_id_with_its_processor(network, tmp_path):
     remote, fetched = network
     make_files(remote / "someone" / "clip", ("config.json", "model.safetensors", "preprocessor_config.json"))
     needed = {**hub.WEIGHT_FILES, **hub.PROCESSOR_FILE}
-    assert hub.resolve_tower("someone/clip", tmp_path, needed).name == "clip"
+    assert resolve_tower("someone/clip", tmp_path, needed).name == "clip"
     assert len(fetched) == 3
 
 
 def test_an_unknown_id_names_the_files_and_the_way_out():
     with pytest.raises(UserError) as error:
-        hub.resolve_folder("nobody-here/no-such-model")
+        folder_of("nobody-here/no-such-model")
     for word in ("config.json", "model.safetensors", "tokenizer.json", "hf download", "model.folder"):
         assert word in str(error.value)
     assert "hf download nobody-here/no-such-model" in str(error.value)
@@ -117,21 +124,21 @@ def test_what_keeps_a_download_from_ending_is_said(monkeypatch):
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
     with pytest.raises(UserError, match=r"downloaded from here \(OSError: No space left on device\)"):
-        hub.resolve_folder("someone/llava")
+        folder_of("someone/llava")
 
 
 def test_a_folder_without_a_model_names_what_is_missing(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "llava"}')
     with pytest.raises(UserError, match=r"tokenizer\.json"):
-        hub.resolve_folder(str(tmp_path))
+        folder_of(str(tmp_path))
 
 
 def test_the_original_form_needs_no_image_processor_of_its_own(tmp_path):
     folder = make_files(tmp_path / "llava", TORCH_FILES)
     with pytest.raises(UserError, match=r"did not find preprocessor_config\.json"):
-        hub.resolve_folder(str(folder))
+        folder_of(str(folder))
     (folder / "config.json").write_text(json.dumps({"mm_vision_tower": "openai/x"}))
-    assert hub.resolve_folder(str(folder)) == folder
+    assert folder_of(str(folder)) == folder
 
 
 @pytest.mark.parametrize(
@@ -147,7 +154,7 @@ def test_the_original_form_needs_no_image_processor_of_its_own(tmp_path):
 )
 def test_the_way_out_is_the_one_for_the_model_that_is_meant(name, tower, models):
     with pytest.raises(UserError) as error:
-        hub.resolve_folder(name, tower)
+        folder_of(name, tower)
     for model in models:
         assert f"hf download {model}" in str(error.value)
     assert ("model.vision_tower=TOWER" in str(error.value)) == (len(models) > 1 or bool(tower))

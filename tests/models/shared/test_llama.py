@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from sare_jax.models.interface import merge
 from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.family import FAMILY
 from sare_jax.models.llava.modeling import Llava
-from sare_jax.models.load import abstract, merge
-from sare_jax.models.shared import llama
-from sare_jax.models.shared.llama import rotary
+from sare_jax.models.load import abstract
+from sare_jax.models.shared import target
+from sare_jax.models.shared.llama import rotary_at
 from sare_jax.models.shared.partition import unflatten
+from sare_jax.models.shared.target import Target
 
 IMAGE = 5
 RAW = {
@@ -38,7 +41,7 @@ RAW = {
 
 @pytest.fixture(scope="module")
 def model() -> Llava:
-    graphdef, shapes = abstract(LlavaConfig.from_hf(RAW))
+    graphdef, shapes = abstract(FAMILY, LlavaConfig.from_hf(RAW), Target("cpu"))
     rng = np.random.default_rng(0)
     weights = {path: 0.2 * rng.normal(size=leaf.shape).astype(np.float32) for path, leaf in shapes.items()}
     return merge(graphdef, {}, jax.tree.map(jnp.asarray, unflatten(weights)))
@@ -61,7 +64,7 @@ def test_decoding_step_by_step_equals_whole_rows(model, rows):
     expected = continued(model, rows, new)
     places = np.arange(2)
     np.testing.assert_allclose(logits, expected[places, lengths - 1], rtol=1e-5, atol=1e-5)
-    decode = jax.jit(partial(model.decode, parts=model.language_model.parts()))
+    decode = jax.jit(partial(model.decode, parts=model.parts()))
     for step in range(3):
         logits, cache = decode(jnp.asarray(new[:, step : step + 1]), lengths + step, cache)
         np.testing.assert_allclose(logits[:, 0], expected[places, lengths + step], rtol=1e-5, atol=1e-5)
@@ -70,11 +73,11 @@ def test_decoding_step_by_step_equals_whole_rows(model, rows):
 @pytest.mark.parametrize("apart", [False, True])
 def test_beams_see_their_own_past_alone(model, rows, apart, monkeypatch):
     """Three beams a row; at each step some are dropped, copied or swapped."""
-    monkeypatch.setattr(llama, "_APART_FROM", 0 if apart else 1 << 30)
-    assert len(model.language_model.parts()) == (model.config.text.num_layers if apart else 1)
+    monkeypatch.setattr(target, "_APART_FROM", 0 if apart else 1 << 30)
+    assert len(model.parts()) == (model.config.text.num_layers if apart else 1)
     tokens, lengths, features = rows
     _, cache = jax.jit(lambda tokens: model.prefill(tokens, features, lengths, 3, 4))(tokens)
-    decode = jax.jit(partial(model.decode, parts=model.language_model.parts()))
+    decode = jax.jit(partial(model.decode, parts=model.parts()))
     rng = np.random.default_rng(0)
     past = np.zeros((2, 3, 0), np.int32)
     for step in range(4):
@@ -148,7 +151,7 @@ def test_remat_changes_memory_not_gradients(model, rows):
 
 
 def test_rotary_is_a_rotation_by_position():
-    cosine, sine = rotary(jnp.array([[0, 3]]), 4, 100.0)
+    cosine, sine = rotary_at(jnp.array([[0, 3]]), 4, 100.0)
     np.testing.assert_allclose(cosine[0, 0], [[1, 1]])
     np.testing.assert_allclose(cosine[0, 1, 0], np.cos([3.0, 0.3]), rtol=1e-6)
     np.testing.assert_allclose(sine[0, 1, 0], np.sin([3.0, 0.3]), rtol=1e-6)

@@ -9,8 +9,8 @@ from transformers.tokenization_utils_sentencepiece import SentencePieceExtractor
 
 from sare_jax.errors import UserError
 from sare_jax.models.llava.config import LlavaConfig
-from sare_jax.models.llava.prompts import TEMPLATES, Prompter
-from sare_jax.models.llava.source import Source, open_source
+from sare_jax.models.llava.prompts import TEMPLATES, LlavaPrompter
+from sare_jax.models.llava.source import LlavaSource, open_llava
 from sare_jax.models.shared.sentencepiece_bpe import read_sentencepiece
 from tests.tiny_llava import write_tokenizer
 from tests.tiny_original import write_original
@@ -45,7 +45,7 @@ def source(folder, form="original", **text):
         "vision_config": {"image_size": 28, "patch_size": 7},
         "text_config": {"vocab_size": 32064, **text},
     }
-    return Source(folder, form, LlavaConfig.from_hf(raw), {})
+    return LlavaSource(folder, form, LlavaConfig.from_hf(raw), {})
 
 
 def write_json_form(folder, model_file):
@@ -98,30 +98,30 @@ def test_tk_04_prompts_equal_sentencepiece_and_the_json_form(reference, tmp_path
     """LLaVA tokenises what stands before and behind the image each as a text of its own."""
     theirs, folder = reference
     image = write_json_form(tmp_path, folder / "tokenizer.model")
-    ours = Prompter.from_source(source(folder), template)
-    fast = Prompter.from_source(source(tmp_path, "hub"), template)
+    ours = LlavaPrompter.from_source(source(folder), template)
+    fast = LlavaPrompter.from_source(source(tmp_path, "hub"), template)
     assert image == theirs.get_piece_size()
     before, between, after = TEMPLATES[template]
     for instruction in PROMPTS:
-        places = [IMAGE] * ours.num_image_tokens
+        places = [IMAGE] * 16
         behind = theirs.encode(f"{between}{instruction}{after}")
         golden = [theirs.bos_id(), *theirs.encode(before), *places, *behind]
-        assert ours.prompt(instruction) == golden
-        assert fast.prompt(instruction) == golden
+        assert ours.prompt(instruction, 16) == golden
+        assert fast.prompt(instruction, 16) == golden
         assert [theirs.id_to_piece(piece) for piece in behind[:2]] == ["▁", "<0x0A>"]
         answer = [*golden[: -len(behind)], *theirs.encode(f"{between}{instruction}{after} A dog.")]
-        assert ours.answer(instruction, "A dog.", [], eos=False)[0] == answer
+        assert ours.answer(instruction, "A dog.", [], eos=False, num_image_tokens=16)[0] == answer
 
 
 def test_original_form_pads_with_unknown_and_has_no_image_piece(reference):
     theirs, folder = reference
-    prompter = Prompter.from_source(source(folder, vocab_size=theirs.get_piece_size()))
+    prompter = LlavaPrompter.from_source(source(folder, vocab_size=theirs.get_piece_size()))
     assert (prompter.bos_id, prompter.eos_id, prompter.pad_id) == (1, 2, 0)
     assert prompter.num_tokens == theirs.get_piece_size() < prompter.image_token_id
-    assert prompter.prompt("What?").count(IMAGE) == prompter.num_image_tokens == 16
+    assert prompter.prompt("What?", 16).count(IMAGE) == 16
     assert prompter.decode([*theirs.encode("A dog."), 2, 0]) == "A dog."
     with pytest.raises(UserError, match="names <image> 1 times, so the prompt has 2 image places for 1"):
-        prompter.prompt("What is in <image>?")
+        prompter.prompt("What is in <image>?", 16)
 
 
 def test_original_checkpoint_with_a_sentencepiece_file_alone(reference, tmp_path):
@@ -129,9 +129,9 @@ def test_original_checkpoint_with_a_sentencepiece_file_alone(reference, tmp_path
     write_original(tmp_path / "model", tmp_path / "tower")
     (tmp_path / "model" / "tokenizer.json").unlink()
     (tmp_path / "model" / "tokenizer.model").write_bytes((folder / "tokenizer.model").read_bytes())
-    prompter = Prompter.from_source(open_source(tmp_path / "model", str(tmp_path / "tower")), "hub")
+    prompter = LlavaPrompter.from_source(open_llava(tmp_path / "model", str(tmp_path / "tower")), "hub")
     places = [prompter.image_token_id] * 16
-    assert prompter.prompt("What?") == [
+    assert prompter.prompt("What?", 16) == [
         1,
         *theirs.encode("USER: "),
         *places,
@@ -143,14 +143,14 @@ def test_original_checkpoint_with_a_sentencepiece_file_alone(reference, tmp_path
 def test_tk_12_more_pieces_than_rows_is_an_error(reference):
     theirs, folder = reference
     with pytest.raises(UserError, match=r"tokenizer\.model: has 460 tokens, but .* rows for 459"):
-        Prompter.from_source(source(folder, vocab_size=theirs.get_piece_size() - 1))
+        LlavaPrompter.from_source(source(folder, vocab_size=theirs.get_piece_size() - 1))
 
 
 def test_image_token_among_the_pieces_is_an_error(reference):
     _, folder = reference
     raw = {"model_type": "llava", "image_token_index": 300}
     with pytest.raises(UserError, match=r"tokenizer\.model: image token 300 is the piece"):
-        Prompter.from_source(Source(folder, "original", LlavaConfig.from_hf(raw), {}))
+        LlavaPrompter.from_source(LlavaSource(folder, "original", LlavaConfig.from_hf(raw), {}))
 
 
 @pytest.mark.parametrize(
@@ -179,4 +179,4 @@ def test_files_that_are_no_model_are_named(tmp_path, content):
 
 def test_no_tokenizer_at_all_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no tokenizer; looked for tokenizer\.json and tokenizer\.model"):
-        Prompter.from_source(source(tmp_path))
+        LlavaPrompter.from_source(source(tmp_path))

@@ -8,16 +8,16 @@ from jax.sharding import NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from safetensors.numpy import save_file
 
-from sare_jax.models.llava.names import Row
 from sare_jax.models.shared import streaming, torch_pickle
+from sare_jax.models.shared.entry import Entry
 from sare_jax.models.shared.safetensors_io import read_header
 from sare_jax.models.shared.streaming import read_parameter
 
 LAYERS, OUT, IN = 4, 24, 16
-STACKED = Row("up/kernel", "layers.{}.up.weight", (1, 0), LAYERS)
-PLAIN = Row("head/kernel", "layers.0.up.weight", (1, 0))
-BIASES = Row("up/bias", "layers.{}.up.bias", (0,), LAYERS)
-PATCHES = Row("patches", "patches.weight", (2, 3, 1, 0))
+STACKED = Entry("up/kernel", "layers.{}.up.weight", (1, 0), LAYERS)
+PLAIN = Entry("head/kernel", "layers.0.up.weight", (1, 0))
+BIASES = Entry("up/bias", "layers.{}.up.bias", (0,), LAYERS)
+PATCHES = Entry("patches", "patches.weight", (2, 3, 1, 0))
 SOURCE_DTYPES = [np.float16, np.float32, ml_dtypes.bfloat16]
 
 
@@ -48,30 +48,30 @@ def tensors(tmp_path_factory):
     return found
 
 
-def wanted(row, arrays, dtype):
-    layers = [arrays[name].transpose(row.axes).astype(dtype) for name in row.names()]
-    return np.stack(layers) if row.layers else layers[0]
+def wanted(entry, arrays, dtype):
+    layers = [arrays[name].transpose(entry.axes).astype(dtype) for name in entry.names()]
+    return np.stack(layers) if entry.layers else layers[0]
 
 
-def read(row, tensors, dtype, sharding):
+def read(entry, tensors, dtype, sharding):
     arrays, places = tensors
-    expected = wanted(row, arrays, dtype)
-    sources = [places[name] for name in row.names()]
-    return expected, read_parameter(row, sources, expected.shape, np.dtype(dtype), sharding)
+    expected = wanted(entry, arrays, dtype)
+    sources = [places[name] for name in entry.names()]
+    return expected, read_parameter(entry, sources, expected.shape, np.dtype(dtype), sharding)
 
 
 @pytest.mark.parametrize("source", SOURCE_DTYPES)
 @pytest.mark.parametrize("target", [np.float32, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("row", [STACKED, PLAIN, BIASES, PATCHES], ids=lambda row: row.path)
-def test_every_dtype_is_cast_once_and_axes_are_in_order(tensors, row, source, target):
+@pytest.mark.parametrize("entry", [STACKED, PLAIN, BIASES, PATCHES], ids=lambda entry: entry.path)
+def test_every_dtype_is_cast_once_and_axes_are_in_order(tensors, entry, source, target):
     device = SingleDeviceSharding(jax.devices()[0])
-    expected, array = read(row, tensors[np.dtype(source)], target, device)
+    expected, array = read(entry, tensors[np.dtype(source)], target, device)
     assert array.dtype == target
     np.testing.assert_array_equal(np.asarray(array), expected)
 
 
 @pytest.mark.parametrize(
-    ("row", "spec"),
+    ("entry", "spec"),
     [
         (STACKED, P(None, None, "fsdp")),
         (STACKED, P(None, ("data", "fsdp"), None)),
@@ -85,10 +85,10 @@ def test_every_dtype_is_cast_once_and_axes_are_in_order(tensors, row, source, ta
     ],
     ids=str,
 )
-def test_any_sharding_gives_the_same_parameter(tensors, row, spec):
+def test_any_sharding_gives_the_same_parameter(tensors, entry, spec):
     mesh = jax.make_mesh((2, 4), ("data", "fsdp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     sharding = NamedSharding(mesh, spec)
-    expected, array = read(row, tensors[np.dtype(np.float16)], ml_dtypes.bfloat16, sharding)
+    expected, array = read(entry, tensors[np.dtype(np.float16)], ml_dtypes.bfloat16, sharding)
     assert array.sharding == sharding
     np.testing.assert_array_equal(np.asarray(array), expected)
     for shard in array.addressable_shards:
@@ -112,7 +112,7 @@ def test_every_half_precision_value_arrives(tmp_path):
     source = read_header(tmp_path / "x.safetensors")[0]["x"]
     for dtype in (np.float32, ml_dtypes.bfloat16):
         array = read_parameter(
-            Row("x", "x", (1, 0)),
+            Entry("x", "x", (1, 0)),
             [source],
             values.T.shape,
             np.dtype(dtype),
@@ -129,7 +129,7 @@ def test_parameter_outlives_a_change_of_its_file(tmp_path, dtype):
     source = read_header(tmp_path / "x.safetensors")[0]["x"]
     sharding = SingleDeviceSharding(jax.devices()[0])
     arrays = [
-        read_parameter(Row("x", "x", axes), [source], (64, 64), np.dtype(dtype), sharding)
+        read_parameter(Entry("x", "x", axes), [source], (64, 64), np.dtype(dtype), sharding)
         for axes in ((0, 1), (1, 0))
     ]
     with (tmp_path / "x.safetensors").open("r+b") as stream:
@@ -156,5 +156,5 @@ def test_transposed_tensor_of_a_torch_file(tmp_path):
     for axes in ((0, 1), (1, 0)):
         shape = tuple(source.shape[axis] for axis in axes)
         sharding = SingleDeviceSharding(jax.devices()[0])
-        array = read_parameter(Row("x", "x", axes), [source], shape, np.dtype(np.float32), sharding)
+        array = read_parameter(Entry("x", "x", axes), [source], shape, np.dtype(np.float32), sharding)
         np.testing.assert_array_equal(array, values.t().permute(axes))

@@ -8,7 +8,7 @@ from tokenizers import processors
 
 from sare_jax.errors import UserError
 from sare_jax.files import read_json, write_json
-from sare_jax.models.llava.source import Source
+from sare_jax.models.llava.source import LlavaSource
 from sare_jax.models.shared.sentencepiece_bpe import read_sentencepiece
 
 IMAGE, PAD = "<image>", "<pad>"
@@ -17,7 +17,7 @@ _KINDS = ("bos_token", "eos_token", "unk_token", "pad_token")
 Names = dict[str, str | None]
 
 
-def write_tokenizer(source: Source, folder: Path) -> dict[str, int]:
+def write_tokenizer(source: LlavaSource, folder: Path) -> dict[str, int]:
     """Writes tokenizer.json and tokenizer_config.json.
 
     `<image>` gets the id that the model's config has for it, and `<pad>` the one behind, unless the tokenizer

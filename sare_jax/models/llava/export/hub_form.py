@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from sare_jax.data.images import ImageProcessor
-from sare_jax.export.hub_tokenizer import IMAGE, write_tokenizer
-from sare_jax.export.shards import Entry
+from sare_jax.export.shards import Output
 from sare_jax.files import read_json, write_json, write_text
+from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.llava.export.hub_tokenizer import IMAGE, write_tokenizer
+from sare_jax.models.llava.images import LlavaImageProcessor
 from sare_jax.models.llava.names import EMBEDDING
 from sare_jax.models.llava.prompts import TEMPLATES
-from sare_jax.models.llava.source import Source
+from sare_jax.models.llava.source import LlavaSource
 from sare_jax.rounding import round_up
 
 _ROW_MULTIPLE = 64
@@ -49,13 +50,12 @@ _CHAT_TEMPLATE = """\
 """
 
 
-def num_rows(source: Source) -> int:
+def num_rows(config: LlavaConfig) -> int:
     """Rows of embedding and head with the two new tokens: the next multiple of 64."""
-    needed = source.config.image_token_id + 2
-    return round_up(needed, _ROW_MULTIPLE)
+    return round_up(config.image_token_id + 2, _ROW_MULTIPLE)
 
 
-def padded(table: Entry, rows: int) -> Entry:
+def padded(table: Output, rows: int) -> Output:
     """A table [V, D] with rows added that are the mean of the others, in the table's dtype."""
 
     def read() -> np.ndarray:
@@ -66,10 +66,10 @@ def padded(table: Entry, rows: int) -> Entry:
         mean = (total / len(values)).astype(table.dtype)
         return np.concatenate([values, np.broadcast_to(mean, (rows - len(values), len(mean)))])
 
-    return Entry(table.name, table.dtype, (rows, table.shape[1]), read)
+    return Output(table.name, table.dtype, (rows, table.shape[1]), read)
 
 
-def write_files(source: Source, folder: Path) -> None:
+def write_files(source: LlavaSource, folder: Path) -> None:
     """Writes everything of the hub's form but the weights.
 
     Raises:
@@ -84,7 +84,7 @@ def write_files(source: Source, folder: Path) -> None:
     write_text(folder / "chat_template.jinja", _CHAT_TEMPLATE.replace("SYSTEM", json.dumps(system)))
 
 
-def complete_processor(source: Source, folder: Path) -> None:
+def complete_processor(source: LlavaSource, folder: Path) -> None:
     """Adds to processor_config.json what older folders of the hub lack, and transformers needs."""
     path = folder / "processor_config.json"
     there = read_json(path) if path.is_file() else {}
@@ -93,7 +93,7 @@ def complete_processor(source: Source, folder: Path) -> None:
         write_json(path, {**there, **fields})
 
 
-def _write_config(source: Source, folder: Path, ids: dict[str, int]) -> None:
+def _write_config(source: LlavaSource, folder: Path, ids: dict[str, int]) -> None:
     """config.json, as transformers 4 writes it and 5 reads it."""
     config, raw = source.config, read_json(source.folder / "config.json")
     text, vision = config.text, config.vision
@@ -122,7 +122,7 @@ def _write_config(source: Source, folder: Path, ids: dict[str, int]) -> None:
                 "rms_norm_eps": text.eps,
                 "rope_theta": text.rope_theta,
                 "tie_word_embeddings": text.tied,
-                "vocab_size": num_rows(source),
+                "vocab_size": num_rows(config),
                 **ids,
             },
             "tie_word_embeddings": text.tied,
@@ -145,7 +145,7 @@ def _write_config(source: Source, folder: Path, ids: dict[str, int]) -> None:
     )
 
 
-def _processor_fields(source: Source) -> dict[str, Any]:
+def _processor_fields(source: LlavaSource) -> dict[str, Any]:
     return {
         "image_token": IMAGE,
         "num_additional_image_tokens": 1,
@@ -155,13 +155,13 @@ def _processor_fields(source: Source) -> dict[str, Any]:
     }
 
 
-def _strategy(source: Source) -> str:
+def _strategy(source: LlavaSource) -> str:
     return "full" if source.config.keep_class_token else "default"
 
 
-def _write_image_processor(source: Source, folder: Path) -> None:
-    own = ImageProcessor.from_source(source)
-    size = {"shortest_edge": own.resize_to}
+def _write_image_processor(source: LlavaSource, folder: Path) -> None:
+    own = LlavaImageProcessor.from_source(source)
+    size: dict[str, Any] = {"shortest_edge": own.resize_to}
     if isinstance(own.resize_to, tuple):
         size = {"height": own.resize_to[0], "width": own.resize_to[1]}
     kind = {"center_crop": "CLIPImageProcessor", "pad": "LlavaImageProcessor"}[own.mode]

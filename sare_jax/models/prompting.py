@@ -1,0 +1,46 @@
+"""Prompts about image files: the prompter and the image processor of a model together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sare_jax.models.interface import ImageProcessor, Prompter, Span
+
+
+@dataclass(frozen=True)
+class ImagePrompter:
+    """Gives every prompt as many image slots as its own image takes.
+
+    Attributes:
+      prompter: the model's.
+      processor: the model's.
+      images_dir: folder of the images.
+    """
+
+    prompter: Prompter
+    processor: ImageProcessor
+    images_dir: Path
+
+    @property
+    def pad_id(self) -> int:
+        """Fills rows on the right."""
+        return self.prompter.pad_id
+
+    @property
+    def eos_id(self) -> int:
+        """Ends an answer."""
+        return self.prompter.eos_id
+
+    def prompt(self, image: str, instruction: str) -> list[int]:
+        """Tokens of an instruction about an image file, up to where the answer starts."""
+        return self.prompter.prompt(instruction, self._slots(image))
+
+    def answer(
+        self, image: str, instruction: str, text: str, spans: Sequence[Span], eos: bool
+    ) -> tuple[list[int], list[Span]]:
+        """As `Prompter.answer`, about an image file."""
+        slots = self._slots(image)
+        return self.prompter.answer(instruction, text, spans, eos=eos, num_image_tokens=slots)
+
+    def _slots(self, image: str) -> int:
+        return self.processor.num_image_tokens(self.images_dir / image)

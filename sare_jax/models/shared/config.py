@@ -1,0 +1,165 @@
+"""Shapes of a CLIP vision tower and a LLaMA decoder, read from the sections of a Hugging Face `config.json`.
+
+Nothing here imports jax, so text and image code can use it alone.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sare_jax.errors import UserError
+
+# What a key means when a config.json leaves it out: the defaults of Hugging Face's CLIPVisionConfig and
+# LlamaConfig, which the published files rely on (llava-1.5-7b-hf names only five keys of its text model).
+_VISION_DEFAULTS = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+_TEXT_DEFAULTS = {
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+}
+VISION_ACTIVATIONS = ("quick_gelu", "gelu")
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """A CLIP vision transformer.
+
+    Attributes:
+      width: D_v, size of a token's vector.
+      mlp: F, width inside the MLP.
+      num_layers: layers in the checkpoint; a model may run fewer of them.
+      num_heads: attention heads.
+      channels: colour channels of the input.
+      image_size: side of the square input, pixels.
+      patch_size: side of a patch, pixels.
+      activation: "quick_gelu" or "gelu" (exact).
+      eps: of every LayerNorm.
+    """
+
+    width: int
+    mlp: int
+    num_layers: int
+    num_heads: int
+    channels: int
+    image_size: int
+    patch_size: int
+    activation: str
+    eps: float
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of an image, without the class token."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A LLaMA decoder.
+
+    Attributes:
+      vocab_size: V, rows of the embedding table.
+      width: D.
+      mlp: F.
+      num_layers: L.
+      num_heads: N, query heads.
+      num_kv_heads: K, key and value heads; N / K queries share one.
+      head_size: H.
+      rope_theta: base of the rotary frequencies.
+      eps: of every RMSNorm.
+      tied: the head is the embedding table.
+    """
+
+    vocab_size: int
+    width: int
+    mlp: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    rope_theta: float
+    eps: float
+    tied: bool
+
+
+def vision_config(given: dict[str, Any], where: str) -> VisionConfig:
+    """Reads the keys of a CLIPVisionConfig; `where` is what errors call them."""
+    values = {**_VISION_DEFAULTS, **given}
+    require(values, "model_type", "clip_vision_model", where)
+    if values["hidden_act"] not in VISION_ACTIVATIONS:
+        raise UserError(f"{where}.hidden_act is {values['hidden_act']!r}, need one of {VISION_ACTIVATIONS}")
+    for key in ("image_size", "patch_size"):
+        if not isinstance(values[key], int):
+            raise UserError(f"{where}.{key} is {values[key]!r}, need one number")
+    _divides(values["num_attention_heads"], values["hidden_size"], f"{where}.hidden_size")
+    return VisionConfig(
+        width=values["hidden_size"],
+        mlp=values["intermediate_size"],
+        num_layers=values["num_hidden_layers"],
+        num_heads=values["num_attention_heads"],
+        channels=values["num_channels"],
+        image_size=values["image_size"],
+        patch_size=values["patch_size"],
+        activation=values["hidden_act"],
+        eps=values["layer_norm_eps"],
+    )
+
+
+def text_config(given: dict[str, Any], tied: bool, where: str) -> TextConfig:
+    """Reads the keys of a LlamaConfig; `where` is what errors call them, `tied` as a level above says."""
+    values = {**_TEXT_DEFAULTS, **given}
+    for key, value in {
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+    }.items():
+        require(values, key, value, where)
+    heads = values["num_attention_heads"]
+    _divides(heads, values["hidden_size"], f"{where}.hidden_size")
+    kv_heads = values.get("num_key_value_heads") or heads
+    _divides(kv_heads, heads, f"{where}.num_attention_heads")
+    return TextConfig(
+        vocab_size=values["vocab_size"],
+        width=values["hidden_size"],
+        mlp=values["intermediate_size"],
+        num_layers=values["num_hidden_layers"],
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_size=values.get("head_dim") or values["hidden_size"] // heads,
+        rope_theta=_rope_theta(values, where),
+        eps=values["rms_norm_eps"],
+        tied=tied or bool(values.get("tie_word_embeddings", False)),
+    )
+
+
+def _rope_theta(values: dict[str, Any], where: str) -> float:
+    """Base of the rotary frequencies: `rope_parameters` in transformers 5, flat keys in 4."""
+    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        raise UserError(f"{where}: rope type is {kind!r}, only 'default' (no scaling) is computed here")
+    return float(rope.get("rope_theta", values.get("rope_theta", 10000.0)))
+
+
+def require(values: dict[str, Any], key: str, needed: Any, where: str) -> None:
+    """Refuses a setting other than the one that is computed; a missing one counts as that."""
+    if values.get(key, needed) != needed:
+        raise UserError(f"{where}: {key} is {values[key]!r}, only {needed!r} is computed here")
+
+
+def _divides(parts: int, whole: int, where: str) -> None:
+    if whole % parts:
+        raise UserError(f"{where} is {whole}, which {parts} heads do not divide")

@@ -1,0 +1,94 @@
+"""What a program is lowered for, and everything that is computed otherwise there than elsewhere.
+
+Results are the same everywhere but for rounding. The choice is made while a program is traced, by the devices
+on which the weights lie or shall lie, so a program can be lowered for a device that is not there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+# Rows that a CPU takes at a time, and the bytes of so many rows up to which what one operation hands to the
+# next fits into its cache.
+_FEW, _FITS = 2, 1 << 22
+# Bytes of all layers from which, and up to which, a CPU takes them apart.
+_APART_FROM, _APART_TO = 1 << 24, 1 << 30
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Devices for which a program is lowered.
+
+    Attributes:
+      platform: as jax calls it: "cpu", "gpu" or "tpu".
+      devices: how many share the rows.
+    """
+
+    platform: str
+    devices: int = 1
+
+    @classmethod
+    def of(cls, sharding: jax.sharding.Sharding) -> "Target":
+        """The devices on which arrays of this sharding lie."""
+        devices = sharding.device_set
+        return cls(next(iter(devices)).platform, len(devices))
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether the tuning for a CPU's caches and vector units applies."""
+        return self.platform == "cpu"
+
+    def few_rows(self, run: Callable[[jax.Array], Result], x: jax.Array) -> Result:
+        """`run(x)`, for a function that treats every row by itself.
+
+        On a CPU rows go through it two at a time: what one operation hands to the next then stays in the
+        cache. Not so where several CPU devices are simulated: rows may lie on different ones.
+
+        Args:
+          run: [b, …] -> arrays [b, …].
+          x: [B, …].
+        """
+        rows = len(x)
+        fits = _FEW * x.size // rows * x.dtype.itemsize <= _FITS
+        if not self.is_cpu or self.devices > 1 or not fits or rows <= _FEW or rows % _FEW:
+            return run(x)
+        parts = jax.lax.map(run, x.reshape(-1, _FEW, *x.shape[1:]))
+        return jax.tree.map(lambda leaf: leaf.reshape(rows, *leaf.shape[2:]), parts)
+
+    def layers_apart(self, layers: Any, stacked: Any) -> tuple[Any, ...]:
+        """A tree of [L, …] arrays as trees of [l, …] arrays, in order, as decoding runs them.
+
+        One stack, and so one loop over it, everywhere but on a CPU. There a loop copies a layer's weights
+        before it multiplies by them, which takes most of a step; so each layer is a stack of its own, as long
+        as the weights are small enough to be held twice, and large enough to be worth compiling each layer.
+
+        Args:
+          layers: the stacked weights, which decide.
+          stacked: these weights, or what belongs to each of the layers.
+        """
+        leaves = jax.tree.leaves(layers)
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        if not self.is_cpu or not _APART_FROM <= size <= _APART_TO:
+            return (stacked,)
+        each = [slice(layer, layer + 1) for layer in range(leaves[0].shape[0])]
+        return tuple(jax.tree.map(itemgetter(one), stacked) for one in each)
+
+    def likeliest(self, logits: jax.Array) -> jax.Array:
+        """int32, `argmax` over the last axis, the first of equals; XLA's own is not vectorised on a CPU."""
+        if not self.is_cpu:
+            return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        size = logits.shape[-1]
+        is_peak = logits == jnp.max(logits, axis=-1, keepdims=True)
+        first = jnp.min(jnp.where(is_peak, jnp.arange(size, dtype=jnp.int32), size), axis=-1)
+        return jnp.minimum(first, size - 1)  # for logits that are not numbers
+
+
+def here() -> Target:
+    """The process's first device, where arrays lie that nobody has placed."""
+    return Target(jax.devices()[0].platform)
