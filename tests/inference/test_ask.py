@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sare_jax import files
-from sare_jax.data.images import ImageError, ImageProcessor
+from sare_jax.data.images import ImageError
 from sare_jax.errors import UserError
 from sare_jax.evaluation.metrics import pope
 from sare_jax.inference import ask as ask_module
@@ -338,13 +338,13 @@ class TestFeatureCache:
     def test_each_image_is_encoded_once_and_memory_is_bounded(self, setting, monkeypatch):
         loaded, images = setting["loaded"], setting["images_dir"]
         opened = []
-        load = ImageProcessor.load
+        load = LlavaImageProcessor.load
 
         def watched(self, folder, names):
             opened.extend(names)
             return load(self, folder, names)
 
-        monkeypatch.setattr(ImageProcessor, "load", watched)
+        monkeypatch.setattr(LlavaImageProcessor, "load", watched)
         one = setting["features"](["0.png"]).nbytes
         cache = FeatureCache(loaded, setting["processor"], images, max_bytes=2 * one)
         cache(["0.png", "1.png", "0.png"])
