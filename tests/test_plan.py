@@ -65,24 +65,24 @@ def test_shapes_that_nobody_knows_are_named():
 @pytest.mark.parametrize("remat", ["full", "dots", "none"])
 def test_residuals_are_those_that_differentiation_keeps(monkeypatch, remat):
     """Against the layer itself, with an attention that keeps what flash attention keeps."""
-    monkeypatch.setattr(llama, "causal_attention", flash)
+    monkeypatch.setattr(llama, "causal_attention", lambda q, k, v, target: flash(q, k, v))
     monkeypatch.setattr(jax.nn, "dot_product_attention", lambda q, k, v, is_causal: flash(q, k, v))
     length = 40
     graphdef, stacked = nnx.split(
         jax.eval_shape(lambda: llama.DecoderLayer(SMALL, Target("cpu"), rngs=nnx.Rngs(0)))
     )
     weights = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.bfloat16), stacked)
-    turns = jax.eval_shape(lambda: llama.rotary_at(jnp.arange(length)[None], SMALL.head_size, 1e4))
+    rotary = jax.eval_shape(lambda: llama.rotary_at(jnp.arange(length)[None], SMALL.head_size, 1e4))
     policy = remat_policy(remat, make_mesh(1))
 
-    def backward(weights, x, turns):
-        run = lambda x: nnx.merge(graphdef, weights)(x, turns)  # noqa: E731
+    def backward(weights, x, rotary):
+        run = lambda x: nnx.merge(graphdef, weights)(x, rotary)  # noqa: E731
         run = run if policy is None else jax.checkpoint(run, policy=policy, prevent_cse=False)
         return jax.vjp(run, x)[1]
 
     x = jax.ShapeDtypeStruct((1, length, SMALL.width), jnp.bfloat16)
-    shared = {leaf.shape for leaf in jax.tree.leaves((weights, turns))}
-    kept = jax.tree.leaves(jax.eval_shape(backward, weights, x, turns))
+    shared = {leaf.shape for leaf in jax.tree.leaves((weights, rotary))}
+    kept = jax.tree.leaves(jax.eval_shape(backward, weights, x, rotary))
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in kept if leaf.shape not in shared)
     # One number a token of each norm and head is not counted.
     assert kept == pytest.approx(analytic.residual_bytes(SMALL, length, 2, remat), rel=0.05)
@@ -90,7 +90,7 @@ def test_residuals_are_those_that_differentiation_keeps(monkeypatch, remat):
 
 @jax.custom_vjp
 def flash(q, k, v):
-    return attention.causal_attention(q, k, v)
+    return attention.causal_attention(q, k, v, Target("cpu"))
 
 
 def _forward(q, k, v):
@@ -125,8 +125,8 @@ def test_memory_falls_with_the_devices_that_share_the_weights():
     for fsdp, limit in ((1, 24e9), (8, 6e9)):
         mesh = make_mesh(8 // fsdp, fsdp)
         model = compiled.abstract_model(FAMILY, shapes, config.model, mesh)
-        step = sizes.one_row_training(config, shapes, 8)
-        parts = analytic.training_bytes(shapes, model.params, model.frozen, mesh, step)
+        step = sizes.one_row_training(config, model.shape, 8)
+        parts = analytic.training_bytes(model.shape, model.params, model.frozen, mesh, step)
         assert sum(parts.values()) < limit
         assert parts["frozen weights"] == pytest.approx(14_059_698_176 / fsdp, rel=1e-3)
 
@@ -138,8 +138,9 @@ def test_a_packed_step_is_planned_on_the_batch_that_training_makes():
     shapes, _ = config_without_weights(LLAVA)
     text = dataclasses.replace(shapes.text, width=64, mlp=96, num_heads=2, num_kv_heads=2, num_layers=2)
     shapes = dataclasses.replace(shapes, text=dataclasses.replace(text, head_size=32, vocab_size=1000))
-    mesh, step = make_mesh(2), sizes.one_row_training(config, shapes, 2)
+    mesh = make_mesh(2)
     model = compiled.abstract_model(FAMILY, shapes, ModelConfig(), mesh)
+    step = sizes.one_row_training(config, model.shape, 2)
     planned = compiled.abstract_batch(model, mesh, step)
     sets = tokenize(tiny_training.curated(), tiny_training.Letters(), "say it")
     (batch,) = packed_batches(pack(sets), batch_size=9, steps=1, seed=0, pad_id=0)
@@ -149,7 +150,7 @@ def test_a_packed_step_is_planned_on_the_batch_that_training_makes():
     program = compiled.compile_training(model, mesh, step)
     assert program.temporary > 0
     unpacked = dataclasses.replace(step, packed=False)
-    arguments = (shapes, model.params, model.frozen, mesh)
+    arguments = (model.shape, model.params, model.frozen, mesh)
     pairs = [analytic.training_bytes(*arguments, which) for which in (step, unpacked)]
     assert pairs[0]["one layer at work"] == 1.5 * pairs[1]["one layer at work"]
 

@@ -178,7 +178,7 @@ def test_tk_03_no_special_token_inside_a_target(prompter):
 
 
 def test_tk_05_control_tokens_in_text_stay_text(prompter):
-    with pytest.raises(UserError, match="2 image places for 1 image"):
+    with pytest.raises(UserError, match="2 image slots for 1 image"):
         prompter.prompt(f"What is in {IMAGE_TOKEN}?", SLOTS)
     ids = prompter.prompt("Does </s> or <pad> end it?", SLOTS)
     assert EOS not in ids

@@ -120,7 +120,7 @@ def test_original_form_pads_with_unknown_and_has_no_image_piece(reference):
     assert prompter.num_tokens == theirs.get_piece_size() < prompter.image_token_id
     assert prompter.prompt("What?", 16).count(IMAGE) == 16
     assert prompter.decode([*theirs.encode("A dog."), 2, 0]) == "A dog."
-    with pytest.raises(UserError, match="names <image> 1 times, so the prompt has 2 image places for 1"):
+    with pytest.raises(UserError, match="names <image> 1 times, so the prompt has 2 image slots for 1"):
         prompter.prompt("What is in <image>?", 16)
 
 

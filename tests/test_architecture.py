@@ -1,0 +1,125 @@
+"""Who may import whom: read from the sources, so imports inside functions count too."""
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1] / "sare_jax"
+# What of this program a package may import besides itself and the modules of `EVERYBODY`; a package with an
+# entry of its own is no part of the one around it.
+EVERYBODY = ("errors", "extensions", "files", "hosts", "progress")
+ALLOWED = {
+    "optim": (),
+    "objectives": (),
+    "records": ("language",),
+    "language": ("records.encodings",),
+    "settings": ("attacks", "curation", "evaluation.benchmarks", "evaluation.metrics", "optim"),
+    "data": ("records",),
+    "models": ("settings", "data.images"),
+    "models.llava": ("models", "settings", "data.images", "export"),
+    "export": ("models", "settings", "training.checkpoints", "inference.ask", "command"),
+    "inference": ("models", "settings", "data"),
+}
+
+
+def modules() -> dict[str, set[str]]:
+    """Module -> the modules that it imports, with `sare_jax.` before those of this program."""
+    return {_name(path): _imports(ast.parse(path.read_text())) for path in sorted(ROOT.rglob("*.py"))}
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+IMPORTS = modules()
+
+
+def lies_in(module: str, package: str) -> bool:
+    return f"{module}.".startswith(f"sare_jax.{package}.")
+
+
+def _may(imported: str, allowed: Sequence[str], inner: Sequence[str]) -> bool:
+    return any(lies_in(imported, part) for part in allowed) and not any(
+        lies_in(imported, part) for part in inner
+    )
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_packages_import_what_the_table_allows(package):
+    inner = [other for other in ALLOWED if other.startswith(f"{package}.")]
+    may = (package, *ALLOWED[package], *EVERYBODY)
+    wrong = [
+        f"{module} imports {imported}"
+        for module, there in IMPORTS.items()
+        if lies_in(module, package) and not any(lies_in(module, other) for other in inner)
+        for imported in there
+        if lies_in(imported, "") or imported.startswith("sare_jax.")
+        if not any(lies_in(imported, part) for part in may)
+        or any(lies_in(imported, other) for other in inner)
+    ]
+    assert not wrong
+
+
+def test_a_family_is_imported_by_name_alone():
+    """By `models.families`; the demo writes a folder that the family reads."""
+    wrong = [
+        f"{module} imports {imported}"
+        for module, there in IMPORTS.items()
+        if not lies_in(module, "models.llava") and not lies_in(module, "demo")
+        for imported in there
+        if lies_in(imported, "models.llava")
+    ]
+    assert not wrong
+
+
+SHUNNED = [
+    ("data", "evaluation"),
+    ("curation", "evaluation"),
+    *((package, road) for package in ("models", "optim", "objectives") for road in ("pipeline", "stages")),
+]
+
+
+@pytest.mark.parametrize(("package", "shunned"), SHUNNED)
+def test_arrows_that_never_go_back(package, shunned):
+    wrong = [
+        f"{module} imports {imported}"
+        for module, there in IMPORTS.items()
+        if lies_in(module, package)
+        for imported in there
+        if lies_in(imported, shunned)
+    ]
+    assert not wrong
+
+
+def test_optim_stands_on_jax_and_optax():
+    standard = {"collections", "dataclasses", "functools", "typing", "math", "enum", "operator"}
+    others = {
+        imported.split(".")[0]
+        for module, there in IMPORTS.items()
+        if lies_in(module, "optim")
+        for imported in there
+    }
+    assert others - standard <= {"jax", "optax", "sare_jax"}
+
+
+def test_model_code_asks_no_backend():
+    asking = [
+        path.name
+        for part in ("models", "inference", "training")
+        for path in (ROOT / part).rglob("*.py")
+        if "default_backend" in path.read_text()
+    ]
+    assert not asking
