@@ -169,7 +169,7 @@ def test_import_export_import_is_the_identity(world, tmp_path):
         axis = {"embed/table": 0, "head/kernel": 1}.get(path)
         same = new[path] if axis is None else np.take(new[path], range(ROWS), axis)
         np.testing.assert_array_equal(same, leaf)
-    export_folder(root / "out", again.params, tmp_path / "second")
+    export_folder(open_llava(root / "out"), again.params, tmp_path / "second")
     for file in (root / "out").iterdir():
         assert (tmp_path / "second" / file.name).read_bytes() == file.read_bytes(), file.name
 

@@ -329,7 +329,7 @@ def test_hash_of_parameters_sees_one_element():
 class TestFeatureCache:
     def test_features_are_the_models_whatever_the_batch(self, setting):
         loaded, processor, images = (setting[key] for key in ("loaded", "processor", "images_dir"))
-        pixels = processor.load(images, NAMES)
+        pixels = np.stack(processor.load(images, NAMES))
         expected = np.asarray(encode_images(loaded.graphdef, loaded.params, loaded.frozen, pixels))
         cache = FeatureCache(loaded, processor, images, batch_size=3)
         np.testing.assert_allclose(cache(NAMES), expected, rtol=1e-5, atol=1e-5)
