@@ -15,7 +15,8 @@ class ExportConfig:
     """A form of the model's family, or `module:name`. Of LLaVA's, `folder` is a whole model, `projector` the
     tuned tensors as safetensors, `efuf` the same as a torch state dict."""
     check_captions: int = 0
-    """Images on which transformers has to give the same captions, for forms that are whole models; 0 skips the check."""
+    """Images on which transformers has to give the same captions, for forms that are whole models; 0 skips
+    the check."""
 
     def check(self, where: str) -> None:
         """Refuses a number below 0."""

@@ -140,7 +140,12 @@ def test_another_base_is_refused(run, tmp_path, capsys):
         ("nothing", "base", [], "no checkpoint there"),
         ("checkpoints/3", "base", [], "no checkpoint of step 3; there are 2, 4"),
         ("checkpoints", "nothing", [], "no whole model there"),
-        ("checkpoints", "base", ["--form", "onnx"], "'onnx' is not known; give one of folder, projector, efuf"),
+        (
+            "checkpoints",
+            "base",
+            ["--form", "onnx"],
+            "'onnx' is not known; give one of folder",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(run, checkpoint, base, more, message, tmp_path, capsys):
