@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "sare_jax"
 # What of this program a package may import besides itself and the modules of `EVERYBODY`; a package with an
 # entry of its own is no part of the one around it.
-EVERYBODY = ("errors", "extensions", "files", "hosts", "progress")
+EVERYBODY = ("errors", "extensions", "files", "hosts", "progress", "rounding")
 ALLOWED = {
     "optim": (),
     "objectives": (),
