@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +13,8 @@ from sare_jax.errors import UserError
 from sare_jax.files import read_json
 from sare_jax.models.llava.config import LlavaConfig, image_slots
 from sare_jax.models.llava.source import LlavaSource
+from sare_jax.models.shared.pieces import Span, check_span, token_border, token_ends
 from sare_jax.models.shared.sentencepiece_bpe import read_sentencepiece
-
-Span = tuple[int, int]
 
 _SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -147,10 +145,7 @@ class LlavaPrompter:
         begin = len(prompt) + 1
         places = []
         for start, end in spans:
-            if not 0 <= start <= end <= len(text):
-                raise UserError(
-                    f"span {start}:{end} lies outside the {len(text)} characters of {text[:40]!r}"
-                )
+            check_span(start, end, text)
             # The space before the answer is the answer's: as a piece of its own, the model writes it.
             first = token_border(ends, begin + start if start else begin - 1)
             last = len(ids) + eos if end == len(text) else token_border(ends, begin + end)
@@ -177,32 +172,11 @@ class LlavaPrompter:
         if encoding.ids.count(self.image_mark_id) != 1:
             raise UserError(f"the answer holds the reserved characters {_IMAGE_MARK!r}; remove them")
         ids, ends = [self.bos_id], [0]
-        for token, end in zip(encoding.ids, _ends(encoding.offsets), strict=True):
+        for token, end in zip(encoding.ids, token_ends(encoding.offsets), strict=True):
             is_image = token == self.image_mark_id
             ids += [self.image_token_id] * num_image_tokens if is_image else [token]
             ends += [end] * (num_image_tokens if is_image else 1)
         return ids, ends
-
-
-def token_border(ends: Sequence[int], place: int) -> int:
-    """The token at which the text from character `place` on begins: the one rule for straddling tokens.
-
-    A token that holds characters on both sides of a border belongs to the side of its *last* character. So
-    " dog" belongs to a span that starts behind the space, and all byte pieces of one character stay together.
-
-    Args:
-      ends: for each token, the character behind its last one; never falling.
-      place: a character.
-
-    Returns:
-      The number of tokens that end at `place` or before.
-    """
-    return sum(end <= place for end in ends)
-
-
-def _ends(offsets: Sequence[Span]) -> list[int]:
-    """Ends of tokens, made monotonous: a piece that stands for no character gets the end before it."""
-    return list(accumulate((end for _, end in offsets), max))
 
 
 class _Vocabulary(NamedTuple):

@@ -12,8 +12,9 @@ from transformers import AutoTokenizer
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
 from sare_jax.models.llava.config import LlavaConfig
-from sare_jax.models.llava.prompts import LlavaPrompter, token_border
+from sare_jax.models.llava.prompts import LlavaPrompter
 from sare_jax.models.llava.source import LlavaSource
+from sare_jax.models.shared.pieces import token_border
 from tests import tiny_llava
 from tests.tiny_llava import BOS, EOS, IMAGE_TOKEN
 from tests.tiny_sentencepiece import write_sentencepiece
