@@ -60,7 +60,9 @@ def differences(source: Source, folder: Path) -> Differences:
         {name: t for name, t in tensors.items() if not family.is_buffer(name)}
         for tensors in (source.tensors, exported.tensors)
     )
-    changed, grown, same = {}, {}, 0
+    changed: dict[str, float] = {}
+    grown: dict[str, int] = {}
+    same = 0
     total = sum(tensor.num_bytes for tensor in new.values())
     with bar(total, "compare with base", unit="B") as progress:
         for name in old.keys() & new.keys():

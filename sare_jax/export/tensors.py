@@ -21,7 +21,7 @@ def tuned_tensors(source: Source, params: Tree) -> dict[str, np.ndarray]:
     """
     _, shapes = abstract(source.family, source.config, here())
     table = {entry.path: entry for entry in source.family.entries(source.config)}
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     for path, value in flatten(params).items():
         if path not in table:
             raise UserError(

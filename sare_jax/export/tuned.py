@@ -104,7 +104,9 @@ def load_tuned(file: Path, source: Source, trainable: str = "", namings: Sequenc
     table = [entry for entry in family.entries(source.config) if entry.path in chosen]
     file = Path(file)
     tensors = read_header(file)[0] if file.suffix == ".safetensors" else torch_pickle.read_file(file)
-    weights = {name: tensor for name, tensor in tensors.items() if not family.is_buffer(name)}
+    weights: dict[str, Tensor] = {
+        name: tensor for name, tensor in tensors.items() if not family.is_buffer(name)
+    }
     tuned = _by_table_name(file, weights, source, table, (source.written_name, *namings, str))
     misshaped = [
         f"{tuned[name].name} is {list(tuned[name].shape)}, need {list(shape)}"

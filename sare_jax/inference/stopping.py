@@ -74,8 +74,8 @@ def stop_table(tokenizer: Tokenizer, stop: Sequence[str], vocab_size: int) -> np
 
 def cut(text: str, stop: Sequence[str]) -> str:
     """What stands before the first stop string; the whole text where there is none."""
-    places = [text.find(string) for string in stop if string in text]
-    return text[: min(places)] if places else text
+    starts = [text.find(string) for string in stop if string in text]
+    return text[: min(starts)] if starts else text
 
 
 def _automaton(patterns: list[bytes]) -> np.ndarray:

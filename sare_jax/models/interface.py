@@ -295,7 +295,7 @@ class Family:
     """
 
     name: str
-    recognises: Callable[[Mapping[str, Any]], bool]
+    recognises: Callable[[dict[str, Any]], bool]
     kinds: str
     needed: Callable[[Path], Needed]
     how_to_get: Callable[[ModelConfig], str]

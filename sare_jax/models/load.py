@@ -153,7 +153,7 @@ def content_hash(source: Source) -> str:
         tensor = source.tensors[name]
         digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
         for block in _sampled(tensor):
-            digest.update(block)
+            digest.update(block.data)
     return digest.hexdigest()
 
 

@@ -106,8 +106,9 @@ def compile_training(model: Abstract, mesh: Mesh, sizes: Training) -> Compiled:
     whole = replicated(mesh)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
     batch = abstract_batch(model, mesh, sizes)
-    hyper = Hyper(*[jax.ShapeDtypeStruct((), jnp.float32)] * len(Hyper._fields))
-    step = compile_step(
+    scalar: Any = jax.ShapeDtypeStruct((), jnp.float32)
+    hyper = Hyper(*[scalar] * len(Hyper._fields))
+    step: Any = compile_step(
         unlearn_step,
         mesh,
         merge=functools.partial(interface.merge, model.graphdef),

@@ -40,12 +40,12 @@ def plan(config: Config) -> None:
 
 
 def _programs(config: Config, shapes: ModelShape, model: compiled.Abstract, mesh: Mesh):
-    said = sizes.captioning(config, shapes, mesh.size)
-    beams = f", {said.decoding.num_beams} beams" if said.decoding.num_beams > 1 else ""
+    batch = sizes.captioning(config, shapes, mesh.size)
+    beams = f", {batch.decoding.num_beams} beams" if batch.decoding.num_beams > 1 else ""
     yield (
-        f"captioning: batch {said.rows}, {said.rows_at_once} a device{beams}, up to {said.new} new tokens",
-        compiled.compile_captioning(model, mesh, said),
-        analytic.captioning_bytes(shapes, model.params, model.frozen, mesh, said),
+        f"captioning: batch {batch.rows}, {batch.rows_at_once} a device{beams}, up to {batch.new} new tokens",
+        compiled.compile_captioning(model, mesh, batch),
+        analytic.captioning_bytes(shapes, model.params, model.frozen, mesh, batch),
     )
     steps = (sizes.one_row_training(config, shapes, mesh.size), sizes.training(config, shapes, mesh.size))
     for step in dict.fromkeys(steps):

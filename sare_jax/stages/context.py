@@ -59,11 +59,11 @@ class Context:
         return self.workdir / "checkpoints" / run
 
     def answers(self, run: str, setting: str) -> Path:
-        """What one model said under one setting."""
+        """Answers of one model under one setting."""
         return self.workdir / "answers" / run / setting
 
     def metrics(self, run: str, setting: str) -> Path:
-        """What came of measuring those answers."""
+        """Measures of those answers."""
         return self.workdir / "metrics" / run / f"{setting}.json"
 
     def log(self, run: str) -> Path:

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
+from sare_jax.errors import UserError
 from sare_jax.inference.features import FeatureCache
 from sare_jax.models.shared.gather import fill_image_slots
 from sare_jax.models.shared.partition import flatten, unflatten
@@ -105,5 +106,5 @@ def test_what_is_padded_changes_no_slot_and_gets_no_gradient(setting):
 def test_what_encodes_images_stays_frozen(setting):
     loaded, folder = setting
     moving = SimpleNamespace(**{**vars(loaded), "params": loaded.frozen, "frozen": {}})
-    with pytest.raises(ValueError, match="trainable includes kernel, on which image features depend"):
+    with pytest.raises(UserError, match="trainable includes kernel, on which image features depend"):
         FeatureCache(moving, AsTheyAre(), folder)

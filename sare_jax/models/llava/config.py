@@ -30,7 +30,7 @@ class LlavaConfig:
 
     @property
     def num_image_tokens(self) -> int:
-        """P, the places that one image takes in the text: 576 for LLaVA-1.5."""
+        """P, image slots that one image takes in the text: 576 for LLaVA-1.5."""
         strategy = "full" if self.keep_class_token else "default"
         return image_slots(self.vision.image_size, self.vision.patch_size, 1, strategy)
 

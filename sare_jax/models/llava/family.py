@@ -1,6 +1,5 @@
 """What makes LLaVA-1.5 and ShareGPT4V a family of `sare_jax.models.families`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ MAPPING = r"projector/.*"
 _EXPORT = "sare_jax.models.llava.export"
 
 
-def _recognises(raw: Mapping[str, Any]) -> bool:
+def _recognises(raw: dict[str, Any]) -> bool:
     return raw.get("model_type") == "llava" or is_original(raw)
 
 

@@ -133,10 +133,10 @@ def refuse_openai_tower(model: Path, name: str, folder: Path, tower: dict[str, A
     Raises:
       UserError: the name given, the folder, or `_name_or_path` of its config.json is OpenAI's.
     """
-    for said in (name, str(folder), str(tower.get("_name_or_path", ""))):
-        if _OPENAI.search(said):
+    for text in (name, str(folder), str(tower.get("_name_or_path", ""))):
+        if _OPENAI.search(text):
             raise UserError(
-                f"{model}: a ShareGPT4V needs its own tuned vision tower, and {folder} is OpenAI's ({said}). "
+                f"{model}: a ShareGPT4V needs its own tuned vision tower, and {folder} is OpenAI's ({text}). "
                 f"Get it with: hf download {SHAREGPT4V_TOWER} --local-dir TOWER; then set "
                 "--config.model.vision_tower=TOWER"
             )

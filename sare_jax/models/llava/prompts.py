@@ -92,7 +92,7 @@ class LlavaPrompter:
         return cls(
             tokenizer=tokenizer,
             template=TEMPLATES[template],
-            image_mark_id=tokenizer.token_to_id(_IMAGE_MARK),
+            image_mark_id=tokenizer.get_vocab()[_IMAGE_MARK],
             image_token_id=config.image_token_id,
             image_token=words.image_token,
             num_tokens=words.size,
@@ -143,14 +143,14 @@ class LlavaPrompter:
         prompt = self._text(instruction)
         ids, ends = self._encode(f"{prompt} {text}", num_image_tokens)
         begin = len(prompt) + 1
-        places = []
+        token_spans = []
         for start, end in spans:
             check_span(start, end, text)
             # The space before the answer is the answer's: as a piece of its own, the model writes it.
             first = token_border(ends, begin + start if start else begin - 1)
             last = len(ids) + eos if end == len(text) else token_border(ends, begin + end)
-            places.append((first, last))
-        return ids + [self.eos_id] * eos, places
+            token_spans.append((first, last))
+        return ids + [self.eos_id] * eos, token_spans
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids; special tokens are left out."""
@@ -224,21 +224,22 @@ def _from_json(path: Path, config: LlavaConfig) -> _Vocabulary:
         # Files exist that do not mark them; a text would then turn into them.
         entry["special"] |= entry["id"] == config.image_token_id or entry["content"] in names.values()
     tokenizer = Tokenizer.from_str(json.dumps(raw))
-    ids = {kind: tokenizer.token_to_id(name) if name else None for kind, name in names.items()}
+    known = tokenizer.get_vocab()
+    ids = {kind: known[name] for kind, name in names.items() if name in known}
     for kind in ("bos_token", "eos_token"):
-        if ids[kind] is None:
+        if kind not in ids:
             raise UserError(
                 f"{path.with_name('tokenizer_config.json')}: {kind} is {names[kind]!r}, which is no token of "
                 "tokenizer.json"
             )
     return _Vocabulary(
         tokenizer,
-        size=max(tokenizer.get_vocab().values()) + 1,
+        size=max(known.values()) + 1,
         image_token=tokenizer.id_to_token(config.image_token_id) or _IMAGE_TOKEN,
         image_mark=_image_mark(flags.get("lstrip", False), flags.get("rstrip", False)),
         bos_id=ids["bos_token"],
         eos_id=ids["eos_token"],
-        pad_id=ids["eos_token"] if ids["pad_token"] is None else ids["pad_token"],
+        pad_id=ids.get("pad_token", ids["eos_token"]),
     )
 
 

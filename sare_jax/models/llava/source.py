@@ -147,10 +147,10 @@ def _with_projector(folder: Path, weights: dict[str, Tensor]) -> dict[str, Tenso
     file = folder / _PROJECTOR_FILE
     if not file.is_file():
         return weights
-    apart = torch_pickle.read_file(file)
+    apart: Mapping[str, Tensor] = torch_pickle.read_file(file)
     there = {name for name in weights if name.startswith(original.PROJECTOR)}
     if not there:
-        return weights | apart
+        return {**weights, **apart}
     if there != set(apart):
         differ = ", ".join(sorted(there ^ set(apart)))
         raise UserError(f"{file}: has other tensors than the projector beside it: {differ}; remove the file")

@@ -1,12 +1,15 @@
 """Causal attention by the fastest exact way that the target has."""
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from sare_jax.models.shared.target import Target
+
+Implementation = Literal["cudnn", "xla"]
 
 # Queries that a CPU takes at a time: longer pieces compute more of what the mask drops, shorter ones leave
 # its matrix products too small.
@@ -46,7 +49,7 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, target: Target) -
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def kernel_attention(q: jax.Array, k: jax.Array, v: jax.Array, implementation: str) -> jax.Array:
+def kernel_attention(q: jax.Array, k: jax.Array, v: jax.Array, implementation: Implementation) -> jax.Array:
     """`jax.nn.dot_product_attention`, causal, that can be pulled back for several gradients at a time.
 
     Under `jax.vmap` cuDNN's gradient wants all of its arguments batched, where only the gradients are.
@@ -54,11 +57,13 @@ def kernel_attention(q: jax.Array, k: jax.Array, v: jax.Array, implementation: s
     return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=implementation)
 
 
-def _kernel_forward(q: jax.Array, k: jax.Array, v: jax.Array, implementation: str) -> tuple:
+def _kernel_forward(q: jax.Array, k: jax.Array, v: jax.Array, implementation: Implementation) -> tuple:
     return jax.vjp(lambda *qkv: kernel_attention.fun(*qkv, implementation), q, k, v)
 
 
-def _kernel_backward(implementation: str, pull: jax.tree_util.Partial, cotangent: jax.Array) -> tuple:
+def _kernel_backward(
+    implementation: Implementation, pull: jax.tree_util.Partial, cotangent: jax.Array
+) -> tuple:
     del implementation
     return _pull(pull, cotangent)
 

@@ -23,8 +23,8 @@ PROCESSOR_FILE: Needed = {
 TOKENIZER_FILE: Needed = {"tokenizer.json or tokenizer.model": ("tokenizer.json", "tokenizer.model")}
 
 # Weights come second: torch's files are fetched only where a model has no safetensors.
-_SMALL = ("*.json", "tokenizer.model", "*.jinja", "*.txt")
-_SAFETENSORS, _TORCH = ("model*.safetensors",), ("pytorch_model*.bin", "mm_projector.bin")
+_SMALL = ["*.json", "tokenizer.model", "*.jinja", "*.txt"]
+_SAFETENSORS, _TORCH = ["model*.safetensors"], ["pytorch_model*.bin", "mm_projector.bin"]
 
 
 def resolve_folder(

@@ -17,7 +17,7 @@ KeysValues = tuple[jax.Array, jax.Array]
 
 
 class Cache(NamedTuple):
-    """Keys and values of the tokens seen so far, of B prompts and R continuations ("beams") of each.
+    """Keys and values of the tokens read so far, of B prompts and R continuations ("beams") of each.
 
     The prompt's are kept once for all its beams. A step adds one token a beam; those of all beams of a row
     lie side by side, and `visible` says which of them are a beam's own past. So beams may be reordered,
@@ -94,11 +94,10 @@ class DecoderLayer(nnx.Module):
         heads = (*x.shape[:-1], -1, self.head_size)
         k, v = _behind(past, _rotate(self.k(normal).reshape(heads), rotary), self.v(normal).reshape(heads))
         x = pick(x, positions)
-        here = tuple(part[0][positions] for part in rotary)
+        cosine, sine = (part[0][positions] for part in rotary)
         q = self.q(self.attention_norm(x)).reshape(*x.shape[:-1], -1, self.head_size)
-        return self._finish(
-            x, attention_at(_rotate(q, here), k, v, positions + k.shape[1] - rotary[0].shape[1])
-        )
+        ahead = k.shape[1] - rotary[0].shape[1]
+        return self._finish(x, attention_at(_rotate(q, (cosine, sine)), k, v, positions + ahead))
 
     def prefill(
         self, x: jax.Array, rotary: tuple[jax.Array, jax.Array]
@@ -130,18 +129,18 @@ class DecoderLayer(nnx.Module):
           float[B, R, D], and `new` with these tokens in it.
         """
         q, k, v = self._project(x, rotary)
-        new = tuple(_store(old, added, *place) for old, added in zip(new, (k, v), strict=True))
+        new = _store(new[0], k, *place), _store(new[1], v, *place)
         keys, values = zip(prompt, (_layer(part, place[0]) for part in new), strict=True)
         q = q.reshape(*q.shape[:2], keys[0].shape[1], -1, self.head_size) * self.head_size**-0.5
-        scores = [jnp.einsum("BRKGH,BKSH->BKRGS", q, k, preferred_element_type=jnp.float32) for k in keys]
-        scores = jnp.concatenate(scores, axis=-1)
+        parts = [jnp.einsum("BRKGH,BKSH->BKRGS", q, k, preferred_element_type=jnp.float32) for k in keys]
+        scores = jnp.concatenate(parts, axis=-1)
         scores = jnp.where(visible[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
         weights = jnp.split(jax.nn.softmax(scores, axis=-1).astype(x.dtype), [keys[0].shape[2]], axis=-1)
-        attended = [
+        of_prompt, of_new = (
             jnp.einsum("BKRGS,BKSH->BRKGH", w, v, preferred_element_type=jnp.float32)
             for w, v in zip(weights, values, strict=True)
-        ]
-        return self._finish(x, sum(attended).astype(x.dtype)), new
+        )
+        return self._finish(x, (of_prompt + of_new).astype(x.dtype)), new
 
     def _project(
         self, x: jax.Array, rotary: tuple[jax.Array, jax.Array]
@@ -292,8 +291,8 @@ class Llama(nnx.Module):
         rotary = self._rotary(positions[:, None])
         itself = jnp.broadcast_to(jnp.eye(beams, dtype=bool), (batch, beams, beams))
         place = cache.step * beams
-        start = (0, 0, cache.prompt_keys[0].shape[3] + place)
-        visible = jax.lax.dynamic_update_slice(cache.visible, itself, start)
+        slot = cache.prompt_keys[0].shape[3] + place
+        visible = jax.lax.dynamic_update_slice(cache.visible, itself, (0, 0, slot))
 
         # The new keys are carried, not collected: a scan that stacks its outputs would copy them once more.
         def run(carry, inputs):
@@ -302,9 +301,9 @@ class Llama(nnx.Module):
             x, new = gathered(layer).decode(x, rotary, prompt, new, (index, place), visible)
             return (x, index + 1, new), None
 
-        made = []
-        for part, *prompt, keys, values in zip(parts, *cache[:4], strict=True):
-            start = (x, jnp.int32(0), (keys, values))
+        made: list[KeysValues] = []
+        for part, *prompt, old_keys, old_values in zip(parts, *cache[:4], strict=True):
+            start = (x, jnp.int32(0), (old_keys, old_values))
             (x, _, new), _ = jax.lax.scan(run, start, (part, tuple(prompt)))
             made.append(new)
         keys, values = zip(*made, strict=True)
@@ -339,10 +338,11 @@ def _behind(
     """Keys and values of rows, float[B, T, K, H], behind the past that they share."""
     if past is None:
         return k, v
-    return tuple(
+    keys, values = (
         jnp.concatenate([jnp.broadcast_to(old, (new.shape[0], *old.shape[1:])), new], axis=1)
         for old, new in zip(past, (k, v), strict=True)
     )
+    return keys, values
 
 
 def _store(stacked: jax.Array, added: jax.Array, layer: jax.Array, slot: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from sare_jax.errors import UserError
+from sare_jax.models.shared import weight_files
 from sare_jax.models.shared.weight_files import SAFETENSORS, gather
 
 SINGLE, INDEX = SAFETENSORS.single, SAFETENSORS.index
@@ -93,7 +94,7 @@ def read_header(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {tensor.name: tensor for tensor in tensors}, metadata
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path) -> dict[str, weight_files.Tensor]:
     """All tensors of a model folder by name, single or sharded; errors as in `weight_files.gather`."""
     return gather(folder, SAFETENSORS, lambda file: read_header(file)[0])
 

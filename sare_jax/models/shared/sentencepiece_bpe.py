@@ -1,6 +1,7 @@
 """A sentencepiece `tokenizer.model` of LLaMA's kind as a `tokenizers.Tokenizer` that gives the same ids."""
 
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers
 
@@ -69,10 +70,12 @@ def read_sentencepiece(path: Path) -> tuple[Tokenizer, int, int, int]:
 def _parse(path: Path):
     # Only models without a tokenizer.json need the two packages.
     from google.protobuf.message import DecodeError
-    from sentencepiece.sentencepiece_model_pb2 import ModelProto
+    from sentencepiece import sentencepiece_model_pb2
+
+    generated: Any = sentencepiece_model_pb2  # protobuf makes its classes when it is imported
 
     try:
-        model = ModelProto.FromString(Path(path).read_bytes())
+        model = generated.ModelProto.FromString(Path(path).read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except DecodeError as error:

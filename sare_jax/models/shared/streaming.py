@@ -45,6 +45,7 @@ def read_parameter(
     first: dict[tuple, jax.Array] = {}
     parts = []
     for device, index in sharding.addressable_devices_indices_map(shape).items():
+        assert index is not None  # of a device that has no part
         bounds = tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
         if bounds in first:
             parts.append(jax.device_put(first[bounds], device))

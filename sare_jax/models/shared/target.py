@@ -36,7 +36,7 @@ class Target:
     @classmethod
     def of(cls, sharding: jax.sharding.Sharding) -> "Target":
         """The devices on which arrays of this sharding lie."""
-        devices = sharding.device_set
+        devices: Any = sharding.device_set
         return cls(next(iter(devices)).platform, len(devices))
 
     @property

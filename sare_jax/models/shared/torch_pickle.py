@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.models.shared.weight_files import TORCH, gather
+from sare_jax.models.shared.weight_files import TORCH, Tensor, gather
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
@@ -67,8 +67,8 @@ def read_file(file: Path) -> dict[str, PickledTensor]:
     try:
         state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        asked_for = found[1] if found else "more than tensors"
+        match = re.search(r"GLOBAL (\S+)", str(error))
+        asked_for = match[1] if match else "more than tensors"
         raise UserError(
             f"{file}: refused, since it asks for {asked_for}, which could run code; take "
             "the model's safetensors, or the publisher's own file"
@@ -83,7 +83,7 @@ def read_file(file: Path) -> dict[str, PickledTensor]:
     return {name: PickledTensor(file, name, _view(file, name, tensor)) for name, tensor in state.items()}
 
 
-def read_tensors(folder: Path) -> dict[str, PickledTensor]:
+def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of a model folder by name, single or sharded; errors as in `weight_files.gather`."""
     return gather(folder, TORCH, read_file)
 

@@ -14,19 +14,27 @@ Needed = Mapping[str, tuple[str, ...]]  # what an error calls it -> file names, 
 
 
 class Tensor(Protocol):
-    """Where a tensor lies on disk, whichever the format.
+    """Where a tensor lies on disk, whichever the format."""
 
-    Attributes:
-      file: the file.
-      name: its name there.
-      dtype: element type.
-      shape: its shape.
-    """
+    @property
+    def file(self) -> Path:
+        """The file that holds it."""
+        ...
 
-    file: Path
-    name: str
-    dtype: np.dtype
-    shape: tuple[int, ...]
+    @property
+    def name(self) -> str:
+        """Its name in that file."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Element type on disk."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape on disk."""
+        ...
 
     @property
     def num_bytes(self) -> int:
@@ -83,21 +91,23 @@ def gather(folder: Path, layout: Layout, read: Callable[[Path], Mapping[str, Ten
     Raises:
       UserError: no or broken weight files, or an index that does not match its shards; names them.
     """
-    found: dict[str, Tensor] = {}
+    gathered: dict[str, Tensor] = {}
     files = shards(folder, layout)
     for file in files:
         tensors = read(file)
-        twice = sorted(found.keys() & tensors.keys())
+        twice = sorted(gathered.keys() & tensors.keys())
         if twice:
-            raise UserError(f"{file}: {twice[0]} is also in {found[twice[0]].file.name}; remove one of them")
-        found |= tensors
+            raise UserError(
+                f"{file}: {twice[0]} is also in {gathered[twice[0]].file.name}; remove one of them"
+            )
+        gathered |= tensors
     if files[0].name != layout.single:
-        placed = {name: tensor.file.name for name, tensor in found.items()}
+        placed = {name: tensor.file.name for name, tensor in gathered.items()}
         wrong = sorted(name for name, _ in placed.items() ^ _weight_map(Path(folder) / layout.index).items())
         if wrong:
             names = ", ".join(dict.fromkeys(wrong))
             raise UserError(f"{folder}: {layout.index} and the shards disagree about {names}")
-    return found
+    return gathered
 
 
 def _weight_map(index: Path) -> dict[str, str]:

@@ -55,7 +55,8 @@ def write_tokenizer(source: LlavaSource, folder: Path) -> dict[str, int]:
     }
     write_json(folder / "tokenizer_config.json", settings)
     ids = _ids(raw)
-    return {f"{kind}_id": ids[names[kind]] for kind in ("bos_token", "eos_token", "pad_token")}
+    special = {kind: names[kind] for kind in ("bos_token", "eos_token", "pad_token")}
+    return {f"{kind}_id": ids[name] for kind, name in special.items() if name is not None}
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Names, int]:
