@@ -21,6 +21,7 @@ from sare_jax.models.llava.images import LlavaImageProcessor
 from sare_jax.models.llava.prompts import LlavaPrompter
 from sare_jax.models.llava.source import open_llava
 from sare_jax.models.load import load_model, stacked_paths
+from sare_jax.models.prompting import ImagePrompter
 from sare_jax.records.curated import Curated, Rows, Sentences, Units, read_curated, write_curated
 from sare_jax.settings import OptimConfig
 from sare_jax.training.remat import remat_policy
@@ -58,10 +59,12 @@ def features(root: Path, loaded: LoadedModel) -> FeatureCache:
 
 def train(root: Path, out: Path, mesh: jax.sharding.Mesh, loaded: LoadedModel, steps: int, **options):
     """A short unlearning run, going on from what is in `out`."""
+    prompter = LlavaPrompter.from_source(loaded.source, "hub")
+    processor = LlavaImageProcessor.from_source(loaded.source)
     return unlearn(
         loaded,
         read_curated(root / "curated"),
-        LlavaPrompter.from_source(open_llava(root / "model"), "hub"),
+        ImagePrompter(prompter, processor, root / "images"),
         features(root, loaded),
         OptimConfig(**{**vars(SETTINGS), "steps": steps}),
         folder=out / "checkpoints",
