@@ -21,12 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from sare_jax.objectives import UnitLoss
+from sare_jax.objectives.ascent import ascent_loss
+from sare_jax.objectives.unlikelihood import unlikelihood_loss
 from sare_jax.optim import Perturbation, targeted_sam
-from sare_jax.optim.objectives import ERASING, UnitLoss
 
 INPUT, HIDDEN, OBJECTS, IMAGES, BATCH = 32, 64, 20, 2000, 16
 PRETRAIN_STEPS, STEPS, ATTACK_STEPS, ATTACK_IMAGES = 300, 200, 20, 40
 RHO, RATE, SEEDS = 0.5, 1e-3, 5
+ERASING = {"ascent": ascent_loss, "unlikelihood": unlikelihood_loss}
 
 
 def log_prob(params, images, objects):

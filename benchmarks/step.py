@@ -45,15 +45,17 @@ from sare_jax.models.llava.modeling import Llava
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.config import TextConfig, VisionConfig
 from sare_jax.models.shared.target import here
-from sare_jax.optim import Perturbation
-from sare_jax.optim.objectives import ascent
+from sare_jax.objectives.ascent import ascent
+from sare_jax.optim import AdamW, Perturbation
 from sare_jax.rounding import round_up
+from sare_jax.training.gradients import projected
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import compile_step, make_mesh
 from sare_jax.training.state import Hyper, as_arrays, efuf_optimizer, init_state, unlearn_optimizer
+from sare_jax.training.static import Static
 from sare_jax.training.step import efuf_step, unlearn_step
 
-HYPER = Hyper(rho=0.05, neg_weight=0.3, sent_weight=0.2, learning_rate=1e-5, weight_decay=0.05)
+HYPER = Hyper(rho=0.05, neg_weight=0.3, sent_weight=0.2, adamw=AdamW())
 REFRESH = 10  # steps from one ε* to the next, where it is not found in each; its effect is kept in between
 CAPTION = UNITS["sent"][1]
 NEGATIVE = 1 / 3  # share of the objects
@@ -215,18 +217,19 @@ class Work:
     def case(self, method: str, refresh: int = 1) -> Case:
         """A compiled step of `efuf` or `sare`; a round of it is `refresh` steps."""
         model, mesh = self.model, make_mesh(1)
-        static = {
-            "merge": model.merge,
-            "neg_loss": ascent,
-            "prefix": self.prefix,
-            "remat_policy": remat_policy("dots", mesh),
-        }
+        static = Static(
+            model.merge,
+            ascent(),
+            projected.gradients,
+            Perturbation(refresh_every=refresh, between="kept"),
+            prefix=self.prefix,
+            remat_policy=remat_policy("dots", mesh),
+        )
         if method == "efuf":
-            step, optimizer = compile_step(efuf_step, mesh, **static), efuf_optimizer(HYPER)
+            step, optimizer = compile_step(efuf_step, mesh, static), efuf_optimizer(HYPER)
         else:
-            how = Perturbation(refresh_every=refresh, between="kept")
-            step = compile_step(unlearn_step, mesh, **static, perturbation=how)
-            optimizer = unlearn_optimizer(HYPER, how)
+            step = compile_step(unlearn_step, mesh, static)
+            optimizer = unlearn_optimizer(HYPER, static.perturbation)
         encode = jax.jit(lambda frozen, pixels: model.merge(model.params, frozen).encode_images(pixels))
         cached = model.features(sum(self.rows.values()))
 

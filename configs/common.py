@@ -32,20 +32,21 @@ def base_config(name: str) -> ConfigDict:
     return config
 
 
-def _defaults(kind: type) -> ConfigDict:
-    """A settings dataclass as a ConfigDict: nested ones as sections."""
+def _defaults(kind: type, own: Any = None) -> ConfigDict:
+    """A settings dataclass as a ConfigDict: nested ones as sections, from `own` where there is a default."""
     values = ConfigDict()
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
+        default = getattr(own, field.name, field.default)
         if isinstance(hint, types.UnionType):
             values[field.name] = _choice(kinds_of(hint))
         elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            values[field.name] = _defaults(hint)
+            values[field.name] = _defaults(hint, default)
         elif field.default_factory is not dataclasses.MISSING:  # keys may be `module:name`
             values[field.name] = ConfigDict(field.default_factory(), allow_dotted_keys=True)
         else:
-            values[field.name] = field.default
+            values[field.name] = default
     return values
 
 

@@ -60,9 +60,9 @@ def _methods(config: ConfigDict) -> None:
     config.optim.epochs = 1.0
     config.optim.batch_size = 8
     config.optim.checkpoint_every = 10
-    config.optim.learning_rate = 2e-4
+    config.optim.adamw.learning_rate = 2e-4
     config.optim.instruction = config.evaluate.prompt
-    config.attack.learning_rate = 5e-5
+    config.attack.adamw.learning_rate = 5e-5
     config.runs = ConfigDict(
         {
             "efuf": {"label": "EFUF (Eq. 1)", "rho": 0.0, "neg_weight": 0.2},

@@ -53,7 +53,10 @@ def _attack(config: ConfigDict) -> None:
     """EFUF alone, relearned at several rates."""
     config.runs = ConfigDict({"efuf": config.runs.efuf.to_dict()})
     config.attacks = ConfigDict(
-        {f"relearn_140_lr_{_key(rate)}": {"num_samples": 140, "learning_rate": rate} for rate in ATTACK_RATES}
+        {
+            f"relearn_140_lr_{_key(rate)}": {"num_samples": 140, "adamw": {"learning_rate": rate}}
+            for rate in ATTACK_RATES
+        }
     )
     config.report.matched_attack = next(iter(config.attacks))
 

@@ -10,8 +10,10 @@ import typing
 
 from sare_jax.attacks import ATTACKS, attack_of
 from sare_jax.errors import UserError
-from sare_jax.settings import CAPTION_PROMPTS, AttackConfig, CaptionConfig, Config, OptimConfig
-from sare_jax.settings.building import above_zero, at_least, build, given, kinds_of, merged, refuse_unknown
+from sare_jax.settings import CAPTION_PROMPTS, AttackConfig, CaptionConfig
+from sare_jax.settings.building import at_least, build, given, kinds_of, merged, refuse_unknown
+from sare_jax.settings.optim import OptimConfig
+from sare_jax.settings.road import Config
 
 STAGES = ("prepare", "caption", "curate", "unlearn", "evaluate", "attack", "export", "report")
 BASE_RUN = "base"
@@ -134,21 +136,6 @@ def _check(config: Config) -> None:
     for name in (*config.runs, *config.attacks):
         if name in (BASE_RUN, ORIGIN) or "/" in name or not name:
             raise UserError(f"config.runs, config.attacks: the name {name!r} is reserved or not usable")
-    for name, run in config.runs.items():
-        where = f"config.runs.{name} (or config.optim)"
-        at_least(run.rho, 0, f"{where}.rho")
-        at_least(run.neg_weight, 0, f"{where}.neg_weight")
-        at_least(run.sent_weight, 0, f"{where}.sent_weight")
-        above_zero(run.npo_beta, f"{where}.npo_beta")
-        at_least(run.sam_eta, 0, f"{where}.sam_eta")
-        at_least(run.sam_steps, 1, f"{where}.sam_steps")
-        at_least(run.sam_refresh_every, 1, f"{where}.sam_refresh_every")
-        at_least(run.batch_size, 1, f"{where}.batch_size")
-        at_least(run.micro_batches, 1, f"{where}.micro_batches")
-        if run.batch_size % run.micro_batches:
-            raise UserError(f"{where}.micro_batches: must divide batch_size {run.batch_size}")
-        if run.steps <= 0 and run.epochs <= 0:
-            raise UserError(f"{where}.epochs: must be above 0 where steps is 0")
     for name, attack in config.attacks.items():
         for attacked in split_names(attack.runs):
             if attacked not in (BASE_RUN, *config.runs):

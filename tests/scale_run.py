@@ -22,8 +22,9 @@ from sare_jax.models.llava.prompts import LlavaPrompter
 from sare_jax.models.llava.source import open_llava
 from sare_jax.models.load import load_model, stacked_paths
 from sare_jax.models.prompting import ImagePrompter
+from sare_jax.optim import AdamW
 from sare_jax.records.curated import Curated, Rows, Sentences, Units, read_curated, write_curated
-from sare_jax.settings import OptimConfig
+from sare_jax.settings.optim import OptimConfig
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import frozen_placement, gathering, make_mesh, spread_rows
 from sare_jax.training.unlearn import unlearn
@@ -33,7 +34,7 @@ CAPTION = "A photo of a dog on a bench, two dogs beside him, a table and chairs.
 PIECES = ["A photo of a dog on a bench", " two dogs beside him", " a table and chairs"]
 IMAGES = 3
 SETTINGS = OptimConfig(
-    learning_rate=1e-3, neg_weight=0.5, steps=4, batch_size=3, checkpoint_every=2, instruction="Describe it."
+    adamw=AdamW(1e-3), neg_weight=0.5, steps=4, batch_size=3, checkpoint_every=2, instruction="Describe it."
 )
 
 
@@ -69,6 +70,7 @@ def train(root: Path, out: Path, mesh: jax.sharding.Mesh, loaded: LoadedModel, s
         OptimConfig(**{**vars(SETTINGS), "steps": steps}),
         folder=out / "checkpoints",
         log=out / "log.jsonl",
+        starting=out / "starting",
         name="tiny",
         mesh=mesh,
         remat_policy=remat_policy("dots", mesh),

@@ -15,7 +15,7 @@ ALLOWED = {
     "objectives": (),
     "records": ("language",),
     "language": ("records.encodings",),
-    "settings": ("attacks", "curation", "evaluation.benchmarks", "evaluation.metrics", "optim"),
+    "settings": ("attacks", "curation", "evaluation.benchmarks", "evaluation.metrics", "objectives", "optim"),
     "data": ("records",),
     "models": ("settings", "data.images"),
     "models.llava": ("models", "settings", "data.images", "export"),

@@ -16,7 +16,8 @@ from sare_jax.attacks.relearn import Relearn
 from sare_jax.command import config_dict, normalise_arguments
 from sare_jax.config import parse, renamed_keys, to_dict
 from sare_jax.errors import UserError
-from sare_jax.settings import Config, FixedThresholds, QuantileThresholds
+from sare_jax.settings import FixedThresholds, QuantileThresholds
+from sare_jax.settings.road import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 LLAVA = str(ROOT / "configs" / "llava_sare.py")
@@ -59,12 +60,12 @@ def assert_one_line(result: subprocess.CompletedProcess, *words: str) -> None:
 
 @pytest.mark.parametrize(("text", "value"), [("1e-5", 1e-5), ("1.0e-5", 1e-5), ("5e-4", 5e-4)])
 def test_cl_01_exponents_are_numbers(text, value):
-    assert read(f"--config.optim.learning_rate={text}").runs["sare"].learning_rate == value
+    assert read(f"--config.optim.adamw.learning_rate={text}").runs["sare"].adamw.learning_rate == value
 
 
 def test_cl_01_a_number_of_the_wrong_kind_names_its_key():
-    with pytest.raises(UserError, match=r"config\.optim\.learning_rate"):
-        read("--config.optim.learning_rate=fast")
+    with pytest.raises(UserError, match=r"config\.optim\.adamw\.learning_rate"):
+        read("--config.optim.adamw.learning_rate=fast")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_cl_05_a_missing_model_is_one_line_before_anything_is_loaded(tmp_path):
 
 def test_cl_06_the_resolved_settings_are_the_papers():
     run = read().runs["sare"]
-    assert (run.learning_rate, run.weight_decay, run.epochs) == (1e-5, 0.05, 1.0)
+    assert (run.adamw.learning_rate, run.adamw.weight_decay, run.epochs) == (1e-5, 0.05, 1.0)
     assert (run.neg_weight, run.sent_weight, run.rho) == (0.3, 0.2, 0.05)
     assert read().curate.thresholds == FixedThresholds(t0=32.0, t1=23.0, t2=27.5)
 

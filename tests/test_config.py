@@ -155,7 +155,7 @@ def all_kinds(hint: typing.Any) -> list[type]:
     return [hint, *(kind for inner in typing.get_type_hints(hint).values() for kind in all_kinds(inner))]
 
 
-NOT_YET = ("model", "optim", "report")
+NOT_YET = ("model", "report")
 KINDS = [kind for name, section in SECTIONS.items() if name not in NOT_YET for kind in all_kinds(section)]
 KINDS.append(AttackConfig)
 KINDS += [kind for name in ATTACKS for kind in all_kinds(attack_of(name, "").settings)]

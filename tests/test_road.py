@@ -12,7 +12,7 @@ from sare_jax import files, stages
 from sare_jax.config import parse
 from sare_jax.errors import UserError
 from sare_jax.evaluation.compare import compare
-from sare_jax.settings import Config
+from sare_jax.settings.road import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ("efuf", "sare", "unlikelihood_sam")

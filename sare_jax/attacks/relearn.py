@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from sare_jax.attacks.interface import Attack, Tools
 from sare_jax.errors import UserError
+from sare_jax.optim import AdamW
 from sare_jax.settings.building import at_least
 
 if TYPE_CHECKING:
@@ -24,14 +25,17 @@ class Relearn:
 
     num_samples: int = 60
     """Units of D_neg, nested by seed; 60, 100 and 140 in the paper."""
-    learning_rate: float = 1e-5
-    """Rate of AdamW, constant."""
-    weight_decay: float = 0.0
-    """Weight decay of AdamW, on every trainable leaf."""
+    adamw: AdamW = AdamW(weight_decay=0.0)
+    """AdamW of this attack, at a constant rate."""
     batch_size: int = 4
     """Units a step; there is one pass over them."""
     seed: int = 0
     """Seed of the units and their order."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "learning_rate": "adamw.learning_rate",
+        "weight_decay": "adamw.weight_decay",
+    }
 
     def check(self, where: str) -> None:
         """Refuses sizes below 1."""
@@ -64,7 +68,7 @@ def sample_order(num_negatives: int, num_samples: int, seed: int) -> np.ndarray:
 
 
 def relearn(tools: Tools, params: Params, settings: Relearn) -> Params:
-    """Tunes the mapping layers once over `num_samples` units of D_neg by AdamW on L_ft (protocols 3.3).
+    """Tunes the trainable parameters once over `num_samples` units of D_neg by AdamW on L_ft (protocols 3.3).
 
     The settings are arguments of one compiled step, which all runs and sample numbers share.
 
@@ -81,19 +85,20 @@ def relearn(tools: Tools, params: Params, settings: Relearn) -> Params:
       loop.NotFiniteError: training diverged.
     """
     from sare_jax.data.batches import count_steps, finetune_batches, tokenize
-    from sare_jax.training import loop
+    from sare_jax.optim import adamw
+    from sare_jax.training import gradients, loop
     from sare_jax.training.sharding import compile_step, gathering, on_mesh, spread_rows
-    from sare_jax.training.state import FinetuneHyper, as_arrays, finetune_optimizer, init_state
-    from sare_jax.training.step import finetune_step
+    from sare_jax.training.state import as_arrays, init_state
+    from sare_jax.training.static import Static
+    from sare_jax.training.step import PLAIN, finetune_step
 
     loaded, mesh = tools.loaded, tools.mesh
     units = tokenize(tools.curated, tools.prompter, tools.instruction, kinds=("neg",)).neg
     order = sample_order(len(units), settings.num_samples, settings.seed)
     batches = finetune_batches(units, order, batch_size=settings.batch_size, row_multiple=mesh.size)
-    compiled = compile_step(finetune_step, mesh, merge=loaded.merge, remat_policy=tools.remat_policy)
-    hyper = FinetuneHyper(settings.learning_rate, settings.weight_decay)
-    optimizer = finetune_optimizer(hyper)
-    arguments = as_arrays(hyper)
+    static = Static(loaded.merge, PLAIN, gradients.of_model(loaded), remat_policy=tools.remat_policy)
+    compiled = compile_step(finetune_step, mesh, static)
+    arguments, optimizer = as_arrays(settings.adamw), adamw(settings.adamw)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         features = {"features": tools.features(batch["image"].tolist())}

@@ -4,12 +4,13 @@ A unit is a slice of its caption's own token sequence: prompt and caption are to
 pre(o) and cur(o) are read off as ranges of tokens. Only whole captions (D_sent) end with the end symbol.
 """
 
+import dataclasses
 import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import grain
 import numpy as np
@@ -23,7 +24,8 @@ MAX_LOST = 0.01  # share of a set that may be lost to tokenisation before that i
 
 BUCKETS = (0.5, 0.9, 0.99, 1.0)  # quantiles of the rows' lengths at which buckets end
 
-Batch = dict[str, np.ndarray]
+# Arrays by name; some names stand for groups of arrays.
+Batch = dict[str, Any]
 
 
 class Tokenizer(Protocol):
@@ -36,6 +38,16 @@ class Tokenizer(Protocol):
         self, image: str, instruction: str, text: str, spans: Sequence[tuple[int, int]], eos: bool
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """Tokens of question and text, and the token span of each character span of the text."""
+
+
+class Unit(NamedTuple):
+    """A unit that has target tokens; see `TokenSet`."""
+
+    tokens: np.ndarray
+    start: int
+    image: str
+    caption: int
+    number: int
 
 
 @dataclass(frozen=True)
@@ -51,9 +63,11 @@ class TokenSet:
       lengths: the lengths that a batch may have, rising; the last holds every unit.
       window: W, target tokens of a batched row.
       pad_id: token at the right of a row.
-      weight: float32[N], of each unit's loss; None weighs all by 1.
-      reference: float32[N], log-likelihood of each target under the starting weights; None where no loss asks
-        for it.
+      by_unit: name → float32[N], numbers of each unit: `weight` of its loss (1 where there is none), and what
+        an objective needs.
+      by_token: name → N arrays [t', …], of each target token of each unit.
+      preferred: of each unit, in the same order, another continuation of its context; None where no objective
+        needs it.
     """
 
     tokens: list[np.ndarray]
@@ -64,8 +78,9 @@ class TokenSet:
     lengths: tuple[int, ...]
     window: int
     pad_id: int
-    weight: np.ndarray | None = None
-    reference: np.ndarray | None = None
+    by_unit: dict[str, np.ndarray] = field(default_factory=dict)
+    by_token: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    preferred: "TokenSet | None" = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -74,12 +89,6 @@ class TokenSet:
     def length(self) -> int:
         """T, tokens of a batched row that may be any."""
         return self.lengths[-1]
-
-    @property
-    def numbers(self) -> dict[str, np.ndarray]:
-        """`weight` and `reference`, those that there are."""
-        pairs = (("weight", self.weight), ("reference", self.reference))
-        return {name: values for name, values in pairs if values is not None}
 
     def row(self, index: int) -> Batch:
         """One unit, padded: see `unlearn_batches` for the keys."""
@@ -95,8 +104,26 @@ class TokenSet:
             "end": np.int32(len(tokens)),
             "valid": np.float32(1),
             "image": self.image[index],
-            **{name: np.float32(values[index]) for name, values in self.numbers.items()},
+            **self._extras(index),
         }
+
+    def _extras(self, index: int) -> Batch:
+        """The parts of a row that not every objective needs; none of them is there empty."""
+        found: Batch = {}
+        if self.by_unit:
+            found["by_unit"] = {name: np.float32(values[index]) for name, values in self.by_unit.items()}
+        if self.by_token:
+            found["by_token"] = {name: self._windowed(each[index]) for name, each in self.by_token.items()}
+        if self.preferred is not None:
+            row = self.preferred.row(index)
+            found["preferred"] = {key: row[key] for key in ("tokens", "targets", "start", "end")}
+        return found
+
+    def _windowed(self, values: np.ndarray) -> np.ndarray:
+        """[t', …] → [W, …], zeros at the right."""
+        padded = np.zeros((self.window, *values.shape[1:]), values.dtype)
+        padded[: len(values)] = values
+        return padded
 
 
 @dataclass(frozen=True)
@@ -107,6 +134,11 @@ class TokenSets:
     pos: TokenSet
     sent: TokenSet
     lost: dict[str, dict[str, int]]
+
+    def having(self, kind: str, units: TokenSet) -> "TokenSets":
+        """With another set in the place of the one of that kind."""
+        changes: dict[str, Any] = {kind: units}
+        return dataclasses.replace(self, **changes)
 
 
 def tokenize(
@@ -139,8 +171,8 @@ def tokenize(
         )
     spans = {kind: _character_spans(curated, kind) if kind in kinds else [] for kind in SETS}
     by_row = _by_row(spans)
-    units: dict[str, list] = {kind: [None] * len(spans[kind]) for kind in SETS}
-    lost = {kind: Counter() for kind in SETS}
+    units: dict[str, list[Unit | None]] = {kind: [None] * len(spans[kind]) for kind in SETS}
+    lost: dict[str, Counter] = {kind: Counter() for kind in SETS}
     for row, members in by_row.items():
         text = str(curated.rows.caption[row])
         asked = [spans[kind][index][1:] for kind, index in members]
@@ -150,12 +182,12 @@ def tokenize(
         for (kind, index), (start, end) in zip(members, found, strict=True):
             unit = ended if kind == "sent" else ended[:end]
             if start < len(unit):
-                units[kind][index] = _Unit(unit, start, image, row, index)
+                units[kind][index] = Unit(unit, start, image, row, index)
             else:
                 lost[kind]["beyond max_length" if start < end else "no target token"] += 1
     kept = {kind: [unit for unit in units[kind] if unit is not None] for kind in SETS}
     _check_lost(lost, spans)
-    sets = {kind: _token_set(kept[kind], multiple, tokenizer.pad_id) for kind in SETS}
+    sets = {kind: token_set(kept[kind], multiple, tokenizer.pad_id) for kind in SETS}
     return TokenSets(**sets, lost={kind: dict(counts) for kind, counts in lost.items()})
 
 
@@ -213,13 +245,19 @@ def count_steps(size: int, batch_size: int, *, epochs: float, steps: int) -> int
 
 
 def unlearn_batches(
-    sets: TokenSets, *, batch_size: int, steps: int, seed: int, row_multiple: int = 1
+    sets: TokenSets,
+    *,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    row_multiple: int = 1,
+    others: Sequence[str] = (),
 ) -> grain.IterDataset:
     """Batches of `batch_size` negatives, positives and sentences each, drawn independently.
 
     D_neg defines the epoch and the others cycle; each stream has its own shuffle, anew in each of its epochs
-    (the sampling of protocols 1.5). An empty set gives rows with `valid` 0. Each set has its own length; the
-    sets' buckets go up together, so that there are no more combinations than buckets.
+    (the sampling of protocols 1.5). Each set has its own length; the sets' buckets go up together, so that
+    there are no more combinations than buckets.
 
     Args:
       sets: token rows.
@@ -228,27 +266,29 @@ def unlearn_batches(
       seed: of the order.
       row_multiple: rows are filled up to a multiple of this with rows of `valid` 0, so that they divide over
         devices and micro-batches.
+      others: names of further groups of negatives, each drawn independently.
 
     Returns:
-      An `IterDataset` of {"neg", "pos", "sent"}, each a dict of tokens int32[B, T]; targets int32[B, W], the
-      tokens from `start` to `end`, padded; start, end int32[B]; valid float32[B], 1 for a unit and 0 for a
-      filler; image <U[B]; and weight, reference float32[B] where the set has them. Iterators are
-      checkpointable.
+      An `IterDataset` of {"neg", "pos", "sent"}, less the sets that are empty, and the `others`. Each is a
+      dict of tokens int32[B, T]; targets int32[B, W], the tokens from `start` to `end`, padded; start, end
+      int32[B]; valid float32[B], 1 for a unit and 0 for a filler; image <U[B]; and where the set has them
+      by_unit, name → float32[B], by_token, name → [B, W, …], and preferred, a dict of tokens, targets, start
+      and end. Iterators are checkpointable.
     """
-    streams, lengths = [], {}
-    seeds = np.random.SeedSequence(seed).generate_state(len(SETS))
-    for kind, stream_seed in zip(SETS, seeds, strict=True):
-        units = getattr(sets, kind)
-        filler = not len(units)
-        # An empty set borrows negatives, which its `valid` hides.
-        source = sets.neg if filler else units
-        stream = grain.MapDataset.range(len(source)).shuffle(seed=int(stream_seed)).repeat()
-        stream = stream.map(functools.partial(_row, source, valid=not filler))
+    groups = {kind: getattr(sets, kind) for kind in SETS} | dict.fromkeys(others, sets.neg)
+    seeds = np.random.SeedSequence(seed).generate_state(len(groups))
+    streams, sources = [], {}
+    for (group, units), stream_seed in zip(groups.items(), seeds, strict=True):
+        if not len(units):
+            continue
+        stream = grain.MapDataset.range(len(units)).shuffle(seed=int(stream_seed)).repeat()
         # Cut before batching: Grain cannot count the batches of an endless stream.
-        streams.append(_batched(stream[: steps * batch_size], batch_size, row_multiple))
-        lengths[kind] = source.lengths
-    zipped = grain.experimental.ZipMapDataset(streams).map(lambda batch: dict(zip(SETS, batch, strict=True)))
-    return iterate(zipped.map(functools.partial(_cut, lengths=lengths)))
+        stream = stream.map(units.row)[: steps * batch_size]
+        streams.append(_batched(stream, batch_size, row_multiple))
+        sources[group] = units
+    zipped = grain.experimental.ZipMapDataset(streams)
+    zipped = zipped.map(lambda batch: dict(zip(sources, batch, strict=True)))
+    return iterate(zipped.map(functools.partial(_cut, sources=sources)))
 
 
 def finetune_batches(
@@ -265,20 +305,8 @@ def finetune_batches(
     Returns:
       An `IterDataset` of dicts as `unlearn_batches` has one a set.
     """
-    stream = grain.MapDataset.source([int(index) for index in order]).map(
-        functools.partial(_row, units, valid=True)
-    )
+    stream = grain.MapDataset.source([int(index) for index in order]).map(units.row)
     return iterate(_batched(stream, batch_size, row_multiple))
-
-
-class _Unit(NamedTuple):
-    """A unit that has target tokens; see `TokenSet`."""
-
-    tokens: np.ndarray
-    start: int
-    image: str
-    caption: int
-    number: int
 
 
 def _character_spans(curated: Curated, kind: str) -> list[tuple[int, int, int]]:
@@ -308,7 +336,8 @@ def _check_lost(lost: dict[str, Counter], spans: dict[str, list]) -> None:
             )
 
 
-def _token_set(units: list[_Unit], multiple: int, pad_id: int) -> TokenSet:
+def token_set(units: Sequence[Unit], multiple: int, pad_id: int) -> TokenSet:
+    """The set of these units; row and target lengths are multiples of `multiple`."""
     widest = max((len(unit.tokens) - unit.start for unit in units), default=1)
     return TokenSet(
         tokens=[unit.tokens for unit in units],
@@ -322,10 +351,6 @@ def _token_set(units: list[_Unit], multiple: int, pad_id: int) -> TokenSet:
     )
 
 
-def _row(units: TokenSet, index: int, *, valid: bool) -> Batch:
-    return units.row(index) | {"valid": np.float32(valid)}
-
-
 def _batched(stream: grain.MapDataset, batch_size: int, row_multiple: int) -> grain.MapDataset:
     rows = round_up(batch_size, row_multiple)
     return stream.batch(batch_size, batch_fn=functools.partial(_stack, rows=rows))
@@ -335,16 +360,24 @@ def _stack(units: Sequence[Batch], *, rows: int) -> Batch:
     """Stacks units and fills up with copies of the first that do not count."""
     filler = units[0] | {"valid": np.float32(0)}
     units = [*units, *[filler] * (rows - len(units))]
-    return {key: np.stack([unit[key] for unit in units]) for key in units[0]}
+    return stacked(units)
 
 
-def _cut(batch: dict[str, Batch], *, lengths: dict[str, tuple[int, ...]]) -> dict[str, Batch]:
-    """Takes off padding, down to the first bucket that holds all sets."""
-    place = max(bucket_of(lengths[kind], int(part["end"].max())) for kind, part in batch.items())
-    return {
-        kind: part | {"tokens": part["tokens"][:, : bucket(lengths[kind], place)]}
-        for kind, part in batch.items()
-    }
+def stacked(rows: Sequence[Any]) -> Any:
+    """One array, or group of arrays, of many: a leading axis for the rows."""
+    if isinstance(rows[0], dict):
+        return {key: stacked([row[key] for row in rows]) for key in rows[0]}
+    return np.stack(rows)
+
+
+def _cut(batch: dict[str, Batch], *, sources: dict[str, TokenSet]) -> dict[str, Batch]:
+    """Takes off padding, down to the first bucket that holds all groups."""
+    rows = [(part, sources[group]) for group, part in batch.items()]
+    rows += [(part["preferred"], units.preferred) for part, units in rows if units.preferred]
+    place = max(bucket_of(units.lengths, int(part["end"].max())) for part, units in rows)
+    for part, units in rows:
+        part["tokens"] = part["tokens"][:, : bucket(units.lengths, place)]
+    return batch
 
 
 def iterate(batches: grain.MapDataset) -> grain.IterDataset:

@@ -42,16 +42,18 @@ class PackedRow:
       tokens: int32[t]: prompt and caption, up to the end of the last target.
       image: file name.
       spans: set → int32[U, 2], first token and the one after the last of each unit's target.
-      numbers: set → `weight` and `reference` where the set has them, float32[U].
+      by_unit: set → name → float32[U], numbers of each unit where the set has them.
+      by_token: set → name → U arrays [t', …], of each target token of each unit; likewise.
     """
 
     tokens: np.ndarray
     image: str
     spans: dict[str, np.ndarray]
-    numbers: dict[str, dict[str, np.ndarray]]
+    by_unit: dict[str, dict[str, np.ndarray]]
+    by_token: dict[str, dict[str, list[np.ndarray]]]
 
     def targets(self, kinds: Sequence[str]) -> np.ndarray:
-        """int64[W], places of the tokens that are a target of some unit of these sets, rising."""
+        """int64[W], indices of the tokens that are a target of some unit of these sets, rising."""
         runs = [np.arange(start, end) for kind in kinds for start, end in self.spans[kind]]
         return np.unique(np.concatenate([np.zeros(0, np.int64), *runs]))
 
@@ -74,16 +76,17 @@ def pack(sets: TokenSets) -> list[PackedRow]:
 
 
 def _packed(sets: TokenSets, members: dict[str, list[int]]) -> PackedRow:
-    found = [(getattr(sets, kind), index) for kind in SETS for index in members[kind]]
-    longest = max((units.tokens[index] for units, index in found), key=len)
-    spans, numbers = {}, {}
+    all_units = [(getattr(sets, kind), index) for kind in SETS for index in members[kind]]
+    longest = max((units.tokens[index] for units, index in all_units), key=len)
+    spans, by_unit, by_token = {}, {}, {}
     for kind in SETS:
         units, chosen = getattr(sets, kind), members[kind]
         pairs = [(units.start[index], len(units.tokens[index])) for index in chosen]
         spans[kind] = np.array(pairs, np.int32).reshape(-1, 2)
-        numbers[kind] = {name: values[chosen] for name, values in units.numbers.items()}
-    units, index = found[0]
-    return PackedRow(longest, str(units.image[index]), spans, numbers)
+        by_unit[kind] = {name: values[chosen] for name, values in units.by_unit.items()}
+        by_token[kind] = {name: [each[i] for i in chosen] for name, each in units.by_token.items()}
+    units, index = all_units[0]
+    return PackedRow(longest, str(units.image[index]), spans, by_unit, by_token)
 
 
 def packed_batches(
@@ -94,6 +97,7 @@ def packed_batches(
     seed: int,
     pad_id: int,
     row_multiple: int = 1,
+    others: Sequence[str] = (),
 ) -> grain.IterDataset:
     """Batches of about `batch_size` captions; an epoch takes each caption once, in a new order.
 
@@ -107,29 +111,31 @@ def packed_batches(
       seed: of the order.
       pad_id: token at the right of a row.
       row_multiple: groups are filled up to a multiple of this with rows without units.
+      others: names of further groups of captions with their negatives alone, each drawn independently.
 
     Returns:
-      An `IterDataset` of {"neg", "rest", "second"}. `neg`, the captions with negatives, and `rest`, left out
-      where there are none, are dicts of
+      An `IterDataset` of {"neg", "rest", "second"} and the `others`. `neg`, the captions with negatives, and
+      `rest`, left out where there are none, are dicts of
 
       * tokens int32[B, T]; image <U[B];
-      * targets int32[B, W], the tokens that are some unit's target, and places int32[B, W], the place in the
-        row that predicts each; padded;
-      * units: set → start, end int32[B, U], a unit's run among the targets, empty for padding; and weight,
-        reference float32[B, U] where the set has them.
+      * targets int32[B, W], the tokens that are some unit's target, and positions int32[B, W], of the token
+        before each, whose hidden state predicts it; padded;
+      * units: set → start, end int32[B, U], a unit's run among the targets, empty for padding; and by_unit,
+        name → float32[B, U], where the set has numbers;
+      * by_token: name → [B, W, …], of the targets of sets that have such arrays.
 
       `second` has the captions of `neg` once more, with their negatives alone and cut behind the last of
       their targets, and no image. Iterators are checkpointable.
     """
     groups = _groups(rows)
-    plan = _Plan(rows, groups, math.ceil(len(rows) / batch_size), seed, pad_id, row_multiple)
+    plan = _Plan(rows, groups, math.ceil(len(rows) / batch_size), seed, pad_id, row_multiple, others)
     return iterate(grain.MapDataset.range(steps).map(plan.batch))
 
 
 def _groups(rows: Sequence[PackedRow]) -> dict[str, np.ndarray]:
     negative = np.array([len(row.spans["neg"]) > 0 for row in rows])
-    found = {"neg": np.flatnonzero(negative), "rest": np.flatnonzero(~negative)}
-    return {name: members for name, members in found.items() if len(members)}
+    groups = {"neg": np.flatnonzero(negative), "rest": np.flatnonzero(~negative)}
+    return {name: members for name, members in groups.items() if len(members)}
 
 
 class _Plan:
@@ -143,39 +149,40 @@ class _Plan:
         seed: int,
         pad_id: int,
         row_multiple: int,
+        others: Sequence[str],
     ):
-        self._rows, self._groups, self._epoch, self._seed = rows, groups, epoch, seed
-        self._pad_id = pad_id
+        self._rows, self._epoch, self._seed, self._pad_id = rows, epoch, seed, pad_id
         self._layouts = {name: _Layout([rows[i] for i in members], SETS) for name, members in groups.items()}
-        self._second = _Layout([rows[i] for i in groups["neg"]], ("neg",)) if "neg" in groups else None
+        negatives = _Layout([rows[i] for i in groups["neg"]], ("neg",))
+        self._layouts |= {"second": negatives} | dict.fromkeys(others, negatives)
+        self._groups = groups | dict.fromkeys(others, groups["neg"])
+        self._streams = [*GROUPS, *others]
         self._counts = {
-            name: round_up(math.ceil(len(members) / epoch), row_multiple) for name, members in groups.items()
+            name: round_up(math.ceil(len(members) / epoch), row_multiple)
+            for name, members in self._groups.items()
         }
+        self._counts["second"] = self._counts["neg"]
         self._order = functools.lru_cache(maxsize=4)(self._shuffled)
 
     def batch(self, index: int) -> dict[str, Any]:
         """The batch of that step."""
-        epoch, place = divmod(int(index), self._epoch)
+        epoch, part = divmod(int(index), self._epoch)
         chosen = {}
         for name, members in self._groups.items():
-            first, last = (len(members) * edge // self._epoch for edge in (place, place + 1))
+            first, last = (len(members) * edge // self._epoch for edge in (part, part + 1))
             chosen[name] = [self._rows[i] for i in self._order(epoch, name)[first:last]]
-        parts = {name: (self._layouts[name], rows) for name, rows in chosen.items()}
-        if self._second:
-            parts["second"] = (self._second, chosen["neg"])
+        chosen["second"] = chosen["neg"]
         # Buckets go up together, so that there are no more combinations than buckets.
-        bucket = max(layout.bucket_of(rows) for layout, rows in parts.values())
-        counts = self._counts | {"second": self._counts.get("neg", 0)}
+        bucket = max(self._layouts[name].bucket_of(rows) for name, rows in chosen.items())
         made = {
-            name: layout.stack(rows, counts[name], bucket, self._pad_id)
-            for name, (layout, rows) in parts.items()
+            name: self._layouts[name].stack(rows, self._counts[name], bucket, self._pad_id)
+            for name, rows in chosen.items()
         }
-        if "second" in made:
-            del made["second"]["image"]
+        del made["second"]["image"]
         return made
 
     def _shuffled(self, epoch: int, name: str) -> np.ndarray:
-        rng = np.random.default_rng([self._seed, epoch, GROUPS.index(name)])
+        rng = np.random.default_rng([self._seed, epoch, self._streams.index(name)])
         return rng.permutation(self._groups[name])
 
 
@@ -188,36 +195,55 @@ class _Layout:
         self._lengths = bucket_lengths([row.upto(self._kinds) for row in rows], MULTIPLE)
         self._window = round_up(max(len(row.targets(self._kinds)) for row in rows), MULTIPLE)
         self._units = {kind: max(len(row.spans[kind]) for row in rows) for kind in self._kinds}
+        # One unit's arrays of each name, for their shapes.
+        self._by_token = {
+            name: each[0]
+            for row in rows
+            for kind in self._kinds
+            for name, each in row.by_token[kind].items()
+            if each
+        }
 
     def bucket_of(self, rows: Sequence[PackedRow]) -> int:
         """The first bucket that holds these rows."""
         return bucket_of(self._lengths, max((row.upto(self._kinds) for row in rows), default=0))
 
     def stack(self, rows: Sequence[PackedRow], count: int, place: int, pad_id: int) -> Batch:
-        """Arrays of `count` rows, the last ones without units."""
+        """Arrays of `count` rows of the bucket `place`, the last ones without units."""
         length, window = bucket(self._lengths, place), self._window
-        made = {
+        made: Batch = {
             "tokens": np.full((count, length), pad_id, np.int32),
             "targets": np.full((count, window), pad_id, np.int32),
-            "places": np.zeros((count, window), np.int32),
+            "positions": np.zeros((count, window), np.int32),
         }
+        by_token = {
+            name: np.zeros((count, window, *like.shape[1:]), like.dtype)
+            for name, like in self._by_token.items()
+        }
+        if by_token:
+            made["by_token"] = by_token
         units = {kind: self._blank(kind, count) for kind in self._kinds}
         for index, row in enumerate(rows):
             size, targets = row.upto(self._kinds), row.targets(self._kinds)
             made["tokens"][index, :size] = row.tokens[:size]
             made["targets"][index, : len(targets)] = row.tokens[targets]
-            made["places"][index, : len(targets)] = targets - 1
+            made["positions"][index, : len(targets)] = targets - 1
             for kind, columns in units.items():
                 start, end = row.spans[kind].T
                 first = np.searchsorted(targets, start)
                 columns["start"][index, : len(start)] = first
                 columns["end"][index, : len(start)] = first + end - start
-                for name, values in row.numbers[kind].items():
-                    columns[name][index, : len(start)] = values
+                for name, values in row.by_unit[kind].items():
+                    columns["by_unit"][name][index, : len(start)] = values
+                for name, each in row.by_token[kind].items():
+                    for unit, values in zip(first, each, strict=True):
+                        by_token[name][index, unit : unit + len(values)] = values
         names = [row.image for row in rows] + [self._some.image] * (count - len(rows))
         return made | {"units": units, "image": np.array(names)}
 
     def _blank(self, kind: str, count: int) -> Batch:
         shape = (count, self._units[kind])
-        numbers = {name: np.zeros(shape, np.float32) for name in self._some.numbers[kind]}
-        return {"start": np.zeros(shape, np.int32), "end": np.zeros(shape, np.int32), **numbers}
+        blank: Batch = {"start": np.zeros(shape, np.int32), "end": np.zeros(shape, np.int32)}
+        if self._some.by_unit[kind]:
+            blank["by_unit"] = {name: np.zeros(shape, np.float32) for name in self._some.by_unit[kind]}
+        return blank

@@ -1,6 +1,5 @@
 """How Targeted-SAM looks for the worst parameters nearby: the inner maximisation of Eq. 5."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,53 +22,57 @@ class Perturbation:
       u_1 = \rho\, d(\theta), \qquad u_{j+1} = \Pi\,[\,u_j + \rho\, d(\theta + T u_j)\,], \qquad
       \epsilon^* = T u_{steps}
 
-    Attributes:
-      norm: `global` takes one :math:`\|\cdot\|_2` over all perturbed leaves; `leaf` gives each leaf a ball of
-        its own, :math:`\epsilon^*_l = \rho\, g_l / \|g_l\|_2`, so that the whole is up to
-        :math:`\rho \sqrt{\text{leaves}}` long.
-      scaling: `none` has :math:`T = 1`; `adaptive` has :math:`T = \mathrm{diag}(|\theta| + \eta)`, which
-        makes the ball invariant to rescaling of parameters: :math:`\epsilon^* = \rho\, T^2 g / \|T g\|_2`
-        (ASAM, Kwon et al. 2021, who have ten times the :math:`\rho` of the plain ball).
-      eta: :math:`\eta`, with `adaptive` alone; keeps parameters at zero movable.
-      steps: gradients that are followed, one being the plain :math:`\epsilon^*`. A step costs as many
-        further evaluations of the gradient, and one more at :math:`\theta + \epsilon^*`.
-      refresh_every: steps from one :math:`\epsilon^*` to the next; 1 finds it in every step. In between, what
-        it changed is taken from memory (`sare_jax.optim.refresh`) and nothing is evaluated beyond
-        :math:`\theta`. In `benchmarks/refresh.py`, under unlikelihood on fresh batches, 10 leaves P of the
-        hallucination at 0.053 after an attack, 1 at 0.054, and EFUF at 0.078.
-      between: how that memory, the change :math:`h = g(\theta + \epsilon^*) - g(\theta)` when last seen, is
-        used. `turned` scales and turns it with :math:`g(\theta)`; `kept` adds it as it was. The gradient of
-        the whole objective at :math:`\theta` is then enough in between, see `refresh_is_due`.
-
-    Raises:
-      ValueError: an attribute has another value than those named.
+    It is a settings section of its own (`optim.sam`): a further option is a field here.
     """
 
+    #: `global` takes one :math:`\|\cdot\|_2` over all perturbed leaves; `leaf` gives each leaf a ball of its
+    #: own, :math:`\epsilon^*_l = \rho\, g_l / \|g_l\|_2`, so that the whole is up to
+    #: :math:`\rho \sqrt{\text{leaves}}` long.
     norm: trees.Norm = "global"
+    #: `none` has :math:`T = 1`; `adaptive` has :math:`T = \mathrm{diag}(|\theta| + \eta)`, which makes the
+    #: ball invariant to rescaling of parameters: :math:`\epsilon^* = \rho\, T^2 g / \|T g\|_2` (ASAM, Kwon et
+    #: al. 2021, who have ten times the :math:`\rho` of the plain ball).
     scaling: Literal["none", "adaptive"] = "none"
+    #: :math:`\eta`, with `adaptive` alone; keeps parameters at zero movable.
     eta: float = 0.01
+    #: Gradients that are followed, one being the plain :math:`\epsilon^*`. A step costs as many further
+    #: evaluations of the gradient, and one more at :math:`\theta + \epsilon^*`.
     steps: int = 1
+    #: Steps from one :math:`\epsilon^*` to the next; 1 finds it in every step. In between, what it changed is
+    #: taken from memory (`sare_jax.optim.refresh`) and nothing is evaluated beyond :math:`\theta`. In
+    #: `benchmarks/refresh.py`, under unlikelihood on fresh batches, 10 leaves P of the hallucination at 0.053
+    #: after an attack, 1 at 0.054, and EFUF at 0.078.
     refresh_every: int = 1
+    #: How that memory, the change :math:`h = g(\theta + \epsilon^*) - g(\theta)` when last seen, is used.
+    #: `turned` scales and turns it with :math:`g(\theta)`; `kept` adds it as it was. The gradient of the
+    #: whole objective at :math:`\theta` is then enough in between, see `first_pass`.
     between: Literal["turned", "kept"] = "turned"
 
-    def __post_init__(self) -> None:
-        if self.norm not in ("global", "leaf"):
-            raise ValueError(f"Perturbation.norm: 'global' or 'leaf', not {self.norm!r}")
-        if self.scaling not in ("none", "adaptive"):
-            raise ValueError(f"Perturbation.scaling: 'none' or 'adaptive', not {self.scaling!r}")
-        if self.between not in ("turned", "kept"):
-            raise ValueError(f"Perturbation.between: 'turned' or 'kept', not {self.between!r}")
+    @property
+    def in_every_step(self) -> bool:
+        """Whether every update finds ε*; its gradients are then all in one trace, under no `jax.lax.cond`."""
+        return self.refresh_every == 1
+
+    def check(self, where: str) -> None:
+        """Raises ValueError where a field has another value than those named; `where` begins the message."""
+        for name, choices in (
+            ("norm", ("global", "leaf")),
+            ("scaling", ("none", "adaptive")),
+            ("between", ("turned", "kept")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{where}.{name}: {getattr(self, name)!r} is not one of {choices}")
         if self.eta < 0:
-            raise ValueError(f"Perturbation.eta must not be negative, got {self.eta}")
+            raise ValueError(f"{where}.eta: must not be negative, got {self.eta}")
         for name in ("steps", "refresh_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"Perturbation.{name} must be at least 1, got {getattr(self, name)}")
+                raise ValueError(f"{where}.{name}: must be at least 1, got {getattr(self, name)}")
 
 
 def worst_nearby(
-    neg_grad_fn: Callable[[optax.Params], optax.Updates],
+    ascent_grad_fn: trees.GradFn,
     params: optax.Params,
-    neg_grads: optax.Updates,
+    ascent_grads: optax.Updates,
     *,
     rho: jax.typing.ArrayLike,
     chosen: optax.Params,
@@ -78,9 +81,9 @@ def worst_nearby(
     r""":math:`\epsilon^*` in the wide dtype; zero at leaves that are not chosen and where the gradient is.
 
     Args:
-      neg_grad_fn: gives ∇L_neg; called `how.steps` − 1 times.
+      ascent_grad_fn: gives the gradient that is followed, ∇L_neg; called `how.steps` − 1 times.
       params: θ.
-      neg_grads: ∇L_neg(θ).
+      ascent_grads: that gradient at θ.
       rho: ρ.
       chosen: which leaves move, a bool a leaf.
       how: the ball and the way through it.
@@ -97,10 +100,10 @@ def worst_nearby(
         direction, _ = trees.normalise_by(how.norm, stretch(trees.select(grads, chosen)))
         return trees.scale(direction, rho)
 
-    point = step(neg_grads)
-    # Not a `lax` loop: a `neg_grad_fn` that notes values on the side stays in this trace.
+    point = step(ascent_grads)
+    # Not a `lax` loop: an `ascent_grad_fn` that notes values on the side stays in this trace.
     for _ in range(how.steps - 1):
-        onward = step(neg_grad_fn(trees.add(params, stretch(point))))
+        onward = step(ascent_grad_fn(trees.add(params, stretch(point))))
         point = _project(jax.tree.map(jnp.add, point, onward), rho, how.norm)
     return stretch(point)
 

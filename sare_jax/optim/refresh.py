@@ -30,7 +30,8 @@ class SharpMemory(NamedTuple):
 def blank(params: optax.Params) -> SharpMemory:
     """A memory of nothing, due at once."""
     across = jax.tree.map(lambda x: jnp.zeros_like(trees.wide(x)), params)
-    return SharpMemory(*(jnp.zeros((), dtype) for dtype in (jnp.int32, jnp.float32, jnp.float32)), across)
+    left, neg_grad_norm, along = (jnp.zeros((), dtype) for dtype in (jnp.int32, jnp.float32, jnp.float32))
+    return SharpMemory(left, neg_grad_norm, along, across)
 
 
 def remember(
@@ -87,6 +88,12 @@ def recall(
     )
 
 
-def recall_whole(memory: SharpMemory, neg_grads: optax.Updates) -> optax.Updates:
-    """∇L_neg(θ) + h, in the wide dtype: an estimate of ∇L_neg(θ+ε*) that is linear in ∇L_neg(θ)."""
-    return jax.tree.map(lambda n, h: trees.wide(n) + h, neg_grads, memory.across)
+def recall_whole(memory: SharpMemory, neg_grads: optax.Updates, some: jax.Array) -> optax.Updates:
+    """∇L_neg(θ) + h, in the wide dtype: an estimate of ∇L_neg(θ+ε*) that is linear in ∇L_neg(θ).
+
+    Args:
+      memory: of the last perturbation.
+      neg_grads: ∇L_neg(θ).
+      some: bool[], whether the batch has negatives; without them h, an estimate, gives way to the exact 0.
+    """
+    return jax.tree.map(lambda n, h: trees.wide(n) + jnp.where(some, h, 0), neg_grads, memory.across)

@@ -22,7 +22,7 @@ class SkipNonfiniteState(NamedTuple):
 
 
 def skip_nonfinite(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    r"""Makes a step that is not finite no step: zero updates, and the inner state bit for bit as it was.
+    r"""Skips non-finite steps: their updates are zero, and the inner state stays bit for bit as it was.
 
     It looks at what goes in, at what comes out, and at the new inner state: a step is skipped where a
     gradient or update is infinite or no number, or where an entry of the state ceases to be finite (a

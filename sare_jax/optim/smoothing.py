@@ -1,6 +1,5 @@
 """Smooth relatives of Targeted-SAM (Fan et al. 2025), with the same call."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -54,7 +53,7 @@ def gradient_norm_penalty(
 
     Returns:
       A transform that is called as `targeted_sam` is. `neg_grad_fn` must have a forward derivative: no
-      `jax.custom_vjp` inside.
+      `jax.custom_vjp` inside. Under `optax.inject_hyperparams`, name a `mask` in `static_args`.
 
     Raises:
       ValueError: `rho` is negative; or, at init or update, as in `targeted_sam`.
@@ -68,11 +67,12 @@ def gradient_norm_penalty(
       >>> tx.update(jnp.zeros(2), tx.init(params), params, neg_grad_fn=neg_grad_fn)[0].tolist()
       [6.599999904632568, 8.800000190734863]
     """
-    if isinstance(rho, (int, float)) and rho < 0:
-        raise ValueError(f"gradient_norm_penalty: rho must not be negative, got {rho}")
+    name = "gradient_norm_penalty"
+    rho, neg_weight = trees.radius(f"{name}: rho", rho), trees.wide_enough(f"{name}: neg_weight", neg_weight)
 
     def init_fn(params: optax.Params) -> GradientNormState:
-        trees.reject_masked("gradient_norm_penalty", params)
+        trees.check_init(name, params)
+        trees.perturbed_leaves(name, mask, params)
         return GradientNormState(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
 
     def update_fn(
@@ -80,18 +80,18 @@ def gradient_norm_penalty(
         state: GradientNormState,
         params: optax.Params | None = None,
         *,
-        neg_grad_fn: Callable[[optax.Params], optax.Updates] | None = None,
+        neg_grad_fn: trees.GradFn | None = None,
         neg_grads: optax.Updates | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, GradientNormState]:
         del state, extra_args
-        trees.check_call("gradient_norm_penalty", updates, params, neg_grad_fn)
+        neg_grad_at = trees.check_call(name, updates, params, neg_grad_fn)
         if neg_grads is None:
-            neg_grads = neg_grad_fn(params)
-        chosen = trees.perturbed_leaves(mask, params)
+            neg_grads = neg_grad_at(params)
+        chosen = trees.perturbed_leaves(name, mask, params)
         direction, norm = trees.normalise(trees.select(neg_grads, chosen))
         tangent = jax.tree.map(lambda d, p: d.astype(p.dtype), direction, params)
-        _, product = jax.jvp(neg_grad_fn, (params,), (tangent,))
+        _, product = jax.jvp(neg_grad_at, (params,), (tangent,))
         product = jax.tree.map(trees.wide, product)
         penalised = jax.tree.map(
             lambda n, h: trees.wide(n) + jnp.asarray(rho, h.dtype) * h, neg_grads, product
@@ -135,13 +135,14 @@ def randomized_smoothing(
     Returns:
       A transform that is called as `targeted_sam` is; `neg_grads` is not needed, and ignored. `neg_grad_fn`
       is traced under `jax.lax.scan`, and so must not note traced values outside of itself. Under
-      `optax.inject_hyperparams`, name `draws` and `seed` in `static_args`.
+      `optax.inject_hyperparams`, name `draws`, `seed` and a `mask` in `static_args`.
 
     Raises:
       ValueError: `sigma` is negative or `draws` below 1; or, at init or update, as in `targeted_sam`.
     """
-    if isinstance(sigma, (int, float)) and sigma < 0:
-        raise ValueError(f"randomized_smoothing: sigma must not be negative, got {sigma}")
+    name = "randomized_smoothing"
+    sigma = trees.radius(f"{name}: sigma", sigma)
+    neg_weight = trees.wide_enough(f"{name}: neg_weight", neg_weight)
     if not isinstance(draws, int) or not isinstance(seed, int):
         raise ValueError(
             "randomized_smoothing: draws and seed are Python integers; with optax.inject_hyperparams give "
@@ -151,7 +152,8 @@ def randomized_smoothing(
         raise ValueError(f"randomized_smoothing: draws must be at least 1, got {draws}")
 
     def init_fn(params: optax.Params) -> SmoothedState:
-        trees.reject_masked("randomized_smoothing", params)
+        trees.check_init(name, params)
+        trees.perturbed_leaves(name, mask, params)
         return SmoothedState(jax.random.key(seed), jnp.zeros((), jnp.float32))
 
     def update_fn(
@@ -159,19 +161,19 @@ def randomized_smoothing(
         state: SmoothedState,
         params: optax.Params | None = None,
         *,
-        neg_grad_fn: Callable[[optax.Params], optax.Updates] | None = None,
+        neg_grad_fn: trees.GradFn | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, SmoothedState]:
         del extra_args
-        trees.check_call("randomized_smoothing", updates, params, neg_grad_fn)
-        chosen = trees.perturbed_leaves(mask, params)
+        neg_grad_at = trees.check_call(name, updates, params, neg_grad_fn)
+        chosen = trees.perturbed_leaves(name, mask, params)
         next_key, key = jax.random.split(state.key)
 
         def add_one(total: optax.Updates, draw_key: jax.Array) -> tuple[optax.Updates, None]:
             noise = trees.scale(_gaussian(draw_key, params, chosen), sigma)
-            return trees.add(total, neg_grad_fn(trees.add(params, noise))), None
+            return trees.add(total, neg_grad_at(trees.add(params, noise))), None
 
-        shapes = jax.eval_shape(neg_grad_fn, params)
+        shapes = jax.eval_shape(neg_grad_at, params)
         zeros = jax.tree.map(lambda x: trees.wide(jnp.zeros(x.shape, x.dtype)), shapes)
         total, _ = jax.lax.scan(add_one, zeros, jax.random.split(key, draws))
         mean = trees.scale(total, 1 / draws)

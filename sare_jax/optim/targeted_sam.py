@@ -1,7 +1,7 @@
 """Targeted-SAM: sharpness-aware minimisation of one loss among several."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,16 @@ from sare_jax.optim.perturbation import Perturbation, worst_nearby
 
 _EQUATION_6 = Perturbation()
 
+Result = TypeVar("Result")
+
 
 class TargetedSamState(NamedTuple):
     """What the last update saw, kept so that it can be logged; none of it enters the next update.
 
     Attributes:
       neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves.
-      eps_norm: float32[], ‖ε*‖₂: `rho`, or 0 where ∇L_neg(θ) is zero.
+      eps_norm: float32[], ‖ε*‖₂ as it was added: `rho`, or 0 where ∇L_neg(θ) is zero, and less in a tree of
+        bfloat16, which rounds ε* away.
       cosine: float32[], cosine between ∇L_neg(θ) and ∇L_neg(θ+ε*) over the perturbed leaves; 1 means that the
         loss is flat or linear there, 0 stands in where one of them is zero.
     """
@@ -33,7 +36,7 @@ class RefreshedSamState(NamedTuple):
 
     Attributes:
       neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves, in every step, or with
-        `Perturbation.between` as `kept` of the last perturbation.
+        `Perturbation.between` as `kept` of the last perturbation; 0 where the batch has no negatives.
       eps_norm, cosine: float32[], as in `TargetedSamState`, of the last perturbation.
       memory: what that perturbation did.
     """
@@ -75,22 +78,27 @@ def targeted_sam(
     nor the scale of :math:`L_{neg}` changes :math:`\epsilon^*`. Under `jax.jit` with sharded data the norm is
     that of the global batch, whatever the number of devices; under `pmap` or `shard_map` the caller averages
     gradients inside `neg_grad_fn`. In a tree of bfloat16 a perturbation below a parameter's own spacing is
-    rounded away: keep trainable parameters in float32.
+    rounded away, which `eps_norm` shows: keep trainable parameters in float32.
 
     A gradient that is not finite gives an update that is not finite: wrap the whole chain in
     `skip_nonfinite`, which then keeps parameters and states as they were.
 
     The transform stands outside of `optax.masked` and `optax.partition`, since `neg_grad_fn` needs whole
     parameters. Clipping belongs behind it. Accumulate micro-batches inside `neg_grad_fn`: `optax.MultiSteps`
-    around it would perturb by the last micro-batch alone.
+    around it would see :math:`L_{neg}` of the last micro-batch alone, and is refused.
+
+    Under `optax.inject_hyperparams` a `mask` that is a function has to be named, `static_args="mask"`, or it
+    is called as a schedule; and with parameters below float32 the numbers need
+    `hyperparam_dtype=jnp.float32`, or :math:`\rho` is rounded as the parameters are. Either is an error.
 
     Args:
       rho: radius :math:`\rho \ge 0` of the ball, in units of the parameters; a number or a float array of
-        rank 0. With 0 the update is :math:`\lambda_1 \nabla L_{neg}(\theta) + \nabla L_{retain}(\theta)`.
+        rank 0. With 0 the update is :math:`\lambda_1 \nabla L_{neg}(\theta) + \nabla L_{retain}(\theta)`. A
+        traced one that is negative cannot be refused and counts as 0.
       neg_weight: :math:`\lambda_1`; a number or a float array of rank 0.
       mask: which leaves are perturbed and counted in the norm: a tree of booleans with the structure of the
-        parameters or a prefix of it, or a function from parameters to such a tree. Leaves left out still
-        receive both gradients. None perturbs all.
+        parameters or a prefix of it that is more than a single value, or a function from parameters to such
+        a tree. Leaves left out still receive both gradients. None perturbs all.
       perturbation: other balls, several ascent steps, or :math:`\epsilon^*` refreshed in some steps only.
         With the last, `neg_grad_fn` is traced under `jax.lax.cond`, and so must not note traced values
         outside of itself.
@@ -102,15 +110,21 @@ def targeted_sam(
       * `retain_grads` is :math:`\nabla L_{retain}(\theta)`; the result has its dtypes;
       * `neg_grad_fn` maps any parameters to :math:`\nabla L_{neg}` at them; it is called once, at
         :math:`\theta + \epsilon^*`, and once more, before that, at :math:`\theta`, unless
-      * `neg_grads`, optional, hands over :math:`\nabla L_{neg}(\theta)` that the caller has already. It may
-        be zeros where `refresh_is_due` says that :math:`\epsilon^*` is not found, if `retain_grads` has
-        :math:`\lambda_1 \nabla L_{neg}(\theta)` in it.
+      * `neg_grads`, optional, hands over :math:`\nabla L_{neg}(\theta)` that the caller has already, as
+        `first_pass` gives it;
+      * `negatives`, needed beside `neg_grads` with `Perturbation.between` as `kept`, is how many samples
+        :math:`L_{neg}` has in this batch. Without any :math:`L_{neg}` is 0, and nothing is added for it;
+      * `ascent_grad_fn`, optional, is :math:`\nabla L_{neg}` on other samples. :math:`\epsilon^*` is then
+        found on these, in as many calls as there are ascent steps, so that it stands for an attack with
+        samples of its own; the gradient at :math:`\theta + \epsilon^*` stays that of `neg_grad_fn`.
 
       Other extra arguments are ignored, so that they can be meant for the rest of a chain.
 
     Raises:
-      ValueError: `rho` is negative; or, at init or update, parameters or `neg_grad_fn` are missing, or a
-        `MaskedNode` is among the parameters or gradients.
+      ValueError: `rho` is negative, or `perturbation` has a value that is not one of its own; or, at init or
+        update: parameters, `neg_grad_fn` or `negatives` are missing; the parameters are empty; a gradient is
+        not like them; a `MaskedNode` is among them; `mask` is a single value or chooses nothing; a number
+        has less than float32's precision; or the transform is inside of `optax.MultiSteps`.
 
     Examples:
       A plain loop with two losses of one parameter vector, the first to be made robust:
@@ -157,42 +171,56 @@ def targeted_sam(
       <https://arxiv.org/abs/2010.01412>`_, 2021; Fan et al., `Towards LLM Unlearning Resilient to Relearning
       Attacks <https://arxiv.org/abs/2502.05374>`_, 2025; SARE, Eq. 5-8.
     """
-    if isinstance(rho, (int, float)) and rho < 0:
-        raise ValueError(f"targeted_sam: rho must not be negative, got {rho}")
+    name = "targeted_sam"
+    rho, neg_weight = trees.radius(f"{name}: rho", rho), trees.wide_enough(f"{name}: neg_weight", neg_weight)
+    perturbation.check("Perturbation")
     every, whole = perturbation.refresh_every, perturbation.between == "kept"
 
     def init_fn(params: optax.Params) -> TargetedSamState | RefreshedSamState:
-        trees.reject_masked("targeted_sam", params)
-        seen = TargetedSamState(*(jnp.zeros((), jnp.float32) for _ in TargetedSamState._fields))
-        return seen if every == 1 else RefreshedSamState(*seen, refresh.blank(params))
+        trees.check_init(name, params)
+        trees.perturbed_leaves(name, mask, params)
+        state = TargetedSamState(*(jnp.zeros((), jnp.float32) for _ in TargetedSamState._fields))
+        return state if every == 1 else RefreshedSamState(*state, refresh.blank(params))
 
     def update_fn(
         updates: optax.Updates,
         state: TargetedSamState | RefreshedSamState,
         params: optax.Params | None = None,
         *,
-        neg_grad_fn: Callable[[optax.Params], optax.Updates] | None = None,
+        neg_grad_fn: trees.GradFn | None = None,
         neg_grads: optax.Updates | None = None,
+        negatives: jax.typing.ArrayLike | None = None,
+        ascent_grad_fn: trees.GradFn | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, TargetedSamState | RefreshedSamState]:
         del extra_args
-        trees.check_call("targeted_sam", updates, params, neg_grad_fn)
+        neg_grad_at = trees.check_call(name, updates, params, neg_grad_fn)
         if neg_grads is None:
-            neg_grads = neg_grad_fn(params)
-        chosen = trees.perturbed_leaves(mask, params)
+            neg_grads = neg_grad_at(params)
+        elif every > 1 and whole and negatives is None:
+            raise ValueError(f"{name}: between='kept' needs `negatives` beside `neg_grads`")
+        trees.like_params(name, "neg_grads are", neg_grads, params)
+        chosen = trees.perturbed_leaves(name, mask, params)
         direction, neg_grad_norm = trees.normalise(trees.select(neg_grads, chosen))
 
         def perturb() -> tuple[optax.Updates, TargetedSamState]:
-            eps = worst_nearby(neg_grad_fn, params, neg_grads, rho=rho, chosen=chosen, how=perturbation)
-            grads = neg_grad_fn(trees.add(params, eps))
-            _, eps_norm = trees.normalise(eps)
+            ascend, at_theta = neg_grad_at, neg_grads
+            if ascent_grad_fn is not None:
+                ascend = trees.gradient_fn(name, ascent_grad_fn)
+                at_theta = ascend(params)
+            eps = worst_nearby(ascend, params, at_theta, rho=rho, chosen=chosen, how=perturbation)
+            moved = trees.add(params, eps)
+            grads = neg_grad_at(moved)
+            _, eps_norm = trees.normalise(trees.added(params, eps, moved))
             sharp_direction, _ = trees.normalise(trees.select(grads, chosen))
             cosine = trees.inner(direction, sharp_direction)
             return grads, TargetedSamState(neg_grad_norm, eps_norm, cosine)
 
-        if every == 1:
-            sharp_grads, state = perturb()
-            return trees.combine(updates, sharp_grads, neg_weight), state
+        if isinstance(state, TargetedSamState):
+            sharp_grads, seen = perturb()
+            return trees.combine(updates, sharp_grads, neg_weight), seen
+
+        before: RefreshedSamState = state
 
         def fresh() -> tuple[optax.Updates, RefreshedSamState]:
             grads, seen = perturb()
@@ -200,28 +228,59 @@ def targeted_sam(
             return jax.tree.map(trees.wide, grads), RefreshedSamState(*seen, memory)
 
         def recalled() -> tuple[optax.Updates, RefreshedSamState]:
-            memory = state.memory._replace(left=jnp.maximum(state.memory.left - 1, 0))
+            memory = before.memory._replace(left=jnp.maximum(before.memory.left - 1, 0))
             if whole:
-                return refresh.recall_whole(memory, neg_grads), state._replace(memory=memory)
+                some = neg_grad_norm > 0 if negatives is None else jnp.asarray(negatives) > 0
+                norm = jnp.where(some, memory.neg_grad_norm, 0)
+                grads = refresh.recall_whole(memory, neg_grads, some)
+                return grads, before._replace(neg_grad_norm=norm, memory=memory)
             grads = refresh.recall(memory, neg_grads, direction, neg_grad_norm)
-            return grads, state._replace(neg_grad_norm=neg_grad_norm, memory=memory)
+            return grads, before._replace(neg_grad_norm=neg_grad_norm, memory=memory)
 
         # A batch without negatives teaches nothing, so the refresh waits for the next.
-        due = (state.memory.left == 0) & (neg_grad_norm > 0)
-        sharp_grads, state = jax.lax.cond(due, fresh, recalled)
-        return trees.combine(updates, sharp_grads, neg_weight), state
+        due = (before.memory.left == 0) & (neg_grad_norm > 0)
+        sharp_grads, after = jax.lax.cond(due, fresh, recalled)
+        return trees.combine(updates, sharp_grads, neg_weight), after
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def first_pass(
+    opt_state: optax.OptState,
+    perturbation: Perturbation,
+    *,
+    apart: Callable[[], Result],
+    joint: Callable[[], Result],
+) -> Result:
+    """Computes the gradients at θ in the cheapest way that the next update of `targeted_sam` allows.
+
+    With `Perturbation.between` as `kept` the updates between two ε* are linear in both gradients at θ, so
+    that one backward pass of λ₁ L_neg + L_retain serves them.
+
+    Args:
+      opt_state: of `targeted_sam`, or of a chain, `optax.inject_hyperparams` or `skip_nonfinite` around it.
+      perturbation: that of `targeted_sam`.
+      apart: gives ∇L_neg(θ), for `neg_grads`, and ∇L_retain(θ), and whatever else.
+      joint: gives zeros in the place of the first, and the gradient of λ₁ L_neg + L_retain in that of the
+        second; called, or traced under `jax.lax.cond`, where such an update may come. `negatives` has to be
+        handed over then.
+
+    Returns:
+      What the one called gives.
+
+    Raises:
+      ValueError: no `targeted_sam` with this `refresh_every` is in the state.
+    """
+    if perturbation.refresh_every == 1 or perturbation.between != "kept":
+        return apart()
+    return jax.lax.cond(refresh_is_due(opt_state), apart, joint)
 
 
 def refresh_is_due(opt_state: optax.OptState) -> jax.Array:
     """Whether the next update looks for ε*, where `Perturbation.refresh_every` is above 1.
 
-    With `Perturbation.between` as `kept` the other updates are linear in both gradients at θ. One backward
-    pass of λ₁ L_neg + L_retain then serves them: handed over as `retain_grads`, with zeros as `neg_grads`.
-
     Args:
-      opt_state: of `targeted_sam`, or of a chain, `optax.inject_hyperparams` or `skip_nonfinite` around it.
+      opt_state: as in `first_pass`.
 
     Returns:
       bool[].

@@ -1,15 +1,23 @@
 """Arithmetic on parameter trees that keeps norms in float32 and zero gradients harmless."""
 
+import sys
+import types
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 # A tree of booleans with the structure of the parameters or a prefix of it, or a function that makes one.
 Mask = Any | Callable[[optax.Params], Any]
 Norm = Literal["global", "leaf"]
+# Parameters → the gradient of a loss at them.
+GradFn = Callable[[optax.Params], optax.Updates]
+
+# A compiler may divide by multiplying with the inverse, which is subnormal, and so flushed, above 2^126.
+_LARGEST_DIVISOR = 2.0**125
 
 
 def wide(x: jax.Array) -> jax.Array:
@@ -22,6 +30,11 @@ def add(x: optax.Params, y: optax.Params) -> optax.Params:
     return jax.tree.map(lambda a, b: (wide(a) + wide(b)).astype(a.dtype), x, y)
 
 
+def added(params: optax.Params, eps: optax.Updates, moved: optax.Params) -> optax.Updates:
+    """`moved = add(params, eps)` less `params`: not quite `eps` where a narrow dtype rounds it."""
+    return jax.tree.map(lambda p, e, m: e if p.dtype == e.dtype else wide(m) - wide(p), params, eps, moved)
+
+
 def scale(tree: optax.Updates, factor: jax.typing.ArrayLike) -> optax.Updates:
     """Each leaf times a number, in the leaf's dtype."""
     return jax.tree.map(lambda x: x * jnp.asarray(factor, x.dtype), tree)
@@ -32,18 +45,96 @@ def combine(retain: optax.Updates, neg: optax.Updates, neg_weight: jax.typing.Ar
     return jax.tree.map(lambda r, n: (wide(r) + neg_weight * wide(n)).astype(r.dtype), retain, neg)
 
 
-def check_call(name: str, updates: optax.Updates, params: optax.Params | None, neg_grad_fn: Any) -> None:
+def check_init(name: str, params: optax.Params) -> None:
+    """Raises ValueError where a transform of this package cannot serve.
+
+    That is with holes or nothing in the parameters, or inside of `optax.MultiSteps`.
+    """
+    reject_masked(name, params)
+    if not jax.tree.leaves(params):
+        raise ValueError(f"{name}: the tree of parameters is empty")
+    # It would hand over the mean of the retention gradients with the last micro-batch's `neg_grad_fn`.
+    # Nothing in the call tells, so its own `init` is looked for among the callers.
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), optax.MultiSteps):
+            raise ValueError(
+                f"{name}: inside of optax.MultiSteps it would see L_neg of the last micro-batch alone; "
+                "accumulate inside neg_grad_fn and the retention gradient instead"
+            )
+        frame = frame.f_back
+
+
+def check_call(
+    name: str, updates: optax.Updates, params: optax.Params | None, neg_grad_fn: GradFn | None
+) -> GradFn:
     """Raises ValueError where a transform of this package lacks what it needs.
 
     Args:
-      name: of the transform.
+      name: how the message calls the transform.
       updates: the retention gradient.
       params: θ.
       neg_grad_fn: the gradient of L_neg as a function.
+
+    Returns:
+      `neg_grad_fn`, whose results are checked as well.
     """
     if params is None or neg_grad_fn is None:
         raise ValueError(f"{name}: call update(retain_grads, state, params, neg_grad_fn=f)")
     reject_masked(name, (updates, params))
+    return gradient_fn(name, neg_grad_fn)
+
+
+def gradient_fn(name: str, function: GradFn) -> GradFn:
+    """`function`, whose results are checked to be like the parameters."""
+
+    def checked(params: optax.Params) -> optax.Updates:
+        return like_params(name, "neg_grad_fn gave", function(params), params)
+
+    return checked
+
+
+def like_params(name: str, what: str, grads: optax.Updates, params: optax.Params) -> optax.Updates:
+    """`grads`; raises ValueError where they are no tree like the parameters."""
+    there: Any = jax.tree.structure(grads)
+    wanted: Any = jax.tree.structure(params)
+    if there != wanted:
+        aux = isinstance(grads, tuple) and len(grads) == 2 and jax.tree.structure(grads[0]) == wanted
+        advice = "; of jax.grad(…, has_aux=True) give the gradient alone" if aux else ""
+        raise ValueError(f"{name}: {what} {there}, expected a gradient like the parameters, {wanted}{advice}")
+    return grads
+
+
+def radius(name: str, value: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
+    """A length ≥ 0, as an argument of a transform.
+
+    Args:
+      name: how the message calls the argument.
+      value: a number, or an array of rank 0.
+
+    Returns:
+      The value; a negative one that is traced counts as 0, since it cannot be refused.
+
+    Raises:
+      ValueError: the value is negative, or of less than float32.
+    """
+    wide_enough(name, value)
+    if isinstance(value, jax.core.Tracer):
+        return jnp.maximum(value, 0)
+    if np.asarray(value).item() < 0:
+        raise ValueError(f"{name} must not be negative, got {value}")
+    return value
+
+
+def wide_enough(name: str, value: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
+    """`value`; raises ValueError where it has less than float32's precision."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+        raise ValueError(
+            f"{name} came rounded to {dtype}; optax.inject_hyperparams gives numbers the parameters' dtype, "
+            "unless called with hyperparam_dtype=jnp.float32"
+        )
+    return value
 
 
 def reject_masked(name: str, tree: Any) -> None:
@@ -56,11 +147,26 @@ def reject_masked(name: str, tree: Any) -> None:
         )
 
 
-def perturbed_leaves(mask: Mask | None, params: optax.Params) -> optax.Params:
-    """A tree like `params` with a Python bool a leaf."""
+def perturbed_leaves(name: str, mask: Mask | None, params: optax.Params) -> optax.Params:
+    """A tree like `params` with a Python bool a leaf.
+
+    Raises:
+      ValueError: the mask is a single value, has leaves that are no booleans, or chooses nothing.
+    """
     if mask is None:
         return jax.tree.map(lambda _: True, params)
-    return jax.tree.broadcast(mask(params) if callable(mask) else mask, params)
+    chosen = mask(params) if callable(mask) else mask
+    if jax.tree_util.treedef_is_leaf(jax.tree.structure(chosen)):
+        raise ValueError(
+            f"{name}: mask is a single value, expected a tree of booleans or a function that makes one (None "
+            "for all). optax.inject_hyperparams calls a function as if it were a schedule, unless it is "
+            "given static_args='mask'"
+        )
+    if not all(isinstance(leaf, bool | np.bool_) for leaf in jax.tree.leaves(chosen)):
+        raise ValueError(f"{name}: mask has leaves that are not True or False")
+    if not any(jax.tree.leaves(chosen)):
+        raise ValueError(f"{name}: mask chooses no parameter")
+    return jax.tree.map(bool, jax.tree.broadcast(chosen, params))
 
 
 def select(tree: optax.Updates, chosen: optax.Params) -> optax.Updates:
@@ -71,18 +177,21 @@ def select(tree: optax.Updates, chosen: optax.Params) -> optax.Updates:
 def normalise(tree: optax.Updates) -> tuple[optax.Updates, jax.Array]:
     """The unit vector along a tree in the wide dtype, and the float32 norm; zeros for a zero tree.
 
-    Dividing by the largest entry first keeps squares in range. Both `where`s are before the operation that
-    zero would break, so that derivatives are finite too.
+    Dividing by the largest entry first keeps squares in range; a norm beyond float32's largest number is
+    given as that number. Both `where`s are before the operation that zero would break, so that derivatives
+    are finite too.
     """
     peaks = [jnp.max(jnp.abs(x), initial=0).astype(jnp.float32) for x in jax.tree.leaves(tree)]
     largest = jnp.stack(peaks).max()
     zero = largest < jnp.finfo(jnp.float32).tiny  # subnormals may be flushed to zero, then 0/0
-    peak = jnp.where(zero, 1, largest)
+    peak = jnp.where(zero, 1, jnp.minimum(largest, _LARGEST_DIVISOR))
     scaled = jax.tree.map(lambda x: jnp.where(zero, 0, x / peak.astype(x.dtype)), tree)
     squares = sum(jnp.sum(jnp.abs(x) ** 2, dtype=jnp.float32) for x in jax.tree.leaves(scaled))
     unit_norm = jnp.sqrt(jnp.where(zero, 1, squares))
     direction = jax.tree.map(lambda x: x / unit_norm.astype(x.dtype), scaled)
-    return direction, jnp.where(zero, 0, peak * unit_norm)
+    # What is infinite has to show; what float32 cannot hold is not infinite.
+    norm = jnp.minimum(peak * unit_norm, jnp.finfo(jnp.float32).max)
+    return direction, jnp.where(zero, 0, jnp.where(jnp.isfinite(largest), norm, largest))
 
 
 def normalise_by(norm: Norm, tree: optax.Updates) -> tuple[optax.Updates, optax.Updates]:
@@ -91,8 +200,8 @@ def normalise_by(norm: Norm, tree: optax.Updates) -> tuple[optax.Updates, optax.
         direction, length = normalise(tree)
         return direction, jax.tree.map(lambda _: length, tree)
     leaves, structure = jax.tree.flatten(tree)
-    pairs = [normalise(leaf) for leaf in leaves]
-    return tuple(jax.tree.unflatten(structure, part) for part in zip(*pairs, strict=True))
+    directions, lengths = zip(*map(normalise, leaves), strict=True)
+    return jax.tree.unflatten(structure, directions), jax.tree.unflatten(structure, lengths)
 
 
 def inner(x: optax.Updates, y: optax.Updates) -> jax.Array:

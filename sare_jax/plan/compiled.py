@@ -16,13 +16,16 @@ from sare_jax.models import interface, load
 from sare_jax.models.interface import Family, ModelShape
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.target import Target
-from sare_jax.optim.objectives import ascent
+from sare_jax.objectives.ascent import ascent
+from sare_jax.optim import AdamW
 from sare_jax.plan.analytic import local_bytes
 from sare_jax.plan.sizes import ANSWER_TOKENS, TARGETS, UNITS, Captioning, Training
 from sare_jax.settings import ModelConfig
+from sare_jax.training import gradients
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import by_rows, compile_step, frozen_placement, gathering, replicated
 from sare_jax.training.state import Hyper, init_state, unlearn_optimizer
+from sare_jax.training.static import Static
 from sare_jax.training.step import unlearn_step
 
 # What keeps figures of XLA's CPU compiler comparable with an accelerator's.
@@ -42,6 +45,7 @@ class Abstract:
     graphdef: nnx.GraphDef
     params: partition.Tree
     frozen: partition.Tree
+    family: Family
     shape: ModelShape
 
     def merge(self, params: partition.Tree, frozen: partition.Tree) -> Any:
@@ -89,7 +93,11 @@ def abstract_model(family: Family, config: Any, settings: ModelConfig, mesh: Mes
             leaf.shape, dtype, sharding=place(path, leaf.shape)
         )
     return Abstract(
-        graphdef, partition.unflatten(trees[0]), partition.unflatten(trees[1]), family.shape(config)
+        graphdef,
+        partition.unflatten(trees[0]),
+        partition.unflatten(trees[1]),
+        family,
+        family.shape(config),
     )
 
 
@@ -101,21 +109,21 @@ def compile_training(model: Abstract, mesh: Mesh, sizes: Training) -> Compiled:
       mesh: of the run.
       sizes: of the step.
     """
-    optimizer = unlearn_optimizer(Hyper(*[0.0] * len(Hyper._fields)))
+    optimizer = unlearn_optimizer(Hyper(0.0, 0.0, 0.0, AdamW()))
     state = jax.eval_shape(lambda params: init_state(params, optimizer, seed=0), model.params)
     whole = replicated(mesh)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
     batch = abstract_batch(model, mesh, sizes)
-    scalar: Any = jax.ShapeDtypeStruct((), jnp.float32)
-    hyper = Hyper(*[scalar] * len(Hyper._fields))
-    step: Any = compile_step(
-        unlearn_step,
-        mesh,
-        merge=functools.partial(interface.merge, model.graphdef),
-        neg_loss=ascent,
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    hyper = jax.tree.map(lambda _: number, Hyper(0.0, 0.0, 0.0, AdamW()))
+    static = Static(
+        functools.partial(interface.merge, model.graphdef),
+        ascent(),
+        gradients.of_model(model),
         micro_batches=sizes.micro_batches,
         remat_policy=remat_policy(sizes.remat, mesh),
     )
+    step = compile_step(unlearn_step, mesh, static)
     with gathering(mesh):
         return _compile(step.lower(state, model.frozen, batch, hyper), (state, model.frozen, batch))
 
@@ -163,7 +171,7 @@ def _captions(model: Abstract, sizes: Training, kinds: Iterable[str], rows: Shar
     return {
         "tokens": whole["tokens"],
         "targets": whole["targets"],
-        "places": whole["targets"],
+        "positions": whole["targets"],
         "features": whole["features"],
         "units": {kind: {"start": places, "end": places} for kind, places in units.items()},
     }

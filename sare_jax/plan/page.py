@@ -7,7 +7,7 @@ from sare_jax.models.families import find_family
 from sare_jax.models.interface import ModelShape
 from sare_jax.models.shared import partition
 from sare_jax.plan import analytic, compiled, sizes
-from sare_jax.settings import Config
+from sare_jax.settings.road import Config
 from sare_jax.training.sharding import DATA, FSDP, make_mesh
 
 _CPU = """\

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from sare_jax.models.interface import ModelShape
 from sare_jax.rounding import round_up
-from sare_jax.settings import Config, DecodingConfig, OptimConfig
+from sare_jax.settings import DecodingConfig
+from sare_jax.settings.optim import OptimConfig
+from sare_jax.settings.road import Config
 
 # Without captions and tokenizer the lengths of texts are assumed: a prompt with its system sentence, and a
 # caption of 50 words, which takes about 75 tokens.

@@ -1,6 +1,7 @@
 """The settings' sections: typed, frozen, with their defaults, which are the paper's (A.3) where it speaks.
 
-`sare_jax.config` makes them from a `ConfigDict` and checks them.
+`sare_jax.config` makes them from a `ConfigDict` and checks them. Those of `optim` and of the whole `road` are
+not here: they bring JAX with them, and curation runs without it.
 """
 
 from sare_jax.settings.attack import AttackConfig
@@ -16,9 +17,7 @@ from sare_jax.settings.decoding import GREEDY, DecodingConfig
 from sare_jax.settings.evaluate import EvaluateConfig
 from sare_jax.settings.export import ExportConfig
 from sare_jax.settings.model import ModelConfig
-from sare_jax.settings.optim import OptimConfig
 from sare_jax.settings.report import ReportConfig
-from sare_jax.settings.road import Config
 
 __all__ = [
     "CAPTION_PROMPTS",
@@ -26,7 +25,6 @@ __all__ = [
     "AttackConfig",
     "AuditThresholds",
     "CaptionConfig",
-    "Config",
     "CurateConfig",
     "DataConfig",
     "DecodingConfig",
@@ -34,7 +32,6 @@ __all__ = [
     "ExportConfig",
     "FixedThresholds",
     "ModelConfig",
-    "OptimConfig",
     "QuantileThresholds",
     "ReportConfig",
 ]

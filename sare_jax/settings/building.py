@@ -19,7 +19,7 @@ def build(kind: Any, values: Any, where: str) -> Any:
     Args:
       kind: the dataclass, or a union of dataclasses that differ in their `kind`. It may have a class variable
         `RENAMED`, old key → new key, for keys that users may still write, and a method `check(where)` that
-        raises `UserError` where values are out of range.
+        raises `UserError`, or ValueError with a message as that has it, where values are out of range.
       values: its fields; the ones left out keep their defaults.
       where: name of the section, for messages.
 
@@ -34,10 +34,28 @@ def build(kind: Any, values: Any, where: str) -> Any:
     known = {f.name for f in dataclasses.fields(kind)}
     refuse_unknown(values, known, where, renamed=getattr(kind, "RENAMED", {}))
     hints = typing.get_type_hints(kind)
-    made = kind(**{key: _typed(value, hints[key], f"{where}.{key}") for key, value in values.items()})
-    if hasattr(made, "check"):
-        made.check(where)
+    defaults = {f.name: f.default for f in dataclasses.fields(kind)}
+    made = kind(
+        **{
+            key: typed(_filled(value, defaults[key]), hints[key], f"{where}.{key}")
+            for key, value in values.items()
+        }
+    )
+    try:
+        if hasattr(made, "check"):
+            made.check(where)
+    except ValueError as error:  # of packages that know nothing of settings
+        raise UserError(str(error)) from None
     return made
+
+
+def _filled(value: Any, default: Any) -> Any:
+    """A section with what it leaves out from the default of its field, which may differ from its class's."""
+    if isinstance(value, dict) and dataclasses.is_dataclass(default) and not isinstance(default, type):
+        own = dataclasses.asdict(default)
+        if "kind" not in own:  # else other keys may belong to another kind
+            return own | value
+    return value
 
 
 def refuse_unknown(
@@ -111,7 +129,8 @@ def _chosen(union: types.UnionType, values: dict, where: str) -> type:
     return members[name]
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
+def typed(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the type `hint` has it; raises `UserError` where it is of another type."""
     if isinstance(hint, types.UnionType) or dataclasses.is_dataclass(hint):
         return build(hint, value, where)
     if typing.get_origin(hint) is Literal:

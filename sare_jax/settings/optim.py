@@ -1,64 +1,99 @@
 """One unlearning run."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from sare_jax.errors import UserError
+from sare_jax.objectives import OBJECTIVES, Objective
+from sare_jax.objectives.needs import PreferredContinuations
+from sare_jax.optim import AdamW, Perturbation
+from sare_jax.settings.building import at_least
+from sare_jax.settings.factories import make
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """One unlearning run (stage 3). `runs` overrides single keys of the shared values.
+    """One unlearning run (stage 3). `runs` overrides single keys of the shared values."""
 
-    Attributes:
-      objective: erasing loss L_neg: `ascent` is the paper's −L_ft, `unlikelihood` is −log(1 − P(cur(o))),
-        `npo` is negative preference optimisation against the starting weights.
-      npo_beta: β of `npo`.
-      reduction: what L_ft of a unit is divided by: its tokens, or as EFUF does for MiniGPT-4 the padded
-        length − 1 (the longest row's) or for mPLUG-Owl 512.
-      preset: `paper` has constant weights and all units alike; `efuf` has the schedules of λ₁ and of L_pos
-        and the CLIP-score weights of EFUF's public code.
-      rho: radius ρ of the Targeted-SAM perturbation; 0 is Eq. 1, the EFUF baseline, in one pass.
-      neg_weight: λ₁.
-      sent_weight: λ₂.
-      sam_norm: one norm over all parameters, or one for each tensor.
-      sam_scaling: `adaptive` measures the ball in units of each parameter's size (ASAM); ρ is then about ten
-        times as large.
-      sam_eta: added to that size.
-      sam_steps: ascent steps to ε*.
-      sam_refresh_every: steps from one ε* to the next; in between its effect is taken from memory.
-      sam_between: that effect `turned` with the gradient, or `kept` as it was, which with packed rows spares
-        a backward pass.
-      learning_rate, weight_decay: of AdamW; the rate is constant.
-      epochs: passes over D_neg, or over the captions where they are packed; used where `steps` is 0.
-      steps: optimizer steps; 0 derives them from `epochs`.
-      packing: `unpacked` draws from D_neg, D_pos and D_sent independently, one unit a row, and D_neg defines
-        the epoch (protocols 1.5); `packed` has one caption a row with all its units, each once an epoch.
-      batch_size: samples of each of D_neg, D_pos and D_sent in a step, or captions, over all devices.
-      micro_batches: parts in which a step's gradients are accumulated.
-      checkpoint_every: steps between checkpoints; 0 saves the last alone.
-      instruction: the prompt of the training samples (protocols 1.1).
-      seed: of the sample order.
-    """
-
-    objective: Literal["ascent", "unlikelihood", "npo"] = "ascent"
-    npo_beta: float = 0.1
-    reduction: Literal["token_mean", "seq_mean_padded", "div512"] = "token_mean"
+    objective: str = "ascent"
+    """Losses: a name of `sare_jax.objectives.OBJECTIVES`, or `module:name` of one's own factory. `ascent` is
+    the paper's L_neg = −L_ft, `unlikelihood` is −log(1 − P(cur(o))), `npo` is negative preference
+    optimisation against the starting weights."""
+    objective_args: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of that factory: `reduction` of `ascent`, `beta` of `npo`, …"""
     preset: Literal["paper", "efuf"] = "paper"
+    """`paper` has constant weights and all units alike; `efuf` has the schedules of λ₁ and of L_pos and the
+    CLIP-score weights of EFUF's public code."""
     rho: float = 0.05
+    """Radius ρ of the Targeted-SAM perturbation; 0 is Eq. 1, the EFUF baseline, in one pass."""
     neg_weight: float = 0.3
+    """Weight λ₁ of L_neg."""
     sent_weight: float = 0.2
-    sam_norm: Literal["global", "leaf"] = "global"
-    sam_scaling: Literal["none", "adaptive"] = "none"
-    sam_eta: float = 0.01
-    sam_steps: int = 1
-    sam_refresh_every: int = 1
-    sam_between: Literal["turned", "kept"] = "turned"
-    learning_rate: float = 1e-5
-    weight_decay: float = 0.05
+    """Weight λ₂ of L_sent."""
+    sam: Perturbation = Perturbation()
+    """How ε* is found."""
+    adamw: AdamW = AdamW()
+    """AdamW, at a constant rate."""
     epochs: float = 1.0
+    """Passes over D_neg, or over the captions where they are packed; used where `steps` is 0."""
     steps: int = 0
+    """Optimizer steps; 0 derives them from `epochs`."""
     packing: Literal["unpacked", "packed"] = "unpacked"
+    """`unpacked` draws from D_neg, D_pos and D_sent independently, one unit a row, and D_neg defines the
+    epoch; `packed` has one caption a row with all its units, each once an epoch."""
     batch_size: int = 8
+    """Samples of each of D_neg, D_pos and D_sent in a step, or captions, over all devices."""
     micro_batches: int = 1
+    """Parts in which a step's gradients are accumulated."""
     checkpoint_every: int = 200
+    """Steps between checkpoints; 0 saves the last alone."""
     instruction: str = "Please describe the image."
+    """Prompt of the training samples."""
     seed: int = 0
+    """Seed of the order of samples."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "npo_beta": "objective_args.beta",
+        "reduction": "objective_args.reduction",
+        "sam_norm": "sam.norm",
+        "sam_scaling": "sam.scaling",
+        "sam_eta": "sam.eta",
+        "sam_steps": "sam.steps",
+        "sam_refresh_every": "sam.refresh_every",
+        "sam_between": "sam.between",
+        "learning_rate": "adamw.learning_rate",
+        "weight_decay": "adamw.weight_decay",
+    }
+
+    def check(self, where: str) -> None:
+        """Refuses values that could only fail later."""
+        for key in ("rho", "neg_weight", "sent_weight", "steps", "checkpoint_every"):
+            at_least(getattr(self, key), 0, f"{where}.{key}")
+        for key in ("batch_size", "micro_batches"):
+            at_least(getattr(self, key), 1, f"{where}.{key}")
+        if self.batch_size % self.micro_batches:
+            raise UserError(f"{where}.micro_batches: must divide batch_size {self.batch_size}")
+        if self.steps == 0 and self.epochs <= 0:
+            raise UserError(f"{where}.epochs: must be above 0 where steps is 0")
+        needs = objective_of(self, where).needs
+        if self.packing == "packed" and any(isinstance(need, PreferredContinuations) for need in needs):
+            raise UserError(
+                f"{where}.packing: {self.objective} needs preferred continuations, which come with rows of "
+                f"one unit alone; set {where}.packing=unpacked"
+            )
+
+
+def objective_of(settings: OptimConfig, where: str = "config.optim") -> Objective:
+    """The objective that a run names; the same name and arguments give the same value.
+
+    Args:
+      settings: of the run.
+      where: its section, for messages.
+
+    Raises:
+      UserError: there is no such objective, or an argument is unknown or wrong; names the key.
+    """
+    made = make(settings.objective, settings.objective_args, OBJECTIVES, f"{where}.objective")
+    if not isinstance(made, Objective):
+        raise UserError(f"{where}.objective: {settings.objective!r} gives {made!r}, no Objective")
+    return made

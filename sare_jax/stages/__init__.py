@@ -8,7 +8,7 @@ from sare_jax import files, hosts, pipeline
 from sare_jax.config import to_dict
 from sare_jax.errors import UserError
 from sare_jax.pipeline import Task
-from sare_jax.settings import Config
+from sare_jax.settings.road import Config
 from sare_jax.stages import attack, caption, curate, evaluate, export, prepare, report, unlearn
 from sare_jax.stages.context import Context
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sare_jax import files, pipeline
 from sare_jax.records.splits import Image, Splits
-from sare_jax.settings import GREEDY, Config, DecodingConfig
+from sare_jax.settings import GREEDY, DecodingConfig
+from sare_jax.settings.road import Config
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh, Sharding
@@ -57,6 +58,11 @@ class Context:
     def checkpoints(self, run: str) -> Path:
         """Checkpoints of one unlearning run or attack."""
         return self.workdir / "checkpoints" / run
+
+    @property
+    def starting_values(self) -> Path:
+        """What objectives need from the base model, shared by the runs that need the same."""
+        return self.workdir / "starting_values"
 
     def answers(self, run: str, setting: str) -> Path:
         """Answers of one model under one setting."""

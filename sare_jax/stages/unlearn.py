@@ -7,7 +7,7 @@ from pathlib import Path
 from sare_jax import files, hosts
 from sare_jax.pipeline import Task
 from sare_jax.records.curated import read_curated
-from sare_jax.settings import OptimConfig
+from sare_jax.settings.optim import OptimConfig
 from sare_jax.stages.context import Context
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.unlearn import unlearn
@@ -42,6 +42,8 @@ def _train(context: Context, name: str, settings: OptimConfig) -> None:
         settings,
         folder=draft / "checkpoints",
         log=draft / "log.jsonl",
+        starting=context.starting_values,
+        made_from=context.model_inputs(),
         name=context.config.run_labels[name],
         mesh=context.mesh,
         remat_policy=remat_policy(context.config.model.remat, context.mesh),

@@ -26,9 +26,17 @@ _BASE = "base.json"
 class Base(Protocol):
     """The part of `LoadedModel` that is used here."""
 
-    params: Params
-    folder: Path
-    content_hash: str
+    @property
+    def params(self) -> Params:
+        """The trainable parameters."""
+
+    @property
+    def folder(self) -> Path:
+        """The model's folder, whose name is shown."""
+
+    @property
+    def content_hash(self) -> str:
+        """Names the model's content."""
 
 
 class Checkpoints:
@@ -217,7 +225,12 @@ def _claim(folder: Path, base: Base, settings: dict) -> None:
     """Marks a new folder as this base's and these settings'; refuses one that is not."""
     path = folder / _BASE
     mark = {"id": base.folder.name, "hash": base.content_hash, "settings": settings}
-    hosts.first_only(lambda: path.exists() or files.write_json(path, mark), "claim a folder of checkpoints")
+
+    def claim() -> None:
+        if not path.exists():
+            files.write_json(path, mark)
+
+    hosts.first_only(claim, "claim a folder of checkpoints")
     _check_base(folder, base)
     there = files.read_json(path)["settings"]
     if there != json.loads(json.dumps(settings)):

@@ -13,11 +13,11 @@ from jax.sharding import Mesh
 from sare_jax.data.batches import TokenSet, finetune_batches
 from sare_jax.inference.features import FeatureCache
 from sare_jax.models.interface import LoadedModel, merge
-from sare_jax.optim.objectives import token_mean_nll
+from sare_jax.objectives.likelihood import token_mean_nll
 from sare_jax.rounding import round_up
+from sare_jax.training.losses import target_log_probs
 from sare_jax.training.sharding import gathering, spread_rows
 from sare_jax.training.state import Params
-from sare_jax.training.step import target_log_probs
 
 BATCH = 32  # units at a time, at least one a device
 

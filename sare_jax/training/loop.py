@@ -136,7 +136,8 @@ class _Log:
 
         What is not finite in a step that was left out is written as null.
         """
-        records, left_out = [], []
+        records: list[dict[str, float | None]] = []
+        left_out: list[int] = []
         for step, metrics in jax.device_get(pending):
             record = {"step": step, **{key: float(value) for key, value in metrics.items()}}
             wrong = [key for key, value in record.items() if not math.isfinite(value)]
@@ -146,7 +147,7 @@ class _Log:
                 what = ", ".join(wrong) or "gradients"
                 many = f", {in_a_row:.0f} steps in a row" if in_a_row else ""
                 raise NotFiniteError(
-                    f"step {step}: {what} not finite{many}; lower optim.learning_rate or "
+                    f"step {step}: {what} not finite{many}; lower optim.adamw.learning_rate or "
                     "optim.neg_weight. Checkpoints of earlier steps are sound"
                 )
             left_out += [step] if in_a_row else []
@@ -172,8 +173,8 @@ def _records_until(path: Path, done: int) -> list[dict]:
 
 
 def _line(values: Mapping[str, float | None]) -> str:
-    found = {key: values.get(key) for key in SHOWN}
-    return " ".join(f"{SHOWN[key]} {value:.3g}" for key, value in found.items() if value is not None)
+    shown = {key: values.get(key) for key in SHOWN}
+    return " ".join(f"{SHOWN[key]} {value:.3g}" for key, value in shown.items() if value is not None)
 
 
 def _exceeded(values: Mapping[str, float | None], limits: Mapping[str, tuple[float, float]]) -> str:
@@ -181,8 +182,9 @@ def _exceeded(values: Mapping[str, float | None], limits: Mapping[str, tuple[flo
     for key, (lowest, highest) in limits.items():
         if key not in values:
             raise UserError(f"limits.{key}: no such metric; there are {', '.join(values)}")
-        if values[key] is not None and not lowest <= values[key] <= highest:
-            return f"{key} = {values[key]:.3g} has left [{lowest:g}, {highest:g}]"
+        value = values[key]
+        if value is not None and not lowest <= value <= highest:
+            return f"{key} = {value:.3g} has left [{lowest:g}, {highest:g}]"
     return ""
 
 

@@ -8,7 +8,7 @@ runs (`models.layers.gathered`). Trainable parameters, optimizer state and metri
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 import jax
@@ -125,21 +125,24 @@ def on_mesh(make: Callable[..., Any], mesh: Mesh, *args: Any) -> Any:
 
 
 @functools.cache
-def compile_step(step: Callable[..., Any], mesh: Mesh, **static: Any) -> Callable[..., Any]:
-    """Jits `step(state, frozen, batch, hyper, **static) -> (state, metrics)` for a mesh, donating the state.
+def compile_step(step: Callable[..., Any], mesh: Mesh, static: Hashable) -> Callable[..., Any]:
+    """Jits `step(state, frozen, batch, hyper, static) -> (state, metrics)` for a mesh, donating the state.
 
     The same arguments give the same function, so that runs which differ in numbers alone compile once. State
     and metrics are replicated and the batch lies by rows; the frozen weights stay as they were placed. To be
     called inside `gathering(mesh)`.
 
     Args:
-      step: `unlearn_step` or `finetune_step`.
+      step: `unlearn_step`, `efuf_step` or `finetune_step`.
       mesh: from `make_mesh`.
-      **static: the step's keyword-only arguments, hashable.
+      static: the step's last argument.
+
+    Returns:
+      A function of (state, frozen, batch, hyper).
     """
     whole, rows = replicated(mesh), by_rows(mesh)
     return jax.jit(
-        functools.partial(step, **static),
+        functools.partial(step, static=static),
         in_shardings=(whole, None, rows, whole),
         out_shardings=(whole, whole),
         donate_argnums=0,

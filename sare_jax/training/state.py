@@ -1,16 +1,18 @@
 """What a training run carries from step to step, and the numbers that steer it."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sare_jax.optim import Perturbation, skip_nonfinite, targeted_sam
+from sare_jax.optim import AdamW, Perturbation, adamw, skip_nonfinite, targeted_sam
 
+# Nested dictionaries of arrays.
 Params = Any
+Settings = TypeVar("Settings")
 
 
 class Hyper(NamedTuple):
@@ -20,24 +22,15 @@ class Hyper(NamedTuple):
       rho: ρ, radius of the perturbation.
       neg_weight: λ₁.
       sent_weight: λ₂.
-      learning_rate: of AdamW, constant.
-      weight_decay: of AdamW, on every trainable leaf.
-      pos_weight: of L_pos.
+      adamw: the optimizer's; of these the rates are arguments, the others part of the program.
+      pos_weight: weight of L_pos.
     """
 
     rho: float | jax.Array
     neg_weight: float | jax.Array
     sent_weight: float | jax.Array
-    learning_rate: float | jax.Array
-    weight_decay: float | jax.Array
+    adamw: AdamW
     pos_weight: float | jax.Array = 1.0
-
-
-class FinetuneHyper(NamedTuple):
-    """Settings of a plain fine-tuning step; see `Hyper`."""
-
-    learning_rate: float | jax.Array
-    weight_decay: float | jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -60,30 +53,16 @@ class TrainState:
 
 def unlearn_optimizer(
     hyper: Hyper,
-    perturbation: Perturbation = Perturbation(),  # noqa: B008, immutable
+    perturbation: Perturbation = Perturbation(),
 ) -> optax.GradientTransformationExtraArgs:
-    """Targeted-SAM before AdamW with torch's habits: constant rate, decay everywhere, no clipping.
-
-    A step in which something is not finite is left out.
-    """
+    """Targeted-SAM before AdamW; a step in which something is not finite is left out."""
     sam = targeted_sam(hyper.rho, hyper.neg_weight, perturbation=perturbation)
-    return skip_nonfinite(optax.chain(sam, _adamw(hyper)))
+    return skip_nonfinite(optax.chain(sam, adamw(hyper.adamw)))
 
 
 def efuf_optimizer(hyper: Hyper) -> optax.GradientTransformationExtraArgs:
     """The same AdamW alone, for the gradient of Eq. 1."""
-    return skip_nonfinite(_adamw(hyper))
-
-
-def finetune_optimizer(hyper: FinetuneHyper) -> optax.GradientTransformation:
-    """Plain AdamW."""
-    return _adamw(hyper)
-
-
-def _adamw(hyper: Hyper | FinetuneHyper) -> optax.GradientTransformation:
-    return optax.adamw(
-        hyper.learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=hyper.weight_decay, mask=None
-    )
+    return skip_nonfinite(adamw(hyper.adamw))
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
@@ -98,6 +77,6 @@ def init_state(params: Params, optimizer: optax.GradientTransformation, seed: in
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key(seed))
 
 
-def as_arrays(hyper: Hyper | FinetuneHyper) -> Hyper | FinetuneHyper:
-    """float32 arrays, so that Python numbers and arrays call the same program."""
-    return type(hyper)(*(np.asarray(value, np.float32) for value in hyper))
+def as_arrays(hyper: Settings) -> Settings:
+    """`Hyper` or `AdamW` with float32 arrays, so that Python numbers and arrays call the same program."""
+    return jax.tree.map(lambda value: np.asarray(value, np.float32), hyper)

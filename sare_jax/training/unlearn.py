@@ -1,7 +1,8 @@
 """Stage 3: from the curated sets to tuned parameters."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import types
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sare_jax.data.batches import (
+    SETS,
     Batch,
     Tokenizer,
     TokenSets,
@@ -18,20 +20,17 @@ from sare_jax.data.batches import (
     unlearn_batches,
 )
 from sare_jax.data.packing import pack, packed_batches
+from sare_jax.data.preferred import with_preferred
 from sare_jax.models.interface import LoadedModel
+from sare_jax.objectives.needs import Need, OtherNegatives, PreferredContinuations
 from sare_jax.records.curated import Curated
-from sare_jax.settings import OptimConfig
-from sare_jax.training import loop
+from sare_jax.settings.optim import OptimConfig, objective_of
+from sare_jax.training import gradients, loop
 from sare_jax.training.checkpoints import Checkpoints
-from sare_jax.training.objective import (
-    EfufSchedule,
-    losses_of,
-    perturbation_of,
-    with_references,
-    with_score_weights,
-)
+from sare_jax.training.preset import EfufSchedule, with_score_weights
 from sare_jax.training.remat import Policy
 from sare_jax.training.sharding import compile_step, gathering, on_mesh, spread_rows
+from sare_jax.training.starting import Features, with_starting_values
 from sare_jax.training.state import (
     Hyper,
     Params,
@@ -41,13 +40,9 @@ from sare_jax.training.state import (
     init_state,
     unlearn_optimizer,
 )
+from sare_jax.training.static import Static
 from sare_jax.training.step import Metrics, efuf_step, unlearn_step
-
-# Image file names → float[n, P, D_v] vision features; usually a `FeatureCache`.
-Features = Callable[[Sequence[str]], np.ndarray]
-
-# Settings that are arguments of a compiled step.
-_NUMBERS = ("rho", "neg_weight", "sent_weight", "learning_rate", "weight_decay")
+from sare_jax.training.work import OTHERS
 
 # Settings that say how long to train and how often to save, which a resumed run may change.
 _DURATION = ("epochs", "steps", "checkpoint_every")
@@ -62,13 +57,15 @@ def unlearn(
     *,
     folder: Path,
     log: Path,
+    starting: Path,
     name: str,
     mesh: Mesh,
+    made_from: Mapping[str, Any] = types.MappingProxyType({}),
     keep: int = 0,
     limits: Mapping[str, tuple[float, float]] | None = None,
     remat_policy: Policy | None = None,
 ) -> Params:
-    """Trains the mapping layers on D_neg, D_pos and D_sent, going on from the checkpoints in `folder`.
+    """Trains the trainable parameters on D_neg, D_pos and D_sent, going on from the checkpoints in `folder`.
 
     Runs on one model that differ in numbers alone (ρ, λ, rates) share one compiled step; those with ρ = 0
     have another, of one pass. Neither the number of devices nor of hosts changes what comes out; of several
@@ -82,8 +79,11 @@ def unlearn(
       settings: of the run.
       folder: of its checkpoints.
       log: of its metrics, JSON lines, one a step: the metrics of `unlearn_step` or `efuf_step`.
+      starting: folder of what the objective needs from the starting weights, which runs share.
       name: shown with the progress.
       mesh: devices that share the batches, from `make_mesh`.
+      made_from: JSON-able values that weights and features depend on, beside the model's content; they name
+        what is kept in `starting`.
       keep: the newest so many checkpoints are kept; 0 keeps all.
       limits: see `loop.run`.
       remat_policy: what a layer keeps for its backward pass; None keeps all.
@@ -96,24 +96,43 @@ def unlearn(
       loop.NotFiniteError: training diverged.
       KeyboardInterrupt: on a signal, after a checkpoint.
     """
-    sets = _sets(loaded, curated, tokenizer, features, settings, mesh)
-    batches, steps = _batches(sets, settings, mesh)
-    hyper = as_arrays(Hyper(**{key: getattr(settings, key) for key in _NUMBERS}))
-    losses = losses_of(settings, sets)
-    shared = {
-        "merge": loaded.merge,
-        "prefix": common_prefix(sets, loaded.config.image_token_id),
-        "schedule": EfufSchedule(steps) if settings.preset == "efuf" else None,
-        "micro_batches": settings.micro_batches,
-        "remat_policy": remat_policy,
-    }
+    objective = objective_of(settings)
+    sets = tokenize(curated, tokenizer, settings.instruction)
+    if settings.preset == "efuf":
+        sets = with_score_weights(sets, curated)
+    if _has(objective.needs, PreferredContinuations):
+        neg = with_preferred(sets.neg, curated, tokenizer, settings.instruction)
+        sets = dataclasses.replace(sets, neg=neg)
+    sets = with_starting_values(
+        sets,
+        objective.needs,
+        loaded,
+        features,
+        mesh,
+        batch_size=settings.batch_size,
+        folder=starting,
+        made_from=made_from,
+    )
+    # What Eq. 1 does not perturb needs no other negatives.
+    others = (OTHERS,) if settings.rho and _has(objective.needs, OtherNegatives) else ()
+    batches, steps = _batches(sets, settings, mesh, others)
+    hyper = as_arrays(Hyper(settings.rho, settings.neg_weight, settings.sent_weight, settings.adamw))
+    static = Static(
+        loaded.merge,
+        objective,
+        gradients.of_model(loaded),
+        settings.sam,
+        prefix=common_prefix(sets, loaded.shape.image_token_id),
+        padded_length=max(getattr(sets, kind).length for kind in SETS),
+        schedule=EfufSchedule(steps) if settings.preset == "efuf" else None,
+        micro_batches=settings.micro_batches,
+        remat_policy=remat_policy,
+    )
     if settings.rho:
-        perturbation = perturbation_of(settings)
-        compiled = compile_step(unlearn_step, mesh, **losses, **shared, perturbation=perturbation)
-        optimizer = unlearn_optimizer(hyper, perturbation)
+        compiled = compile_step(unlearn_step, mesh, static)
+        optimizer = unlearn_optimizer(hyper, settings.sam)
     else:
-        compiled = compile_step(efuf_step, mesh, **losses, **shared)
-        optimizer = efuf_optimizer(hyper)
+        compiled, optimizer = compile_step(efuf_step, mesh, static), efuf_optimizer(hyper)
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in _DURATION}
 
     def step(state: TrainState, batch: dict[str, Batch]) -> tuple[TrainState, Metrics]:
@@ -148,35 +167,34 @@ def attach(batch: dict[str, Batch], features: Features) -> dict[str, dict[str, A
     }
 
 
-def _sets(
-    loaded: LoadedModel,
-    curated: Curated,
-    tokenizer: Tokenizer,
-    features: Features,
-    settings: OptimConfig,
-    mesh: Mesh,
-) -> TokenSets:
-    """The sets as token rows, with the numbers that the objective asks for."""
-    sets = tokenize(curated, tokenizer, settings.instruction)
-    if settings.preset == "efuf":
-        sets = with_score_weights(sets, curated)
-    if settings.objective == "npo":
-        sets = with_references(sets, loaded, features, mesh, batch_size=settings.batch_size)
-    return sets
+def _has(needs: tuple[Need, ...], kind: type) -> bool:
+    return any(isinstance(need, kind) for need in needs)
 
 
-def _batches(sets: TokenSets, settings: OptimConfig, mesh: Mesh) -> tuple[Iterable[dict[str, Batch]], int]:
+def _batches(
+    sets: TokenSets, settings: OptimConfig, mesh: Mesh, others: tuple[str, ...]
+) -> tuple[Iterable[dict[str, Batch]], int]:
     """The stream of batches, and how many there are."""
     packed = settings.packing == "packed"
     rows = pack(sets) if packed else ()
     size = len(rows) if packed else len(sets.neg)
     steps = count_steps(size, settings.batch_size, epochs=settings.epochs, steps=settings.steps)
-    shared = {
-        "batch_size": settings.batch_size,
-        "steps": steps,
-        "seed": settings.seed,
-        "row_multiple": mesh.size * settings.micro_batches,
-    }
+    multiple = mesh.size * settings.micro_batches
     if packed:
-        return packed_batches(rows, pad_id=sets.neg.pad_id, **shared), steps
-    return unlearn_batches(sets, **shared), steps
+        return packed_batches(
+            rows,
+            batch_size=settings.batch_size,
+            steps=steps,
+            seed=settings.seed,
+            pad_id=sets.neg.pad_id,
+            row_multiple=multiple,
+            others=others,
+        ), steps
+    return unlearn_batches(
+        sets,
+        batch_size=settings.batch_size,
+        steps=steps,
+        seed=settings.seed,
+        row_multiple=multiple,
+        others=others,
+    ), steps

@@ -12,9 +12,10 @@ from sare_jax.attacks.interface import Tools
 from sare_jax.attacks.relearn import Relearn, relearn, sample_order
 from sare_jax.data.batches import finetune_batches, tokenize
 from sare_jax.errors import UserError
-from sare_jax.optim.objectives import token_mean_nll
+from sare_jax.objectives.likelihood import token_mean_nll
+from sare_jax.optim import AdamW
+from sare_jax.training.losses import target_log_probs
 from sare_jax.training.sharding import make_mesh
-from sare_jax.training.step import target_log_probs
 from tests import tiny_training as tiny
 from tests.tiny_training import quick_compile  # noqa: F401
 
@@ -24,7 +25,7 @@ placed = functools.cache(functools.partial(tiny.spread, LOADED))  # one program 
 CURATED = tiny.curated(num_neg=20)
 
 
-def attack(num_samples, params=LOADED.params, mesh=ONE, **settings):
+def attack(num_samples, params=LOADED.params, mesh=ONE, learning_rate=1e-2, weight_decay=0.0):
     tools = Tools(
         loaded=placed(mesh),
         curated=CURATED,
@@ -35,7 +36,7 @@ def attack(num_samples, params=LOADED.params, mesh=ONE, **settings):
         instruction="say it",
         name="relearn",
     )
-    return relearn(tools, params, Relearn(num_samples, **{"learning_rate": 1e-2} | settings))
+    return relearn(tools, params, Relearn(num_samples, AdamW(learning_rate, weight_decay)))
 
 
 @functools.cache

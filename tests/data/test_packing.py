@@ -61,7 +61,7 @@ def test_units_are_runs_of_the_listed_targets():
             for kind, columns in part["units"].items():
                 for start, end in zip(columns["start"][index], columns["end"][index], strict=True):
                     run = part["targets"][index, start:end]
-                    places = part["places"][index, start:end]
+                    places = part["positions"][index, start:end]
                     np.testing.assert_array_equal(part["tokens"][index, places + 1], run)
                     if len(run):
                         seen.append((name == "second", kind, tuple(run)))
@@ -81,7 +81,7 @@ def test_targets_are_listed_once_and_nothing_else_is():
     for index, image in enumerate(batch["neg"]["image"]):
         (row,) = [row for row in rows if row.image == image]
         inside = {place for kind in SETS for start, end in row.spans[kind] for place in range(start, end)}
-        places = batch["neg"]["places"][index]
+        places = batch["neg"]["positions"][index]
         assert len(inside) < len(row.tokens)
         assert sorted(places[: len(inside)] + 1) == sorted(inside)
 
@@ -90,7 +90,7 @@ def test_the_second_run_holds_negatives_alone_and_ends_behind_the_last():
     rows = pack(token_sets())
     (batch,) = stream(rows, 1, batch_size=4)
     second = batch["second"]
-    assert set(second) == {"tokens", "targets", "places", "units"}
+    assert set(second) == {"tokens", "targets", "positions", "units"}
     assert set(second["units"]) == {"neg"}
     assert second["tokens"].shape[1] <= batch["neg"]["tokens"].shape[1]
     assert second["targets"].shape[1] <= batch["neg"]["targets"].shape[1]
@@ -147,14 +147,16 @@ def test_groups_are_filled_up_with_rows_without_units():
 def test_weights_and_references_go_with_their_units():
     sets = token_sets()
     number = np.arange(len(sets.neg), dtype=np.float32)
-    sets = dataclasses.replace(sets, neg=dataclasses.replace(sets.neg, weight=number, reference=-number))
+    sets = dataclasses.replace(
+        sets, neg=dataclasses.replace(sets.neg, by_unit={"weight": number, "reference": -number})
+    )
     rows = pack(sets)
     (batch,) = stream(rows, 1, batch_size=4)
     for name in ("neg", "second"):
         columns = batch[name]["units"]["neg"]
         some = columns["end"] > columns["start"]
-        np.testing.assert_array_equal(np.sort(columns["weight"][some]), number)
-        np.testing.assert_array_equal(columns["reference"], -columns["weight"])
+        np.testing.assert_array_equal(np.sort(columns["by_unit"]["weight"][some]), number)
+        np.testing.assert_array_equal(columns["by_unit"]["reference"], -columns["by_unit"]["weight"])
     assert set(batch["neg"]["units"]["pos"]) == {"start", "end"}
 
 

@@ -186,4 +186,4 @@ def test_settings_pass_through_inject_hyperparams_without_being_named_static():
 )
 def test_wrong_settings_are_named(wrong):
     with pytest.raises(ValueError, match=rf"Perturbation\.{next(iter(wrong))}"):
-        Perturbation(**wrong)
+        targeted_sam(0.1, 1.0, perturbation=Perturbation(**wrong))

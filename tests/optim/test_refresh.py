@@ -9,6 +9,7 @@ import pytest
 from sare_jax.optim import (
     Perturbation,
     RefreshedSamState,
+    first_pass,
     logged,
     refresh_is_due,
     skip_nonfinite,
@@ -209,9 +210,51 @@ def test_a_kept_change_is_added_as_it_was():
     np.testing.assert_allclose(flat(updates), wanted, rtol=1e-5, atol=1e-6)
     assert (later.memory.left, later.neg_grad_norm) == (1, state.neg_grad_norm)
     together = jax.tree.map(lambda one, g: one + 0.3 * g, ones, f(moved))
-    again, other = tx.update(together, state, moved, neg_grad_fn=f, neg_grads=zeros(params))
+    again, other = tx.update(together, state, moved, neg_grad_fn=f, neg_grads=zeros(params), negatives=5)
     np.testing.assert_allclose(flat(again), flat(updates), rtol=1e-5, atol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, other, later)
+
+
+@pytest.mark.parametrize("handed", [False, True])
+def test_a_kept_change_is_not_added_where_a_batch_has_no_negatives(handed):
+    """λ₁·0 exactly, and the log does not go on saying a norm; with negatives again, h is there again."""
+    tx, params, (inputs, targets) = every(4, between="kept"), small_net.params(), small_net.rows()
+    ones = jax.tree.map(jnp.ones_like, params)
+
+    @jax.jit
+    def step(present, state):
+        def f(p):
+            return jax.tree.map(lambda g: present * g, small_net.neg_grad(inputs, targets)(p))
+
+        extra = {"neg_grads": f(params), "negatives": present} if handed else {}
+        return tx.update(ones, state, params, neg_grad_fn=f, **extra)
+
+    first, state = step(1.0, tx.init(params))
+    norm = state.neg_grad_norm
+    none, state = step(0.0, state)
+    np.testing.assert_array_equal(flat(none), 1)
+    assert (state.neg_grad_norm, state.memory.left) == (0, 2)
+    again, state = step(1.0, state)
+    np.testing.assert_allclose(flat(again), flat(first), rtol=1e-6)
+    assert state.neg_grad_norm == norm
+
+
+def test_a_joint_gradient_needs_the_number_of_negatives():
+    tx, theta = every(2, between="kept"), jnp.ones(2)
+    with pytest.raises(ValueError, match="needs `negatives`"):
+        tx.update(theta, tx.init(theta), theta, neg_grad_fn=lambda p: p, neg_grads=theta)
+
+
+def test_the_first_pass_is_joint_where_the_next_update_allows_it():
+    kept, turned = every(2, between="kept"), Perturbation(refresh_every=2)
+    how, theta = Perturbation(refresh_every=2, between="kept"), jnp.ones(2)
+    state, called = kept.init(theta), []
+    for _ in range(4):
+        called.append(str(first_pass(state, how, apart=lambda: jnp.array(1), joint=lambda: jnp.array(2))))
+        _, state = kept.update(theta, state, theta, neg_grad_fn=lambda p: p)
+    assert called == ["1", "2", "1", "2"]
+    for other in (turned, Perturbation(between="kept")):
+        assert first_pass(state, other, apart=lambda: "apart", joint=lambda: "joint") == "apart"
 
 
 def test_a_state_says_when_a_refresh_is_due():

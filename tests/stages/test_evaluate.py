@@ -20,7 +20,7 @@ from sare_jax.inference.ask import hash_params
 from sare_jax.report import ReportSpec, spec_of
 from sare_jax.report.read import read
 from sare_jax.report.tables import Table, result_tables
-from sare_jax.settings import Config
+from sare_jax.settings.road import Config
 from sare_jax.stages import benchmarks, evaluate, measuring
 from sare_jax.stages.context import Context
 from tests import tiny_llava

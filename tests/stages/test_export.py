@@ -18,7 +18,7 @@ from sare_jax.models.llava.export.tuned import load_llava_tuned
 from sare_jax.models.llava.source import open_llava
 from sare_jax.models.load import load_model
 from sare_jax.models.shared.partition import flatten
-from sare_jax.settings import Config
+from sare_jax.settings.road import Config
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import save_params
 from tests.tiny_llava import pictures, write_llava

@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sare_jax.training.step import SETS
+from sare_jax.data.batches import SETS
+from sare_jax.objectives.ascent import ascent
+from sare_jax.training import gradients
+from sare_jax.training.static import Static
 from tests import tiny_training as tiny
 
 LOADED = tiny.tiny_llava()
@@ -31,13 +34,15 @@ def row_loss(params, row, objective):
         "nll": lambda: -log_p / count,
         "ascent": lambda: log_p / count,
         "unlikelihood": lambda: -jnp.log1p(-jnp.exp(log_p)),
-        "npo": lambda: 2 / BETA * jnp.log1p(jnp.exp(BETA * (log_p - row["reference"]))),
+        "npo": lambda: 2 / BETA * jnp.log1p(jnp.exp(BETA * (log_p - row["by_unit"]["reference"]))),
     }[objective]()
-    return loss * row.get("weight", 1.0)
+    return loss * row.get("by_unit", {}).get("weight", 1.0)
 
 
 def naive_loss(params, part, objective):
-    """A mean over units, one call a unit, without groups or windows."""
+    """A mean over units, one call a unit, without groups or windows; 0 where the set is not there."""
+    if part is None:
+        return jnp.zeros(())
     rows = [jax.tree.map(lambda x, i=i: x[i], part) for i in np.flatnonzero(part["valid"])]
     return sum(row_loss(params, row, objective) for row in rows) / max(len(rows), 1)
 
@@ -52,10 +57,16 @@ def naive_gradient(params, batch, objective, hyper):
     norm = np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(at_theta)))
     moved = jax.tree.map(lambda p, g: p + np.float32(hyper.rho / norm) * g, params, at_theta)
     calls = [neg(moved)] + [
-        jax.grad(lambda p, k=kind: naive_loss(p, batch[k], "nll"))(params) for kind in SETS[1:]
+        jax.grad(lambda p, k=kind: naive_loss(p, batch.get(k), "nll"))(params) for kind in SETS[1:]
     ]
     total = jax.tree.map(lambda n, p, s: hyper.neg_weight * n + p + hyper.sent_weight * s, *calls)
     return total, norm, naive_loss(moved, batch["neg"], objective)
+
+
+def static_of(objective=None, loaded=LOADED, **options):
+    """The static argument of a step on a tiny model."""
+    how = gradients.of_model(loaded)
+    return Static(loaded.merge, objective or ascent(), **{"gradients": how} | options)
 
 
 def assert_trees_close(actual, expected, rtol=1e-5):

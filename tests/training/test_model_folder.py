@@ -17,8 +17,9 @@ from sare_jax.models.llava.prompts import LlavaPrompter
 from sare_jax.models.llava.source import LlavaSource
 from sare_jax.models.load import load_model
 from sare_jax.models.prompting import ImagePrompter
+from sare_jax.optim import AdamW
 from sare_jax.records.curated import Curated, Rows, Sentences, Units, read_curated, write_curated
-from sare_jax.settings import OptimConfig
+from sare_jax.settings.optim import OptimConfig
 from sare_jax.training.sharding import make_mesh
 from sare_jax.training.unlearn import unlearn
 from tests import tiny_llava
@@ -89,7 +90,7 @@ def test_unlearning_and_relearning_move_the_projector_of_a_loaded_model(folder, 
     prompter = ImagePrompter(about, processor, folder / "images")
     features = FeatureCache(loaded, processor, folder / "images")
     curated = read_curated(folder / "curated")
-    settings = OptimConfig(learning_rate=3e-3, neg_weight=1.0, steps=8, batch_size=3)
+    settings = OptimConfig(adamw=AdamW(3e-3), neg_weight=1.0, steps=8, batch_size=3)
     params = unlearn(
         loaded,
         curated,
@@ -98,6 +99,7 @@ def test_unlearning_and_relearning_move_the_projector_of_a_loaded_model(folder, 
         settings,
         folder=tmp_path / "checkpoints",
         log=tmp_path / "log.jsonl",
+        starting=tmp_path / "starting",
         name="tiny",
         mesh=make_mesh(1),
     )
@@ -115,7 +117,7 @@ def test_unlearning_and_relearning_move_the_projector_of_a_loaded_model(folder, 
         instruction=settings.instruction,
         name="relearn",
     )
-    attacked = relearn(tools, params, Relearn(num_samples=3, learning_rate=3e-3, batch_size=3))
+    attacked = relearn(tools, params, Relearn(num_samples=3, adamw=AdamW(3e-3, 0.0), batch_size=3))
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), attacked, params)
     # One Adam step moves every weight with a gradient by the rate.
     assert max(jax.tree.leaves(moved)) == pytest.approx(3e-3, rel=1e-2)

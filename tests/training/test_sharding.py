@@ -16,7 +16,8 @@ from sare_jax.models.llava.family import FAMILY
 from sare_jax.models.llava.published import config_without_weights
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.target import here
-from sare_jax.settings import OptimConfig
+from sare_jax.optim import AdamW
+from sare_jax.settings.optim import OptimConfig
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import (
     by_rows,
@@ -120,6 +121,7 @@ def test_sh_01_a_batch_of_19_on_eight_devices_has_the_loss_of_one(tmp_path):
             OptimConfig(steps=1, batch_size=19, instruction="say it"),
             folder=tmp_path / name,
             log=log,
+            starting=tmp_path / "starting",
             name=name,
             mesh=mesh,
         )
@@ -140,7 +142,7 @@ def test_what_is_kept_and_where_weights_lie_does_not_change_an_attack(remat):
             instruction="say it",
             name="relearn",
         )
-        return relearn(tools, LOADED.params, Relearn(num_samples=6, learning_rate=1e-2))
+        return relearn(tools, LOADED.params, Relearn(num_samples=6, adamw=AdamW(1e-2, 0.0)))
 
     alone = attack(make_mesh(1), None)
     mesh = make_mesh(2, 4)

@@ -1,5 +1,6 @@
 """The packed-in passes of the step equal the naive four calls, on any devices and micro-batches."""
 
+import dataclasses
 import functools
 import re
 
@@ -9,20 +10,15 @@ import numpy as np
 import optax
 import pytest
 
-from sare_jax.data.batches import tokenize, unlearn_batches
+from sare_jax.data.batches import SETS, tokenize, unlearn_batches
 from sare_jax.errors import UserError
-from sare_jax.optim.objectives import ERASING, ascent
+from sare_jax.objectives.ascent import ascent
+from sare_jax.objectives.unlikelihood import unlikelihood
+from sare_jax.optim import AdamW, adamw
 from sare_jax.training.sharding import compile_step, make_mesh, replicated
-from sare_jax.training.state import (
-    FinetuneHyper,
-    Hyper,
-    as_arrays,
-    efuf_optimizer,
-    finetune_optimizer,
-    init_state,
-    unlearn_optimizer,
-)
-from sare_jax.training.step import SETS, efuf_step, finetune_step, unlearn_step
+from sare_jax.training.state import Hyper, as_arrays, efuf_optimizer, init_state, unlearn_optimizer
+from sare_jax.training.static import Static
+from sare_jax.training.step import PLAIN, efuf_step, finetune_step, unlearn_step
 from tests import tiny_training as tiny
 from tests.tiny_training import quick_compile  # noqa: F401
 from tests.training.naive import (
@@ -32,9 +28,11 @@ from tests.training.naive import (
     naive_gradient,
     naive_loss,
     row_log_probs,
+    static_of,
 )
 
-HYPER = Hyper(rho=0.05, neg_weight=0.3, sent_weight=0.2, learning_rate=1e-3, weight_decay=0.05)
+HYPER = Hyper(rho=0.05, neg_weight=0.3, sent_weight=0.2, adamw=AdamW(1e-3, 0.05))
+ERASING = {"ascent": ascent(), "unlikelihood": unlikelihood()}
 
 
 def batch_of(batch_size=4, row_multiple=1, **sizes):
@@ -48,10 +46,9 @@ def fresh_state(params=LOADED.params):
 
 
 @functools.cache
-def jitted(neg_loss=ascent, micro_batches=1):
-    return jax.jit(
-        functools.partial(unlearn_step, merge=LOADED.merge, neg_loss=neg_loss, micro_batches=micro_batches)
-    )
+def jitted(objective=ERASING["ascent"], micro_batches=1):
+    static = static_of(objective, micro_batches=micro_batches)
+    return jax.jit(functools.partial(unlearn_step, static=static))
 
 
 @pytest.mark.parametrize(("objective", "rho"), [("ascent", 0.05), ("ascent", 0.5), ("unlikelihood", 0.05)])
@@ -92,7 +89,7 @@ def test_rho_zero_is_eq_1():
     assert_trees_close(gradient_of(state), expected)
     np.testing.assert_allclose(metrics["neg_perturbed"], metrics["neg"], rtol=1e-6)
     np.testing.assert_allclose(metrics["cosine"], 1.0, rtol=1e-5)
-    one_pass = jax.jit(functools.partial(efuf_step, merge=LOADED.merge, neg_loss=ascent))
+    one_pass = jax.jit(functools.partial(efuf_step, static=static_of()))
     first = init_state(LOADED.params, efuf_optimizer(HYPER), seed=0)
     after, efuf_metrics = one_pass(first, LOADED.frozen, batch, as_arrays(HYPER))
     assert_trees_close(gradient_of(after), expected)
@@ -116,7 +113,7 @@ def test_training_erases_and_retains(objective):
         batch["neg"]["start"] + 1
     )  # of a random model, whole units are too rare to be unlikely
     step, state = jitted(ERASING[objective]), fresh_state()
-    hyper = as_arrays(HYPER._replace(learning_rate=1e-2, neg_weight=10.0))
+    hyper = as_arrays(HYPER._replace(adamw=AdamW(1e-2, 0.05), neg_weight=10.0))
     for _ in range(20):
         state, _ = step(state, LOADED.frozen, batch, hyper)
     assert (
@@ -140,7 +137,7 @@ def test_devices_do_not_change_the_step(devices, batch_size):
     """Cases SH-01 and OP-04's global norm: five units on eight devices too."""
     alone, alone_metrics = jitted()(fresh_state(), LOADED.frozen, batch_of(batch_size), as_arrays(HYPER))
     mesh = make_mesh(devices)
-    step = compile_step(unlearn_step, mesh, merge=LOADED.merge, neg_loss=ascent)
+    step = compile_step(unlearn_step, mesh, static_of())
     frozen = jax.device_put(LOADED.frozen, replicated(mesh))
     spread, metrics = step(fresh_state(), frozen, batch_of(batch_size, devices), as_arrays(HYPER))
     assert_trees_close(gradient_of(spread), gradient_of(alone))
@@ -155,7 +152,7 @@ def test_too_many_devices_are_refused():
 
 def test_collectives_carry_gradients_only():
     mesh = make_mesh(8)
-    step = compile_step(unlearn_step, mesh, merge=LOADED.merge, neg_loss=ascent)
+    step = compile_step(unlearn_step, mesh, static_of())
     arguments = (
         fresh_state(),
         jax.device_put(LOADED.frozen, replicated(mesh)),
@@ -213,21 +210,22 @@ def test_settings_are_arguments_of_one_program():
         return LOADED.merge(params, frozen)
 
     mesh = make_mesh(1)
-    step = compile_step(unlearn_step, mesh, merge=merge, neg_loss=ascent)
+    static = Static(merge, ERASING["ascent"], static_of().gradients)
+    step = compile_step(unlearn_step, mesh, static)
     state = jax.device_put(fresh_state(), replicated(mesh))
     for rho in (0.0, 0.05, 0.1):
-        hyper = HYPER._replace(rho=rho, learning_rate=1e-3 + rho, neg_weight=1.0 - rho)
+        hyper = HYPER._replace(rho=rho, adamw=AdamW(1e-3 + rho), neg_weight=1.0 - rho)
         state, metrics = step(state, LOADED.frozen, batch_of(), as_arrays(hyper))
         if rho == 0.0:
             first = len(traces)
         np.testing.assert_allclose(metrics["eps_norm"], rho, rtol=1e-5)
     assert len(traces) == first
-    assert compile_step(unlearn_step, mesh, merge=merge, neg_loss=ascent) is step
+    assert compile_step(unlearn_step, mesh, dataclasses.replace(static)) is step
 
 
 def test_bf16_frozen_weights_keep_float32_trainables():
     loaded = tiny.tiny_llava(dtype=jnp.bfloat16)
-    step = jax.jit(functools.partial(unlearn_step, merge=loaded.merge, neg_loss=ascent))
+    step = jax.jit(functools.partial(unlearn_step, static=static_of(loaded=loaded)))
     state, metrics = step(fresh_state(loaded.params), loaded.frozen, batch_of(), as_arrays(HYPER))
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.float32)}
     assert {leaf.dtype for leaf in jax.tree.leaves(metrics)} == {jnp.dtype(jnp.float32)}
@@ -236,10 +234,10 @@ def test_bf16_frozen_weights_keep_float32_trainables():
 
 
 def test_finetuning_is_adamw_on_the_mean_loss():
-    batch, hyper = batch_of()["neg"], FinetuneHyper(1e-3, 0.0)
+    batch, hyper = batch_of()["neg"], AdamW(1e-3, 0.0)
     batch["valid"] = np.array([1, 1, 1, 0], np.float32)
-    state = init_state(LOADED.params, finetune_optimizer(hyper), seed=0)
-    step = jax.jit(functools.partial(finetune_step, merge=LOADED.merge))
+    state = init_state(LOADED.params, adamw(hyper), seed=0)
+    step = jax.jit(functools.partial(finetune_step, static=static_of(PLAIN)))
     after, metrics = step(state, LOADED.frozen, batch, as_arrays(hyper))
     loss, gradient = jax.value_and_grad(lambda p: naive_loss(p, batch, "nll"))(LOADED.params)
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)

@@ -8,20 +8,23 @@ import jax
 import numpy as np
 import pytest
 
-from sare_jax.data.batches import common_prefix, finetune_batches, tokenize, unlearn_batches
+from sare_jax.data.batches import SETS, common_prefix, finetune_batches, tokenize, unlearn_batches
 from sare_jax.data.packing import pack, packed_batches
-from sare_jax.optim import Perturbation
-from sare_jax.optim.objectives import ascent, npo, unlikelihood
+from sare_jax.objectives import Objective
+from sare_jax.objectives.ascent import ascent, ascent_loss
+from sare_jax.objectives.npo import npo
+from sare_jax.objectives.unlikelihood import unlikelihood
+from sare_jax.optim import AdamW, Perturbation
 from sare_jax.records.curated import Rows, Sentences, Units
 from sare_jax.training.sharding import compile_step, make_mesh, replicated, spread_rows
 from sare_jax.training.state import Hyper, as_arrays, efuf_optimizer, init_state, unlearn_optimizer
-from sare_jax.training.step import SETS, efuf_step, unlearn_step
+from sare_jax.training.step import efuf_step, unlearn_step
 from tests import tiny_training as tiny
 from tests.tiny_training import quick_compile  # noqa: F401
 from tests.training import naive
-from tests.training.naive import LOADED, assert_trees_close, gradient_of
+from tests.training.naive import LOADED, assert_trees_close, gradient_of, static_of
 
-HYPER = Hyper(0.05, 0.3, 0.2, 1e-3, 0.05)
+HYPER = Hyper(0.05, 0.3, 0.2, AdamW(1e-3, 0.05))
 CAPTIONS = [
     "a cat on a mat, a dog near it.",
     "two cups, one fork.",
@@ -34,7 +37,7 @@ PIECES = {
     "neg": [(0, " on a mat"), (0, " a dog"), (0, " a dog"), (1, "two cups"), (1, " one fork")],
     "pos": [(0, "a mat, a"), (0, "cat on"), (2, "a bus"), (2, " in the street")],
 }
-NEG_LOSSES = {"ascent": ascent, "unlikelihood": unlikelihood, "npo": functools.partial(npo, beta=naive.BETA)}
+OBJECTIVES = {"ascent": ascent(), "unlikelihood": unlikelihood(), "npo": npo(beta=naive.BETA)}
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 
 
@@ -66,9 +69,9 @@ def _units(pieces, captions=CAPTIONS):
 def _weighed(units, kind):
     rng = np.random.default_rng(len(units))
     reference = rng.uniform(-30, -20, len(units)).astype(np.float32) if kind == "neg" else None
-    return dataclasses.replace(
-        units, weight=rng.uniform(0.5, 2, len(units)).astype(np.float32), reference=reference
-    )
+    weight = rng.uniform(0.5, 2, len(units)).astype(np.float32)
+    references = {} if reference is None else {"reference": reference}
+    return dataclasses.replace(units, by_unit={"weight": weight} | references)
 
 
 def unpacked(sets, row_multiple=1):
@@ -96,24 +99,17 @@ def attached(batch):
     return {name: tiny.attach(part) if "image" in part else part for name, part in batch.items()}
 
 
-def without(sets, *numbers):
-    return dataclasses.replace(
-        sets, **{kind: dataclasses.replace(getattr(sets, kind), **dict.fromkeys(numbers)) for kind in SETS}
-    )
-
-
 def run(step, batch, hyper=HYPER, **options):
     optimizer = efuf_optimizer(hyper) if step is efuf_step else unlearn_optimizer(hyper)
     state = init_state(LOADED.params, optimizer, seed=0)
-    compiled = jax.jit(functools.partial(step, merge=LOADED.merge, **options))
+    compiled = jax.jit(functools.partial(step, static=static_of(**options)))
     state, metrics = compiled(state, LOADED.frozen, batch, as_arrays(hyper))
     return gradient_of(state), metrics
 
 
-@pytest.mark.parametrize("objective", NEG_LOSSES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_packed_unpacked_and_naive_forms_are_equal(sets, objective):
-    sets = without(sets, *(["reference"] if objective != "npo" else []))
-    batch, options = unpacked(sets), {"neg_loss": NEG_LOSSES[objective]}
+    batch, options = unpacked(sets), {"objective": OBJECTIVES[objective]}
     expected, norm, perturbed = naive.naive_gradient(LOADED.params, batch, objective, HYPER)
     for form in (batch, packed(sets)):
         gradient, metrics = run(unlearn_step, form, **options)
@@ -128,14 +124,12 @@ def test_packed_unpacked_and_naive_forms_are_equal(sets, objective):
 @pytest.mark.parametrize("form", [unpacked, packed])
 def test_one_pass_with_shared_prefix_and_micro_batches(sets, form):
     """EFUF's own step, and all that saves work, against SARE with ρ = 0 without any of it."""
-    sets = without(sets, "reference")
-    expected, losses = run(unlearn_step, unpacked(sets), HYPER._replace(rho=0.0), neg_loss=ascent)
+    expected, losses = run(unlearn_step, unpacked(sets), HYPER._replace(rho=0.0))
     prefix = common_prefix(sets, tiny.IMAGE)
     assert prefix == (tiny.BOS,)
     gradient, metrics = run(
         efuf_step,
         form(sets, row_multiple=2),
-        neg_loss=ascent,
         prefix=prefix,
         micro_batches=2,
         remat_policy=jax.checkpoint_policies.nothing_saveable,
@@ -145,11 +139,10 @@ def test_one_pass_with_shared_prefix_and_micro_batches(sets, form):
 
 
 def test_a_refreshed_eps_is_the_plain_one_when_it_is_found(sets):
-    sets = without(sets, "reference")
-    plain, seen = run(unlearn_step, packed(sets), neg_loss=ascent)
+    plain, seen = run(unlearn_step, packed(sets))
     how = Perturbation(refresh_every=3)
     state = init_state(LOADED.params, unlearn_optimizer(HYPER, how), seed=0)
-    step = jax.jit(functools.partial(unlearn_step, merge=LOADED.merge, neg_loss=ascent, perturbation=how))
+    step = jax.jit(functools.partial(unlearn_step, static=static_of(perturbation=how)))
     state, metrics = step(state, LOADED.frozen, packed(sets), as_arrays(HYPER))
     assert_trees_close(gradient_of(state), plain)
     assert "neg_perturbed" not in metrics
@@ -161,9 +154,8 @@ def test_a_refreshed_eps_is_the_plain_one_when_it_is_found(sets):
 
 def test_a_kept_change_takes_one_backward_pass_of_packed_rows(sets):
     """Four steps with k = 3: rows of one unit, where nothing is joined, go the same way."""
-    sets = without(sets, "reference")
     how = Perturbation(refresh_every=3, between="kept")
-    step = jax.jit(functools.partial(unlearn_step, merge=LOADED.merge, neg_loss=ascent, perturbation=how))
+    step = jax.jit(functools.partial(unlearn_step, static=static_of(perturbation=how)))
     states, found = [], []
     for form in (unpacked, packed):
         state, metrics = init_state(LOADED.params, unlearn_optimizer(HYPER, how), seed=0), []
@@ -182,9 +174,9 @@ def test_a_kept_change_takes_one_backward_pass_of_packed_rows(sets):
 def test_collectives_are_one_reduction_a_gradient(sets, form, step, times):
     """Eight devices: ∇L_neg twice and the retention gradient once, and nothing of activations' size."""
     mesh = make_mesh(8)
-    batch = spread_rows(form(without(sets, "reference"), row_multiple=8), mesh)
+    batch = spread_rows(form(sets, row_multiple=8), mesh)
     optimizer = efuf_optimizer(HYPER) if step is efuf_step else unlearn_optimizer(HYPER)
-    compiled = compile_step(step, mesh, merge=LOADED.merge, neg_loss=ascent, prefix=(tiny.BOS,))
+    compiled = compile_step(step, mesh, static_of(prefix=(tiny.BOS,)))
     frozen = jax.device_put(LOADED.frozen, replicated(mesh))
     state = init_state(LOADED.params, optimizer, seed=0)
     text = compiled.lower(state, frozen, batch, as_arrays(HYPER)).compile().as_text()
@@ -194,7 +186,7 @@ def test_collectives_are_one_reduction_a_gradient(sets, form, step, times):
     total = sum(elements(line) for line in moved)
     assert times * trainable <= total <= times * trainable + 64
     spread, metrics = compiled(state, frozen, batch, as_arrays(HYPER))
-    gradient, losses = run(step, form(without(sets, "reference")), neg_loss=ascent)
+    gradient, losses = run(step, form(sets))
     assert_trees_close(gradient_of(spread), gradient)
     assert_trees_close({kind: metrics[kind] for kind in SETS}, {kind: losses[kind] for kind in SETS})
 
@@ -213,7 +205,7 @@ def test_mixed_lengths_compile_once_a_bucket(form):
 
     def noted(log_probs, mask):
         traces.append(1)
-        return ascent(log_probs, mask)
+        return ascent_loss(log_probs, mask)
 
     texts = ["a cat" + " and a dog" * more for more in [0] * 120 + [2] * 70 + [5] * 9 + [9]]
     found = tokenize(
@@ -229,7 +221,7 @@ def test_mixed_lengths_compile_once_a_bucket(form):
         batches = packed_batches(pack(found), batch_size=1, steps=200, seed=0, pad_id=tiny.PAD)
     else:
         batches = unlearn_batches(found, batch_size=1, steps=200, seed=0)
-    step = compile_step(efuf_step, make_mesh(1), merge=LOADED.merge, neg_loss=noted)
+    step = compile_step(efuf_step, make_mesh(1), static_of(Objective(noted)))
     state = jax.device_put(init_state(LOADED.params, efuf_optimizer(HYPER), 0), replicated(make_mesh(1)))
     lengths = set()
     for batch in batches:

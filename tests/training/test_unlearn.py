@@ -12,11 +12,12 @@ import pytest
 from sare_jax import files
 from sare_jax.data.batches import tokenize
 from sare_jax.errors import UserError
-from sare_jax.settings import OptimConfig
-from sare_jax.training import passes
+from sare_jax.optim import AdamW
+from sare_jax.settings.optim import OptimConfig
+from sare_jax.training import losses
 from sare_jax.training.checkpoints import load_params, steps_in
 from sare_jax.training.loop import NotFiniteError
-from sare_jax.training.objective import EfufSchedule
+from sare_jax.training.preset import EfufSchedule
 from sare_jax.training.sharding import make_mesh
 from sare_jax.training.state import Hyper
 from sare_jax.training.unlearn import attach, unlearn
@@ -27,7 +28,7 @@ LOADED = tiny.tiny_llava()
 ONE = make_mesh(1)
 placed = functools.cache(functools.partial(tiny.spread, LOADED))  # one program a mesh
 SETTINGS = OptimConfig(
-    learning_rate=1e-2,
+    adamw=AdamW(learning_rate=1e-2),
     neg_weight=0.5,
     steps=6,
     batch_size=3,
@@ -45,6 +46,7 @@ def train(folder, settings=SETTINGS, features=tiny.features, mesh=ONE, **options
         settings,
         folder=folder / "checkpoints",
         log=folder / "log.jsonl",
+        starting=folder / "starting",
         name="tiny",
         mesh=mesh,
         **options,
@@ -97,12 +99,12 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one(tmp_path):
 def test_methods_share_programs_where_numbers_alone_differ(tmp_path, monkeypatch):
     """One program with ρ, one without it, for each objective."""
     traced = []
-    original = passes.log_probs_of
-    monkeypatch.setattr(passes, "log_probs_of", lambda *a: traced.append(1) or original(*a))
+    original = losses.log_probs_of
+    monkeypatch.setattr(losses, "log_probs_of", lambda *a: traced.append(1) or original(*a))
     counts = []
     methods = (
         {"rho": 0.05},
-        {"rho": 0.1, "neg_weight": 0.3, "learning_rate": 1e-4},
+        {"rho": 0.1, "neg_weight": 0.3, "adamw": AdamW(1e-4)},
         {"rho": 0.0},
         {"rho": 0.0, "sent_weight": 0.0, "seed": 3},
         {"objective": "unlikelihood"},
@@ -152,7 +154,7 @@ def test_the_efuf_preset_weighs_by_score_and_lets_go_of_the_negatives(tmp_path):
     assert weighed["neg"] == pytest.approx(54 * first["neg"], rel=1e-5)
     assert weighed["pos"] == pytest.approx(first["pos"], rel=1e-5)
     schedule = EfufSchedule(10)
-    at = [schedule(Hyper(0.0, 0.3, 0.2, 1e-5, 0.0), step) for step in (0, 4, 7, 10)]
+    at = [schedule(Hyper(0.0, 0.3, 0.2, AdamW()), step) for step in (0, 4, 7, 10)]
     np.testing.assert_allclose([hyper.neg_weight for hyper in at], [0.3, 0.3, 0.15, 0], atol=1e-7)
     np.testing.assert_allclose([hyper.pos_weight for hyper in at], [1, 0.8, 0.65, 0.5], rtol=1e-6)
 
@@ -184,7 +186,7 @@ def test_a_step_that_is_not_finite_is_left_out_and_a_row_of_them_ends_the_run(tm
 def test_reductions_divide_by_the_lineages_lengths(tmp_path, reduction):
     settings = dataclasses.replace(SETTINGS, rho=0.0, steps=1, batch_size=1)
     train(tmp_path / "mean", settings)
-    train(tmp_path / reduction, dataclasses.replace(settings, reduction=reduction))
+    train(tmp_path / reduction, dataclasses.replace(settings, objective_args={"reduction": reduction}))
     mean, other = (files.read_jsonl(tmp_path / name / "log.jsonl")[0] for name in ("mean", reduction))
     sets = tokenize(tiny.curated(), tiny.Letters(), "say it")
     divisor = 512 if reduction == "div512" else sets.sent.length - 1

@@ -12,12 +12,11 @@ of a gradient, they weigh samples and sets against each other alone. So the code
 :math:`w_{pos} + w_{sent} - w_{neg}` is left out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,11 @@ class EfufPreset:
 
 EFUF = EfufPreset()
 
+# int32[] optimizer step → weight.
+Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 
-def pos_schedule(steps: int, preset: EfufPreset = EFUF) -> optax.Schedule:
+
+def pos_schedule(steps: int, preset: EfufPreset = EFUF) -> Schedule:
     """Weight of L_pos: linear from the first step to the last, 1.0 to 0.5.
 
     Args:
@@ -56,10 +58,10 @@ def pos_schedule(steps: int, preset: EfufPreset = EFUF) -> optax.Schedule:
       ValueError: `steps` is below 1.
     """
     _check(steps)
-    return optax.linear_schedule(*preset.pos_weight, transition_steps=steps)
+    return _line(*preset.pos_weight, begin=0, steps=steps)
 
 
-def neg_schedule(steps: int, preset: EfufPreset = EFUF) -> optax.Schedule:
+def neg_schedule(steps: int, preset: EfufPreset = EFUF) -> Schedule:
     """λ₁: 0.3 until 40 % of the steps, then linear to 0 after the last.
 
     Args:
@@ -74,19 +76,17 @@ def neg_schedule(steps: int, preset: EfufPreset = EFUF) -> optax.Schedule:
     """
     _check(steps)
     hold = preset.neg_hold * steps  # not rounded there either
-    return optax.linear_schedule(preset.neg_weight, 0.0, transition_steps=steps - hold, transition_begin=hold)
+    return _line(preset.neg_weight, 0.0, begin=hold, steps=steps - hold)
 
 
-def score_weights(
-    kind: Literal["neg", "pos", "sent"], scores: jax.typing.ArrayLike, preset: EfufPreset = EFUF
-) -> jax.Array:
+def score_weights(kind: str, scores: jax.typing.ArrayLike, preset: EfufPreset = EFUF) -> jax.Array:
     """What a sample's loss is multiplied by.
 
     A positive and a caption weigh their score, so that sure ones count for more; a negative weighs
     55 − score, so that what is farther from the picture does.
 
     Args:
-      kind: set of the samples.
+      kind: set of the samples, `neg`, `pos` or `sent`.
       scores: float[...], CLIP scores in points (cosine × 100): S(o) of units, the objects' mean S(y) of
         captions.
       preset: constants.
@@ -96,6 +96,14 @@ def score_weights(
     """
     scores = jnp.asarray(scores)
     return preset.score_sum - scores if kind == "neg" else scores
+
+
+def _line(first: float, last: float, *, begin: float, steps: float) -> Schedule:
+    def weight(step: jax.typing.ArrayLike) -> jax.Array:
+        passed = jnp.clip(jnp.asarray(step) - begin, 0, steps)
+        return (first - last) * (1 - passed / steps) + last
+
+    return weight
 
 
 def _check(steps: int) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from sare_jax.objectives.efuf import EFUF, neg_schedule, pos_schedule, score_weights
 from sare_jax.optim import targeted_sam
-from sare_jax.optim.efuf import EFUF, neg_schedule, pos_schedule, score_weights
 
 
 def linear(start, end, first, last, step):

@@ -1,0 +1,63 @@
+"""Preferred continuations: what a caption would have said without its hallucination."""
+
+import dataclasses
+import re
+
+import numpy as np
+
+from sare_jax.data.batches import Tokenizer, TokenSet, Unit, token_set
+from sare_jax.records.curated import Curated
+
+# Marks that end a piece, with what closes behind them, before white space or the end.
+_MARKS = r"[,.;!?:]+[\"'”’)\]}]*(?=\s|$)"
+_CLOSING = re.compile(_MARKS)
+_PIECE = re.compile(rf".*?(?={_MARKS}|$)", re.DOTALL)
+
+
+def with_preferred(
+    units: TokenSet, curated: Curated, tokenizer: Tokenizer, instruction: str, *, multiple: int = 8
+) -> TokenSet:
+    """The negatives, each with a continuation of the same context that leaves its hallucination out.
+
+    It is what follows the negative in its caption, the marks that close it left out too: the next piece, up
+    to the next mark that ends one or to the caption's end. Where no piece follows it is the end symbol. In
+
+        A man rides a horse, a dog beside him, in the rain.
+
+    " a dog beside him" gives way to " in the rain", and " in the rain" to the end symbol. Context and
+    continuation are tokenised together, as a caption is.
+
+    Args:
+      units: token rows of D_neg.
+      curated: the sets that they were made from.
+      tokenizer: the model's.
+      instruction: prompt of every training sample.
+      multiple: row and target lengths are rounded up to a multiple of this.
+    """
+    found = [_continued(units, index, curated, tokenizer, instruction) for index in range(len(units))]
+    return dataclasses.replace(units, preferred=token_set(found, multiple, units.pad_id))
+
+
+def next_piece(text: str) -> str:
+    """The piece that follows a negative, given the caption behind it; empty where none does."""
+    closing = _CLOSING.match(text)
+    rest = text[closing.end() if closing else 0 :]
+    match = _PIECE.match(rest)
+    piece = match.group() if match else ""
+    return piece if re.search(r"\w", piece) else ""
+
+
+def _continued(units: TokenSet, index: int, curated: Curated, tokenizer: Tokenizer, instruction: str) -> Unit:
+    number = int(units.unit[index])
+    row, start, end = (int(getattr(curated.neg, name)[number]) for name in ("row", "start", "end"))
+    caption = str(curated.rows.caption[row])
+    context, piece = caption[:start], next_piece(caption[end:])
+    image = str(units.image[index])
+    tokens, ((first, last),) = tokenizer.answer(
+        image, instruction, context + piece, [(start, start + len(piece))], eos=False
+    )
+    if first < last:
+        target = np.asarray(tokens[:last], np.int32)
+    else:
+        target, first = np.asarray([*tokens, tokenizer.eos_id], np.int32), len(tokens)
+    return Unit(target, first, image, row, number)

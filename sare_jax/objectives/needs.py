@@ -1,0 +1,185 @@
+"""What an objective may need beside the log-probabilities of its own tokens.
+
+A need is a value in `Objective.needs`. It says which sets' losses get it, under which keyword, and makes that
+keyword's value from what training has at hand. What comes from the starting weights (`StartingNeed`) is
+measured once before training and kept with the units, in arrays a unit or a target token each.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from sare_jax.objectives.likelihood import log_likelihood
+
+ALL_SETS = ("neg", "pos", "sent")
+Arrays = dict[str, jax.Array]
+
+
+class AtHand(NamedTuple):
+    """What training has at hand when it computes the losses of one set in a batch of rows.
+
+    Attributes:
+      logits: float32[B, W, V], of each target token of the rows, under the present weights.
+      by_unit: name → float32[B, U], kept numbers of each unit.
+      by_token: name → [B, W, …], kept arrays of each target token.
+      padded_length: tokens of the longest row of all sets.
+      preferred: log-probabilities float32[B, 1, W'] and mask bool[B, 1, W'] of the preferred continuation of
+        each row's unit; None where there are none.
+    """
+
+    logits: jax.Array
+    by_unit: Mapping[str, jax.Array]
+    by_token: Mapping[str, jax.Array]
+    padded_length: int
+    preferred: tuple[jax.Array, jax.Array] | None
+
+
+class Need(Protocol):
+    """A need: a frozen dataclass with these."""
+
+    @property
+    def keyword(self) -> str:
+        """Name of the losses' argument."""
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The sets whose losses get it."""
+
+    def value(self, at_hand: AtHand) -> object:
+        """The argument's value."""
+
+
+@runtime_checkable
+class StartingNeed(Protocol):
+    """A need that is measured under the starting weights, once before training."""
+
+    @property
+    def keyword(self) -> str:
+        """Name of the losses' argument."""
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The sets whose losses get it."""
+
+    def value(self, at_hand: AtHand) -> object:
+        """The argument's value."""
+
+    def by_unit(self, log_probs: jax.Array, mask: jax.Array) -> Arrays:
+        """Arrays [B] to be kept, from float32[B, W] and bool[B, W] of rows of one unit."""
+
+    def by_token(self, logits: jax.Array) -> Arrays:
+        """Arrays [B, W, …] to be kept, from float32[B, W, V]."""
+
+
+@dataclass(frozen=True)
+class PaddedLength:
+    """`length`: int, tokens of the longest row of all sets, packed or not."""
+
+    keyword: ClassVar[str] = "length"
+    sets: tuple[str, ...] = ALL_SETS
+
+    def value(self, at_hand: AtHand) -> int:
+        """See `Need`."""
+        return at_hand.padded_length
+
+
+@dataclass(frozen=True)
+class UnitLikelihoods:
+    """`reference`: float32[..., U], log-likelihood of each unit under the starting weights."""
+
+    keyword: ClassVar[str] = "reference"
+    sets: tuple[str, ...] = ("neg",)
+
+    def value(self, at_hand: AtHand) -> jax.Array:
+        """See `Need`."""
+        return at_hand.by_unit["reference"]
+
+    def by_unit(self, log_probs: jax.Array, mask: jax.Array) -> Arrays:
+        """See `StartingNeed`."""
+        return {"reference": log_likelihood(log_probs, mask)}
+
+    def by_token(self, logits: jax.Array) -> Arrays:
+        """See `StartingNeed`."""
+        return {}
+
+
+@dataclass(frozen=True)
+class TokenDistributions:
+    """`distributions`: the next token's distribution under the starting and under the present weights.
+
+    A pair (reference, current) of float32[..., W, K + 1] log-probabilities, of the K tokens that are
+    likeliest under the starting weights, and, last, of all others together. With K = vocabulary − 1, which is
+    also the most that is kept, nothing is put together, and a KL divergence of the two is exact (`token_kl`).
+    Kept are 4 (2 K + 1) bytes a target token.
+
+    Attributes:
+      top: K.
+      sets: whose losses get it.
+    """
+
+    top: int = 64
+    sets: tuple[str, ...] = ("pos", "sent")
+    keyword: ClassVar[str] = "distributions"
+
+    def value(self, at_hand: AtHand) -> tuple[jax.Array, jax.Array]:
+        """See `Need`."""
+        current = _coarse(at_hand.logits, at_hand.by_token["top_tokens"])
+        return at_hand.by_token["top_log_probs"][:, None], current[:, None]
+
+    def by_unit(self, log_probs: jax.Array, mask: jax.Array) -> Arrays:
+        """See `StartingNeed`."""
+        return {}
+
+    def by_token(self, logits: jax.Array) -> Arrays:
+        """See `StartingNeed`."""
+        _, tokens = jax.lax.top_k(logits, min(self.top, logits.shape[-1] - 1))
+        tokens = tokens.astype(jnp.int32)
+        return {"top_tokens": tokens, "top_log_probs": _coarse(logits, tokens)}
+
+
+@dataclass(frozen=True)
+class PreferredContinuations:
+    """`preferred`: log-probabilities and mask of a better continuation of each negative's context.
+
+    A pair of float32[..., W'] and bool[..., W'], of what follows in the caption where the hallucinated piece
+    is left out (`sare_jax.data.preferred`). For rows of one unit alone.
+    """
+
+    keyword: ClassVar[str] = "preferred"
+    sets: ClassVar[tuple[str, ...]] = ("neg",)
+
+    def value(self, at_hand: AtHand) -> tuple[jax.Array, jax.Array]:
+        """See `Need`."""
+        if at_hand.preferred is None:
+            raise ValueError(
+                "PreferredContinuations: the batch has none; they come with rows of one unit alone"
+            )
+        return at_hand.preferred
+
+
+@dataclass(frozen=True)
+class OtherNegatives:
+    """A second batch of negatives in every step, drawn independently, on which ε* is found.
+
+    So the perturbation stands for an attack with samples of its own. The gradient at θ + ε* is that of the
+    first batch. No loss gets a keyword.
+    """
+
+    keyword: ClassVar[str] = ""
+    sets: ClassVar[tuple[str, ...]] = ()
+
+    def value(self, at_hand: AtHand) -> None:
+        """See `Need`."""
+        return None
+
+
+def _coarse(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+    """float32[..., K + 1] log-probabilities of int32[..., K] tokens, and of all others together."""
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    chosen = jnp.put_along_axis(jnp.zeros(log_probs.shape, bool), tokens, True, axis=-1, inplace=False)
+    # From the others themselves: 1 − Σ of the chosen would cancel.
+    rest = jax.nn.logsumexp(log_probs, axis=-1, where=~chosen, keepdims=True)
+    return jnp.concatenate([jnp.take_along_axis(log_probs, tokens, axis=-1), rest], axis=-1)

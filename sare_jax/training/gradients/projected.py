@@ -1,0 +1,83 @@
+"""Gradients with respect to parameters that act on image features alone, part by part.
+
+A pass has two halves: the frozen language model is pulled back to the projected features of each group of
+rows, and the mapping layers are pulled back from there, once for each gradient that is wanted. Weight
+gradients of the language model are never formed, and with rows divided over devices each of the gradients is
+reduced once.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sare_jax.data.batches import SETS
+from sare_jax.training.gradients.pulling import members, pull_each, weighted
+from sare_jax.training.losses import losses_of_rows
+from sare_jax.training.rows import Rows
+from sare_jax.training.state import Params
+from sare_jax.training.static import Merge, Static, Weights
+
+
+def gradients(
+    static: Static,
+    params: Params,
+    frozen: Params,
+    groups: Mapping[str, Rows],
+    features: Mapping[str, jax.Array],
+    counts: Mapping[str, jax.Array],
+    wanted: Sequence[Weights],
+) -> tuple[list[Params], dict[str, jax.Array]]:
+    """Gradients of several weighted sums of L_neg, L_pos and L_sent; see the package for the arguments.
+
+    A group of rows has one forward pass, and is pulled back once for each sum that it has a part in: all at a
+    time, so that what the backward pass computes again is computed once.
+    """
+    parts = members(groups, wanted)
+    image_embeds: dict[str, jax.Array] = {}
+    pulls = []
+    for names in parts:
+        chosen = {name: features[name] for name in names}
+        project = functools.partial(_project, static.merge, frozen, features=chosen)
+        projected, pull = jax.vjp(project, params)
+        image_embeds |= projected
+        pulls.append(pull)
+
+    cotangents: list[dict[str, jax.Array]] = [{} for _ in wanted]
+    values = dict.fromkeys(SETS, jnp.zeros(()))
+    for name, embeds in image_embeds.items():
+        numbers = [number for number, names in enumerate(parts) if name in names]
+
+        def sums_of(embeds: jax.Array, name: str = name, numbers: Sequence[int] = numbers) -> tuple:
+            # What is not projected does not depend on θ, so that nothing is pulled back to it there.
+            model = static.merge(jax.lax.stop_gradient(params), frozen)
+            losses = losses_of_rows(static, model, groups[name], embeds, counts, static.prefix)
+            return tuple(weighted(losses, wanted[number]) for number in numbers), losses
+
+        pulled, losses = pull_each(sums_of, embeds)
+        for number, cotangent in zip(numbers, pulled, strict=True):
+            cotangents[number][name] = cotangent
+        values |= {kind: values[kind] + loss for kind, loss in losses.items()}
+    grads = [pull(given)[0] for pull, given in zip(pulls, cotangents, strict=True)]
+    return grads, values
+
+
+def _project(
+    merge: Merge, frozen: Params, params: Params, *, features: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Projects the features of several groups as one array, so that θ has one gradient to be reduced.
+
+    The groups are laid side by side within the parts of the row axis that devices hold, so that no row moves.
+    """
+    if not features:
+        return {}
+    model = merge(params, frozen)
+    parts = math.gcd(*(x.shape[0] for x in features.values()))
+    split = [x.reshape(parts, -1, *x.shape[1:]) for x in features.values()]
+    edges = np.cumsum([x.shape[1] for x in split])[:-1]
+    joined = model.project(jnp.concatenate(split, axis=1))
+    pieces = jnp.split(joined, edges, axis=1)
+    return {name: piece.reshape(-1, *piece.shape[2:]) for name, piece in zip(features, pieces, strict=True)}

@@ -1,0 +1,32 @@
+"""What both ways to a gradient share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sare_jax.training.rows import Rows
+from sare_jax.training.static import Weights
+
+
+def weighted(losses: Mapping[str, jax.Array], weights: Weights) -> jax.Array:
+    """The sum of the losses that have a weight."""
+    return sum(
+        (jnp.asarray(weights[kind]) * loss for kind, loss in losses.items() if kind in weights), jnp.zeros(())
+    )
+
+
+def members(groups: Mapping[str, Rows], wanted: Sequence[Weights]) -> list[list[str]]:
+    """The groups that have a part in each sum."""
+    return [[name for name, rows in groups.items() if set(rows.units) & set(sums)] for sums in wanted]
+
+
+def pull_each(function: Callable[[Any], tuple], at: Any) -> tuple[Sequence[Any], Any]:
+    """The gradient of each of a function's scalar results, and its auxiliary result."""
+    results, pull, aux = jax.vjp(function, at, has_aux=True)
+    if len(results) == 1:
+        return pull((jnp.ones(()),)), aux
+    # One row of the unit matrix for each result, its numbers handed out to the results.
+    stacked = jax.vmap(lambda row: pull(tuple(row))[0])(jnp.eye(len(results)))
+    return [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(len(results))], aux

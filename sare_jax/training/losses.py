@@ -1,0 +1,91 @@
+"""Losses of rows under a model: L_neg, L_pos and L_sent from one run of each row."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sare_jax.objectives.needs import AtHand
+from sare_jax.training.rows import Batch, Rows, as_rows, log_probs_of, mean_over_units
+from sare_jax.training.static import RematPolicy, Static
+
+
+def losses_of_rows(
+    static: Static,
+    model: Any,
+    rows: Rows,
+    image_embeds: jax.Array,
+    counts: Mapping[str, jax.Array],
+    prefix: tuple[int, ...] = (),
+) -> dict[str, jax.Array]:
+    """The rows' share of L_k by set, float32[].
+
+    Args:
+      static: the losses, and what is done to the model's layers.
+      model: with its weights.
+      rows: the rows.
+      image_embeds: float[B, P, D], projected features of each row's image.
+      counts: from `count_units`, of the global batch.
+      prefix: tokens that all rows begin with, to be run once, without a gradient.
+    """
+    logits = _target_logits(model, rows, image_embeds, prefix, static.remat_policy)
+    log_probs = log_probs_of(logits, rows.targets)[:, None]
+    preferred = None
+    if rows.preferred is not None:
+        # Behind the same embeddings: the image is projected once, whatever is read behind it.
+        others = rows.preferred
+        seen = _target_logits(model, others, image_embeds, prefix, static.remat_policy)
+        preferred = log_probs_of(seen, others.targets)[:, None], others.units["preferred"].mask
+    objective, losses = static.objective, {}
+    for kind, units in rows.units.items():
+        at_hand = AtHand(logits, units.by_unit, rows.by_token, static.padded_length, preferred)
+        extra = {need.keyword: need.value(at_hand) for need in objective.needs if kind in need.sets}
+        loss = objective.erase if kind == "neg" else objective.retain
+        losses[kind] = mean_over_units(loss(log_probs, units.mask, **extra), units, counts[kind])
+    return losses
+
+
+def target_log_probs(
+    model: Any, batch: Batch, remat_policy: RematPolicy | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Log-probabilities of the targets of rows with one unit; the head runs on their positions alone.
+
+    Args:
+      model: see `Merge`.
+      batch: tokens int32[B, T]; targets int32[B, W]; start, end int32[B]; features float[B, P, D_v].
+      remat_policy: passed to the model.
+
+    Returns:
+      float32[B, W] log-probabilities, and bool[B, W], where there is a target.
+    """
+    log_probs, mask, _ = target_outputs(model, batch, remat_policy)
+    return log_probs, mask
+
+
+def target_outputs(
+    model: Any, batch: Batch, remat_policy: RematPolicy | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `target_log_probs`, and the logits, float32[B, W, V]."""
+    rows = as_rows("unit", {key: value for key, value in batch.items() if key != "valid"})
+    logits = _target_logits(model, rows, model.project(batch["features"]), (), remat_policy)
+    return log_probs_of(logits, rows.targets), rows.units["unit"].mask[:, 0], logits
+
+
+def _target_logits(
+    model: Any,
+    rows: Rows,
+    image_embeds: jax.Array,
+    prefix: tuple[int, ...],
+    remat_policy: RematPolicy | None,
+) -> jax.Array:
+    """float32[B, W, V], of each target of the rows."""
+    ahead = len(prefix)
+    hidden = model.read(
+        rows.tokens[:, ahead:],
+        image_embeds,
+        positions=jnp.maximum(rows.positions - ahead, 0),
+        prefix=prefix,
+        remat_policy=remat_policy,
+    )
+    return model.logits(hidden)

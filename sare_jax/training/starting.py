@@ -1,0 +1,177 @@
+"""What an objective needs from the starting weights, measured once and kept.
+
+The same code serves every such need: rows of one unit go through the starting weights over the whole mesh, a
+chunk of rows is one file, and an interrupted measurement goes on behind its last chunk. A folder is named by
+what it was made from (model, precision, rows, needs), so that nothing stale is ever used, and runs with the
+same needs share it.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from sare_jax import files, hosts
+from sare_jax.data.batches import SETS, TokenSet, TokenSets, finetune_batches
+from sare_jax.models.interface import LoadedModel
+from sare_jax.objectives.needs import Need, StartingNeed
+from sare_jax.progress import bar
+from sare_jax.training.losses import target_outputs
+from sare_jax.training.sharding import gathering, replicated, spread_rows
+from sare_jax.training.state import Params
+from sare_jax.training.static import Merge
+
+# Image file names → float[n, P, D_v] vision features; usually a `FeatureCache`.
+Features = Callable[[Sequence[str]], np.ndarray]
+
+CHUNK = 1024  # rows in a file
+
+# "unit/NAME" → [n], "token/NAME" → [all target tokens, …].
+_Chunk = dict[str, np.ndarray]
+
+
+def with_starting_values(
+    sets: TokenSets,
+    needs: Sequence[Need],
+    loaded: LoadedModel,
+    features: Features,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    folder: Path,
+    made_from: Mapping[str, Any],
+) -> TokenSets:
+    """The sets, their units with what the needs measure under the starting weights.
+
+    Args:
+      sets: token rows.
+      needs: of the objective; those that are no `StartingNeed` are left to others.
+      loaded: the starting weights, placed on the mesh.
+      features: vision features by file name.
+      mesh: devices that share the rows.
+      batch_size: rows at a time.
+      folder: where the values are kept.
+      made_from: JSON-able values that features and weights depend on, beside the model's content.
+    """
+    for kind in SETS:
+        units = getattr(sets, kind)
+        wanted = tuple(need for need in needs if isinstance(need, StartingNeed) and kind in need.sets)
+        if wanted and len(units):
+            name = f"{kind}-{_fingerprint(units, wanted, loaded, made_from)[:16]}"
+            chunks = _measured(units, wanted, loaded, features, mesh, batch_size, folder / name)
+            sets = sets.having(kind, _joined(units, chunks))
+    return sets
+
+
+def _fingerprint(
+    units: TokenSet, needs: tuple[StartingNeed, ...], loaded: LoadedModel, made_from: Mapping[str, Any]
+) -> str:
+    """Names what the values depend on, in hex."""
+    digest = hashlib.sha256()
+    for tokens, start, image in zip(units.tokens, units.start, units.image, strict=True):
+        digest.update(f"{image} {start} {len(tokens)} ".encode() + np.asarray(tokens, np.int32).tobytes())
+    kinds = [f"{type(need).__module__}.{need!r}" for need in needs]
+    return files.hash_value([loaded.content_hash, dict(made_from), digest.hexdigest(), kinds])
+
+
+def _measured(
+    units: TokenSet,
+    needs: tuple[StartingNeed, ...],
+    loaded: LoadedModel,
+    features: Features,
+    mesh: Mesh,
+    batch_size: int,
+    folder: Path,
+) -> list[_Chunk]:
+    """The values of all units, chunk by chunk; those that are kept already are read."""
+    edges = [*range(0, len(units), CHUNK), len(units)]
+    paths = [folder / f"{first:08d}.npz" for first in edges[:-1]]
+    # All are read before one is written, so that all hosts find the same.
+    chunks = [_read(path) for path in paths]
+    done = sum(
+        last - first
+        for first, last, chunk in zip(edges, edges[1:], chunks, strict=False)
+        if chunk is not None
+    )
+    evaluate = _evaluation(mesh, loaded.merge, needs)
+    with bar(len(units), "starting weights", done=done, unit="unit") as progress:
+        for number, (first, last) in enumerate(itertools.pairwise(edges)):
+            if chunks[number] is not None:
+                continue
+            made: list[_Chunk] = []
+            for batch in finetune_batches(
+                units, np.arange(first, last), batch_size=batch_size, row_multiple=mesh.size
+            ):
+                valid, ends, starts = (batch.pop(key) for key in ("valid", "end", "start"))
+                rows = {"tokens": batch["tokens"], "targets": batch["targets"], "start": starts, "end": ends}
+                rows["features"] = features(batch["image"].tolist())
+                with gathering(mesh):
+                    values = evaluate(loaded.params, loaded.frozen, spread_rows(rows, mesh))
+                made.append(_compact(jax.device_get(values), valid > 0, ends - starts))
+                progress.update(int(valid.sum()))
+            chunk = {name: np.concatenate([part[name] for part in made]) for name in made[0]}
+            hosts.first_only(functools.partial(_write, paths[number], chunk), f"write {paths[number].name}")
+            chunks[number] = chunk
+    return [chunk for chunk in chunks if chunk is not None]
+
+
+@functools.cache
+def _evaluation(mesh: Mesh, merge: Merge, needs: tuple[StartingNeed, ...]) -> Callable[..., Any]:
+    def evaluate(params: Params, frozen: Params, rows: Any) -> dict[str, dict[str, jax.Array]]:
+        log_probs, mask, logits = target_outputs(merge(params, frozen), rows)
+        by_unit: dict[str, jax.Array] = {}
+        by_token: dict[str, jax.Array] = {}
+        for need in needs:
+            by_unit |= need.by_unit(log_probs, mask)
+            by_token |= need.by_token(logits)
+        return {"unit": by_unit, "token": by_token}
+
+    # Whole on each device, so that every host can read it.
+    return jax.jit(evaluate, out_shardings=replicated(mesh))
+
+
+def _compact(values: dict[str, dict[str, np.ndarray]], real: np.ndarray, counts: np.ndarray) -> _Chunk:
+    """Without padding: units that are there, and of these the tokens that are there."""
+    there = np.arange(max(map(int, counts), default=0)) < np.where(real, counts, 0)[:, None]
+    found = {f"unit/{name}": array[real] for name, array in values["unit"].items()}
+    for name, array in values["token"].items():
+        found[f"token/{name}"] = array[:, : there.shape[1]][there]
+    return found
+
+
+def _write(path: Path, chunk: _Chunk) -> None:
+    with files.replacing(path) as draft, draft.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **chunk)
+
+
+def _read(path: Path) -> _Chunk | None:
+    """The chunk of a file; None where there is none that can be read, which is then made again."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _joined(units: TokenSet, chunks: Sequence[_Chunk]) -> TokenSet:
+    """The units with the values of all chunks."""
+    values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    counts = [len(tokens) - int(start) for tokens, start in zip(units.tokens, units.start, strict=True)]
+    edges = np.cumsum(counts)[:-1]
+    by_unit, by_token = dict(units.by_unit), dict(units.by_token)
+    for name, array in values.items():
+        per, _, key = name.partition("/")
+        if per == "unit":
+            by_unit[key] = array.astype(np.float32)
+        else:
+            by_token[key] = np.split(array, edges)
+    return dataclasses.replace(units, by_unit=by_unit, by_token=by_token)

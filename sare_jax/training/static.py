@@ -1,0 +1,63 @@
+"""What a compiled step is made for: everything that is no array."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from sare_jax.objectives import Objective
+from sare_jax.optim import Perturbation
+from sare_jax.training.rows import Rows
+from sare_jax.training.state import Hyper, Params
+
+# (trainable, frozen) → a model with `project(features)`, `read(tokens, image_embeds)`, `logits(hidden)`.
+Merge = Callable[[Params, Params], Any]
+RematPolicy = Callable[..., bool]
+# Settings and int32[] finished steps → settings of this step.
+Schedule = Callable[[Hyper, jax.Array], Hyper]
+Weights = Mapping[str, jax.typing.ArrayLike]
+# See `sare_jax.training.gradients`.
+Gradients = Callable[
+    [
+        "Static",
+        Params,
+        Params,
+        Mapping[str, Rows],
+        Mapping[str, jax.Array],
+        Mapping[str, jax.Array],
+        Sequence[Weights],
+    ],
+    tuple[list[Params], dict[str, jax.Array]],
+]
+
+
+@dataclass(frozen=True)
+class Static:
+    """The static argument of a step; steps with equal ones share a program.
+
+    Attributes:
+      merge: makes the model from trainable and frozen weights.
+      objective: the losses. Fine-tuning descends `erase`, whatever that is.
+      gradients: how they are pulled back to the trainable parameters (`sare_jax.training.gradients.choose`).
+      perturbation: how ε* is found.
+      prefix: the tokens that all rows begin with, before their image, which `projected` runs once for all.
+      padded_length: tokens of the longest row of all sets, for objectives that need it.
+      schedule: changes the settings from step to step; None leaves them.
+      micro_batches: parts in which gradients are accumulated; divides the rows of each group.
+      remat_policy: what a layer keeps for its backward pass; None keeps all.
+    """
+
+    merge: Merge
+    objective: Objective
+    gradients: Gradients
+    perturbation: Perturbation = Perturbation()
+    prefix: tuple[int, ...] = ()
+    padded_length: int = 0
+    schedule: Schedule | None = None
+    micro_batches: int = 1
+    remat_policy: RematPolicy | None = None
+
+    def at(self, hyper: Hyper, step: jax.Array) -> Hyper:
+        """The settings of this step."""
+        return self.schedule(hyper, step) if self.schedule else hyper
