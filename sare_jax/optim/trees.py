@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 # A tree of booleans with the structure of the parameters or a prefix of it, or a function that makes one.
@@ -121,7 +120,8 @@ def radius(name: str, value: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
     wide_enough(name, value)
     if isinstance(value, jax.core.Tracer):
         return jnp.maximum(value, 0)
-    if np.asarray(value).item() < 0:
+    number: Any = value
+    if float(number) < 0:
         raise ValueError(f"{name} must not be negative, got {value}")
     return value
 
@@ -162,11 +162,18 @@ def perturbed_leaves(name: str, mask: Mask | None, params: optax.Params) -> opta
             "for all). optax.inject_hyperparams calls a function as if it were a schedule, unless it is "
             "given static_args='mask'"
         )
-    if not all(isinstance(leaf, bool | np.bool_) for leaf in jax.tree.leaves(chosen)):
+    if not all(_is_boolean(leaf) for leaf in jax.tree.leaves(chosen)):
         raise ValueError(f"{name}: mask has leaves that are not True or False")
     if not any(jax.tree.leaves(chosen)):
         raise ValueError(f"{name}: mask chooses no parameter")
     return jax.tree.map(bool, jax.tree.broadcast(chosen, params))
+
+
+def _is_boolean(value: Any) -> bool:
+    """Whether a value is True or False here and now, of Python or of NumPy."""
+    return isinstance(value, bool) or (
+        str(getattr(value, "dtype", "")) == "bool" and not isinstance(value, jax.core.Tracer)
+    )
 
 
 def select(tree: optax.Updates, chosen: optax.Params) -> optax.Updates:
