@@ -31,8 +31,13 @@ Batch = dict[str, Any]
 class Tokenizer(Protocol):
     """The part of `sare_jax.models.prompting.ImagePrompter` that is used here."""
 
-    pad_id: int
-    eos_id: int
+    @property
+    def pad_id(self) -> int:
+        """Fills rows on the right."""
+
+    @property
+    def eos_id(self) -> int:
+        """Ends an answer."""
 
     def answer(
         self, image: str, instruction: str, text: str, spans: Sequence[tuple[int, int]], eos: bool

@@ -1,6 +1,7 @@
 """Stage 3: one unlearning run a method, each from the same base model and the same curated data."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def tasks(context: Context) -> Iterator[Task]:
             outputs=(context.checkpoints(name), context.log(name)),
             scratch=(_draft(context, name),),
             on="all",
-            run=lambda name=name, settings=settings: _train(context, name, settings),
+            run=functools.partial(_train, context, name, settings),
         )
 
 

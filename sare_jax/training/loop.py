@@ -200,7 +200,7 @@ def _signals() -> Iterator[threading.Event]:
 
     def on_signal(number: int, _frame: object) -> None:
         if stop.is_set():
-            signal.signal(number, before[number])
+            signal.signal(number, before[signal.Signals(number)])
             os.kill(os.getpid(), number)
         stop.set()
 

@@ -125,7 +125,7 @@ def on_mesh(make: Callable[..., Any], mesh: Mesh, *args: Any) -> Any:
 
 
 @functools.cache
-def compile_step(step: Callable[..., Any], mesh: Mesh, static: Hashable) -> Callable[..., Any]:
+def compile_step(step: Callable[..., Any], mesh: Mesh, static: Hashable) -> jax.stages.Wrapped:
     """Jits `step(state, frozen, batch, hyper, static) -> (state, metrics)` for a mesh, donating the state.
 
     The same arguments give the same function, so that runs which differ in numbers alone compile once. State

@@ -24,7 +24,8 @@ def members(groups: Mapping[str, Rows], wanted: Sequence[Weights]) -> list[list[
 
 def pull_each(function: Callable[[Any], tuple], at: Any) -> tuple[Sequence[Any], Any]:
     """The gradient of each of a function's scalar results, and its auxiliary result."""
-    results, pull, aux = jax.vjp(function, at, has_aux=True)
+    made: Any = jax.vjp(function, at, has_aux=True)
+    results, pull, aux = made
     if len(results) == 1:
         return pull((jnp.ones(()),)), aux
     # One row of the unit matrix for each result, its numbers handed out to the results.
