@@ -1,0 +1,96 @@
+"""What the house promises to people outside of it: each addition is one file and a name in the config.
+
+A family, an objective that needs the starting weights' distributions, an attack and a metric, none of them in
+the package, go through every stage of the road.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from configs import demo_sare
+from sare_jax import files, stages
+from sare_jax.config import parse
+from sare_jax.settings.road import Config
+from tests.extending.toy_family import write_toy
+
+ROOT = Path(__file__).resolve().parents[1]
+LLAVA = ROOT / "sare_jax" / "demo" / "weights" / "llava"
+OUTSIDE = "tests.extending"
+RUN, ATTACK = "flatten", "noise"
+
+
+def settings(model: Path) -> Config:
+    """The short demo, smaller still, with everything that can be named from outside."""
+    config = demo_sare.get_config("short")
+    config.unlock()
+    config.data.prepare_args.update({"train": 64, "val": 8, "test": 8})
+    config.model.folder = str(model)
+    config.model.family = f"{OUTSIDE}.toy_family:FAMILY"
+    config.model.data_parallel = 1
+    config.caption.max_new_tokens = 48
+    config.curate.clip = config.curate.clip.replace("local-dir:", f"local-dir:{ROOT}/")
+    config.optim.steps = 3
+    config.evaluate.update({"max_images": 4, "max_new_tokens": 24, "bootstrap": 20})
+    config.evaluate.metrics = f"chair,pope,lengths,{OUTSIDE}.toy_metric:METRIC"
+    config.evaluate.options.pope.images = 2
+    config.runs = {
+        RUN: {
+            "label": "flattened",
+            "objective": f"{OUTSIDE}.toy_objective:flatten",
+            "objective_args": {"strength": 0.5},
+        }
+    }
+    config.attack = {}  # what relearning attacks share
+    config.attacks = {ATTACK: {"kind": f"{OUTSIDE}.toy_attack:ATTACK", "length": 0.25}}
+    config.export.update({"run": RUN, "form": "tensors", "check_captions": 0})
+    config.report.update(
+        {"baseline": RUN, "ours": RUN, "landscape_images": 0, "matched": False, "gallery": 1, "selection": ""}
+    )
+    return parse(config.to_dict())
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory) -> Path:
+    """A workdir in which every stage has run."""
+    root = tmp_path_factory.mktemp("extending")
+    write_toy(root / "model", LLAVA)
+    stages.run(settings(root / "model"), root / "run")
+    return root / "run"
+
+
+def test_the_family_captions_images_of_different_sizes_and_is_exported(road):
+    captions = files.read_jsonl(road / "captions" / "captions.jsonl")
+    assert len({record["caption"] for record in captions}) > 1
+    exported = load_file(road / "export" / RUN / "cells")
+    base = load_file(road.parent / "model" / "model.safetensors")
+    assert sorted(exported) == ["cells.b", "cells.w"]
+    assert (exported["cells.w"] != base["cells.w"]).any()
+
+
+def test_the_objective_is_trained_with_its_distributions(road):
+    log = files.read_jsonl(road / "logs" / f"{RUN}.jsonl")
+    assert [record["step"] for record in log] == [1, 2, 3]
+    # Negentropy is below 0, and the divergence from the starting weights begins at 0 beside L_ft.
+    assert log[0]["neg"] < 0
+    assert log[0]["eps_norm"] > 0
+
+
+def test_the_attack_makes_weights_of_its_own_and_is_measured(road):
+    before, after = (
+        json.loads((road / "metrics" / RUN / f"{name}.json").read_text()) for name in ("origin", ATTACK)
+    )
+    assert before["provenance"]["params"] != after["provenance"]["params"]
+    assert not (road / "metrics" / "base" / f"{ATTACK}.json").exists()
+
+
+def test_the_metric_is_measured_and_has_its_column(road):
+    metrics = json.loads((road / "metrics" / RUN / "origin.json").read_text())
+    assert metrics["variety"]["mean"] > 1
+    assert "different words" in (road / "report.md").read_text()
+
+
+def test_a_second_run_finds_everything_up_to_date(road):
+    assert stages.run(settings(road.parent / "model"), road).executed == []
