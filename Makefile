@@ -19,6 +19,7 @@ demo-models: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 install: $(VENV)/.installed
 
@@ -30,4 +31,4 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .jax_cache
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache .mypy_cache .jax_cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import jax
+    import numpy as np
     from jax.sharding import Mesh
 
     from sare_jax.data.batches import Tokenizer
@@ -35,7 +35,7 @@ class Tools:
     loaded: LoadedModel
     curated: Curated
     prompter: Tokenizer
-    features: Callable[[Sequence[str]], jax.Array]
+    features: Callable[[Sequence[str]], np.ndarray]
     mesh: Mesh
     remat_policy: Policy | None
     instruction: str
