@@ -11,7 +11,7 @@ demo: install
 	$(BIN)/python main.py --config $(CONFIG) $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 demo-models: install
 	$(BIN)/python -m sare_jax.demo.models

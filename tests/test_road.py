@@ -14,6 +14,7 @@ from sare_jax.errors import UserError
 from sare_jax.evaluation.compare import compare
 from sare_jax.settings.road import Config
 
+pytestmark = pytest.mark.optimised
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ("efuf", "sare", "unlikelihood_sam")
 

@@ -23,7 +23,6 @@ from sare_jax.models.shared import partition
 from sare_jax.training.checkpoints import load_params, steps_in
 from sare_jax.training.sharding import make_mesh
 from tests import scale_run
-from tests.tiny_training import quick_compile  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -121,7 +120,8 @@ def processes(root: Path, out: Path, steps: int) -> list[str]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    environment = os.environ | {"XLA_FLAGS": flags}
     arguments = [sys.executable, "-m", "tests.scale_run", str(root), str(out), "0", "2", str(steps), address]
     running = [
         subprocess.Popen(

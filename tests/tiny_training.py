@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -125,11 +124,3 @@ def attach(batch):
     if "image" in batch:
         return {**{k: v for k, v in batch.items() if k != "image"}, "features": features(batch["image"])}
     return jax.tree.map(attach, batch, is_leaf=lambda x: "image" in x)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compile():
-    """Import it where what is computed is tested elsewhere: compiling is most of such a test's time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

@@ -17,7 +17,6 @@ from sare_jax.optim import AdamW
 from sare_jax.training.losses import target_log_probs
 from sare_jax.training.sharding import make_mesh
 from tests import tiny_training as tiny
-from tests.tiny_training import quick_compile  # noqa: F401
 
 LOADED = tiny.tiny_llava()
 ONE = make_mesh(1)

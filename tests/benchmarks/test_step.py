@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from benchmarks import step
-from tests.tiny_training import quick_compile  # noqa: F401
 
 TEXT = {
     "hidden_size": 16,

@@ -29,7 +29,6 @@ from sare_jax.training.sharding import (
 )
 from sare_jax.training.unlearn import unlearn
 from tests import tiny_training as tiny
-from tests.tiny_training import quick_compile  # noqa: F401
 
 LOADED = tiny.tiny_llava()
 placed = functools.cache(functools.partial(tiny.spread, LOADED))

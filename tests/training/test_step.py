@@ -20,7 +20,6 @@ from sare_jax.training.state import Hyper, as_arrays, efuf_optimizer, init_state
 from sare_jax.training.static import Static
 from sare_jax.training.step import PLAIN, efuf_step, finetune_step, unlearn_step
 from tests import tiny_training as tiny
-from tests.tiny_training import quick_compile  # noqa: F401
 from tests.training.naive import (
     LOADED,
     assert_trees_close,

@@ -20,7 +20,6 @@ from sare_jax.training.sharding import compile_step, make_mesh, replicated, spre
 from sare_jax.training.state import Hyper, as_arrays, efuf_optimizer, init_state, unlearn_optimizer
 from sare_jax.training.step import efuf_step, unlearn_step
 from tests import tiny_training as tiny
-from tests.tiny_training import quick_compile  # noqa: F401
 from tests.training import naive
 from tests.training.naive import LOADED, assert_trees_close, gradient_of, static_of
 

@@ -22,7 +22,6 @@ from sare_jax.training.sharding import make_mesh
 from sare_jax.training.state import Hyper
 from sare_jax.training.unlearn import attach, unlearn
 from tests import tiny_training as tiny
-from tests.tiny_training import quick_compile  # noqa: F401
 
 LOADED = tiny.tiny_llava()
 ONE = make_mesh(1)
