@@ -264,8 +264,8 @@ def _size(part: dict) -> tuple[int, int]:
     if "units" not in part:
         return int(part["end"].sum()), int((part["end"] - part["start"]).sum())
     ends = np.max([columns["end"].max(1) for columns in part["units"].values()], axis=0)
-    places = np.take_along_axis(part["places"], np.maximum(ends - 1, 0)[:, None], 1)[:, 0]
-    return int(np.where(ends > 0, places + 2, 0).sum()), int(ends.sum())
+    positions = np.take_along_axis(part["positions"], np.maximum(ends - 1, 0)[:, None], 1)[:, 0]
+    return int(np.where(ends > 0, positions + 2, 0).sum()), int(ends.sum())
 
 
 class PeerProcess:

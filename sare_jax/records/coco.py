@@ -79,15 +79,15 @@ class Truth:
           UserError: lists the names that belong to no image of the truth.
         """
         names = list(names)
-        found = {name: self.resolve(name) for name in names}
-        unknown = [str(name) for name in names if found[name] is None]
+        image_ids = [self.resolve(name) for name in names]
+        unknown = [str(name) for name, image_id in zip(names, image_ids, strict=True) if image_id is None]
         if unknown:
             shown = ", ".join(unknown[:20]) + (", …" if len(unknown) > 20 else "")
             raise UserError(
                 f"{self.source}: no annotation for {len(unknown)} image(s): {shown}; "
                 "give the annotations of the split that holds them"
             )
-        return [image_id for name in names if (image_id := found[name]) is not None]
+        return [image_id for image_id in image_ids if image_id is not None]
 
     def describe(self) -> dict[str, Any]:
         """How the truth was made, for result files."""
