@@ -11,7 +11,10 @@ from sare_jax.models.shared import hub
 from sare_jax.settings import ModelConfig
 
 AUTO = "auto"
-FAMILIES = {"llava": "sare_jax.models.llava.family:FAMILY"}
+FAMILIES = {
+    "llava": "sare_jax.models.llava.family:FAMILY",
+    "minigpt4": "sare_jax.models.minigpt4.family:FAMILY",
+}
 
 
 def find_family(settings: ModelConfig) -> Family:
@@ -51,11 +54,12 @@ def model_folder(settings: ModelConfig) -> Path:
     """
 
     def needed(folder: Path) -> hub.Needed:
-        return find_family(dataclasses.replace(settings, folder=str(folder))).needed(folder)
+        here = dataclasses.replace(settings, folder=str(folder))
+        return find_family(here).needed(folder, here)
 
     family = find_family(settings)
     name = settings.folder
-    return hub.resolve_folder(name, needed, family.how_to_get(settings), family.needed(Path(name)))
+    return hub.resolve_folder(name, needed, family.how_to_get(settings), family.needed(Path(name), settings))
 
 
 def open_source(folder: Path, settings: ModelConfig | None = None) -> Source:

@@ -276,7 +276,7 @@ class Family:
       name: short name.
       recognises: whether a parsed config.json is of this family.
       kinds: what `recognises` accepts, for the message when no family does.
-      needed: (the main folder) the files that it has to hold.
+      needed: (the main folder, settings) the files that have to be there, by names in it or full paths.
       how_to_get: (settings) the commands that fetch the model that the settings seem to mean.
       open_source: (folder, settings) reads config and headers; `UserError` where files are missing or broken.
       published: ids of models whose shapes are known without any file.
@@ -297,7 +297,7 @@ class Family:
     name: str
     recognises: Callable[[dict[str, Any]], bool]
     kinds: str
-    needed: Callable[[Path], Needed]
+    needed: Callable[[Path, ModelConfig], Needed]
     how_to_get: Callable[[ModelConfig], str]
     open_source: Callable[[Path, ModelConfig], Source]
     published: Collection[str]

@@ -60,7 +60,8 @@ def load_model(
 
     Args:
       source: from `families.open_source`; a folder is opened as one.
-      dtype: of the frozen parameters; the trainable ones are float32.
+      dtype: of the frozen parameters, but for those that a family keeps in one of their own beside it (see
+        `Entry.beside`); the trainable ones are float32.
       trainable: regular expression on whole '/'-joined parameter paths; empty takes the family's.
       max_trainable: the largest share of all parameters that may be trainable.
       placement: (path, shape) -> sharding; without it everything lies on the default device.
@@ -81,7 +82,7 @@ def load_model(
     flat = {}
     for entry in table:
         shape = shapes[entry.path].shape
-        kind = np.dtype(np.float32 if entry.path in chosen else jnp.dtype(dtype))
+        kind = np.dtype(np.float32) if entry.path in chosen else entry.frozen_dtype(jnp.dtype(dtype))
         sources = [tensors[name] for name in entry.names()]
         flat[entry.path] = read_parameter(entry, sources, shape, kind, place(entry.path, shape))
     return LoadedModel(

@@ -86,9 +86,11 @@ def abstract_model(family: Family, config: Any, settings: ModelConfig, mesh: Mes
     trainable = settings.trainable or family.trainable
     chosen = partition.trainable_paths(shapes, trainable, at_most=0.5)
     place = frozen_placement(mesh, trainable, load.stacked_paths(family, config))
+    table = {entry.path: entry for entry in family.entries(config)}
     trees: tuple[dict, dict] = ({}, {})
     for path, leaf in shapes.items():
-        dtype = jnp.float32 if path in chosen else jnp.dtype(settings.dtype)
+        frozen = table[path].frozen_dtype(jnp.dtype(settings.dtype))
+        dtype = jnp.float32 if path in chosen else frozen
         trees[path not in chosen][path] = jax.ShapeDtypeStruct(
             leaf.shape, dtype, sharding=place(path, leaf.shape)
         )

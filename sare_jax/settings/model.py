@@ -1,6 +1,6 @@
 """The model to unlearn."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -23,6 +23,9 @@ class ModelConfig:
     vision_tower: str = ""
     """Folder or model id of the vision tower, for checkpoints in LLaVA's original form; empty follows
     `mm_vision_tower` of their config.json."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Files of a family whose parts are published apart, by the names that it has for them; MiniGPT-4's are
+    `eva_vit`, `pretrained` and, for the Vicuna form, `qformer`."""
     feature_cache_gib: float = 2.0
     """Image features that are kept in host memory, in GiB."""
     data_parallel: int = 0

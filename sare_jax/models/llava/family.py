@@ -16,6 +16,7 @@ from sare_jax.models.llava.prompts import LlavaPrompter
 from sare_jax.models.llava.published import CONFIGS, config_without_weights
 from sare_jax.models.llava.source import LlavaSource, open_llava
 from sare_jax.models.shared.target import Target
+from sare_jax.models.shared.weight_files import Needed
 from sare_jax.settings import ModelConfig
 
 MAPPING = r"projector/.*"
@@ -28,6 +29,11 @@ def _recognises(raw: dict[str, Any]) -> bool:
 
 def _open_source(folder: Path, settings: ModelConfig) -> LlavaSource:
     return open_llava(folder, settings.vision_tower)
+
+
+def _needed(folder: Path, settings: ModelConfig) -> Needed:
+    del settings
+    return needed_files(folder)
 
 
 def _how_to_get(settings: ModelConfig) -> str:
@@ -65,7 +71,7 @@ FAMILY = Family(
     name="llava",
     recognises=_recognises,
     kinds="model_type llava, or LLaVA's own form, to which ShareGPT4V belongs too",
-    needed=needed_files,
+    needed=_needed,
     how_to_get=_how_to_get,
     open_source=_open_source,
     published=tuple(CONFIGS),

@@ -12,12 +12,14 @@ import re
 from collections.abc import Mapping
 
 from sare_jax.models.llava.config import LlavaConfig
+from sare_jax.models.shared import llama_names
 from sare_jax.models.shared.entry import Entry
+from sare_jax.models.shared.llama_names import llama_entries
 from sare_jax.models.shared.weight_files import Tensor
 
 _VECTOR, _AS_IS, _SWAP = (0,), (0, 1), (1, 0)
 TOWER = "vision_tower.vision_model"
-EMBEDDING, HEAD = "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"
+EMBEDDING, HEAD = (f"language_model.{name}" for name in (llama_names.EMBEDDING, llama_names.HEAD))
 _VISION = [
     ("patch_kernel", "embeddings.patch_embedding.weight", (2, 3, 1, 0)),
     ("class_token", "embeddings.class_embedding", _VECTOR),
@@ -33,16 +35,6 @@ _VISION_LINEARS = {
     "out": "self_attn.out_proj",
     "fc_1": "mlp.fc1",
     "fc_2": "mlp.fc2",
-}
-_TEXT_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
-_TEXT_LINEARS = {
-    "q": "self_attn.q_proj",
-    "k": "self_attn.k_proj",
-    "v": "self_attn.v_proj",
-    "out": "self_attn.o_proj",
-    "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj",
-    "down": "mlp.down_proj",
 }
 
 # Buffers that older files carry. They hold no weights: both follow from the config.
@@ -68,12 +60,7 @@ def entries(config: LlavaConfig) -> list[Entry]:
     table += _vision_layers(config.num_vision_layers_run)
     for part in ("linear_1", "linear_2"):
         table += _biased(f"projector/{part}", f"multi_modal_projector.{part}", 0)
-    table.append(Entry("embed/table", EMBEDDING, _AS_IS))
-    table += _text_layers(config.text.num_layers)
-    table.append(Entry("language_model/norm/scale", "language_model.model.norm.weight", _VECTOR))
-    if not config.text.tied:
-        table.append(Entry("head/kernel", HEAD, _SWAP))
-    return table
+    return table + llama_entries(config.text, "language_model.")
 
 
 def hub_name(name: str) -> str:
@@ -123,19 +110,6 @@ def _vision_layers(layers: int) -> list[Entry]:
         table.append(Entry(f"{path}/{own}/bias", f"{prefix}.{theirs}.bias", _VECTOR, layers))
     for own, theirs in _VISION_LINEARS.items():
         table += _biased(f"{path}/{own}", f"{prefix}.{theirs}", layers)
-    return table
-
-
-def _text_layers(layers: int) -> list[Entry]:
-    prefix, path = "language_model.model.layers.{}", "language_model/layers"
-    table = [
-        Entry(f"{path}/{own}/scale", f"{prefix}.{theirs}.weight", _VECTOR, layers)
-        for own, theirs in _TEXT_NORMS.items()
-    ]
-    table += [
-        Entry(f"{path}/{own}/kernel", f"{prefix}.{theirs}.weight", _SWAP, layers)
-        for own, theirs in _TEXT_LINEARS.items()
-    ]
     return table
 
 

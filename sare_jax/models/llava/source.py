@@ -13,15 +13,10 @@ from sare_jax.models.llava import original
 from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.models.llava.hub import how_to_get, resolve_tower
 from sare_jax.models.llava.names import EMBEDDING, HEAD, hub_name, written_name
-from sare_jax.models.shared import safetensors_io, torch_pickle
-from sare_jax.models.shared.hub import (
-    CONFIG_FILE,
-    PROCESSOR_FILE,
-    WEIGHT_FILES,
-    require_files,
-    weight_layout,
-)
-from sare_jax.models.shared.weight_files import SAFETENSORS, Tensor
+from sare_jax.models.shared import torch_pickle
+from sare_jax.models.shared.folder_weights import read_weights
+from sare_jax.models.shared.hub import CONFIG_FILE, PROCESSOR_FILE, WEIGHT_FILES, require_files
+from sare_jax.models.shared.weight_files import Tensor
 
 if TYPE_CHECKING:
     from sare_jax.models.interface import Family
@@ -106,16 +101,6 @@ def open_llava(folder: Path, vision_tower: str = "") -> LlavaSource:
     config = LlavaConfig.from_hf(raw, str(path))
     tensors = _without_tied_head(folder, config, _by_hub_name(read_weights(folder), hub_name))
     return LlavaSource(folder, "hub", config, tensors)
-
-
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder under their own names: its safetensors, or else its torch files.
-
-    Raises:
-      UserError: no or broken weight files, or an index that does not match its shards; names them.
-    """
-    reader = safetensors_io if weight_layout(folder) is SAFETENSORS else torch_pickle
-    return reader.read_tensors(folder)
 
 
 def _open_original(folder: Path, raw: dict[str, Any], vision_tower: str) -> LlavaSource:

@@ -70,14 +70,20 @@ class VisionTower(nnx.Module):
 
     def _embed(self, pixels: jax.Array) -> jax.Array:
         kernel = self.patch_kernel[...]
-        side, _, channels, width = kernel.shape
-        images, height, breadth, _ = pixels.shape
-        rows, columns = height // side, breadth // side
-        # A convolution whose stride is its size is one matrix product over cut patches. Pixels at the far
-        # edges that fill no patch are dropped, as the convolution drops them.
-        patches = pixels[:, : rows * side, : columns * side]
-        patches = patches.reshape(images, rows, side, columns, side, channels)
-        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(images, rows * columns, -1)
-        tokens = patches @ kernel.reshape(-1, width)
-        first = jnp.broadcast_to(self.class_token[...], (images, 1, width))
+        width = kernel.shape[-1]
+        tokens = cut_patches(pixels, kernel.shape[0]) @ kernel.reshape(-1, width)
+        first = jnp.broadcast_to(self.class_token[...], (len(pixels), 1, width))
         return jnp.concatenate([first, tokens], axis=1) + self.positions[...]
+
+
+def cut_patches(pixels: jax.Array, side: int) -> jax.Array:
+    """Pictures float[I, H, W, C] -> their patches, row by row, float[I, P, side · side · C].
+
+    A convolution whose stride is its size is one matrix product over cut patches. Pixels at the far edges that
+    fill no patch are dropped, as the convolution drops them.
+    """
+    images, height, breadth, channels = pixels.shape
+    rows, columns = height // side, breadth // side
+    patches = pixels[:, : rows * side, : columns * side]
+    patches = patches.reshape(images, rows, side, columns, side, channels)
+    return patches.transpose(0, 1, 3, 2, 4, 5).reshape(images, rows * columns, -1)

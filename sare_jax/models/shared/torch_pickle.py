@@ -8,6 +8,7 @@ import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -53,28 +54,26 @@ class PickledTensor:
         return self.array
 
 
-def read_file(file: Path) -> dict[str, PickledTensor]:
+def read_file(file: Path, part: str = "") -> dict[str, PickledTensor]:
     """The tensors of one file, by name.
+
+    Args:
+      file: the file.
+      part: key under which they lie, beside what a training keeps (optimizer, epoch); empty where the file
+        holds nothing else than tensors.
 
     Raises:
       UserError: the file is missing, truncated, of a torch before 1.6, or holds something else than tensors
         by name; names it.
     """
     file = Path(file)
-    _check_kind(file)
-    import torch  # takes seconds, and only this format needs it
+    state = _load(file)
+    import torch
 
-    try:
-        state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-    except pickle.UnpicklingError as error:
-        match = re.search(r"GLOBAL (\S+)", str(error))
-        asked_for = match[1] if match else "more than tensors"
-        raise UserError(
-            f"{file}: refused, since it asks for {asked_for}, which could run code; take "
-            "the model's safetensors, or the publisher's own file"
-        ) from None
-    except Exception as error:  # a damaged file raises whatever its broken part leads to
-        raise UserError(f"{file}: truncated or damaged ({type(error).__name__}); download it again") from None
+    if part:
+        if not isinstance(state, dict) or part not in state:
+            raise UserError(f"{file}: has no {part!r}, under which its tensors should lie")
+        state = state[part]
     if not isinstance(state, dict):
         raise UserError(f"{file}: holds a {type(state).__name__}, need tensors by name")
     wrong = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
@@ -86,6 +85,23 @@ def read_file(file: Path) -> dict[str, PickledTensor]:
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of a model folder by name, single or sharded; errors as in `weight_files.gather`."""
     return gather(folder, TORCH, read_file)
+
+
+def _load(file: Path) -> Any:
+    _check_kind(file)
+    import torch  # takes seconds, and only this format needs it
+
+    try:
+        return torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        match = re.search(r"GLOBAL (\S+)", str(error))
+        asked_for = match[1] if match else "more than tensors"
+        raise UserError(
+            f"{file}: refused, since it asks for {asked_for}, which could run code; take "
+            "the model's safetensors, or the publisher's own file"
+        ) from None
+    except Exception as error:  # a damaged file raises whatever its broken part leads to
+        raise UserError(f"{file}: truncated or damaged ({type(error).__name__}); download it again") from None
 
 
 def _check_kind(file: Path) -> None:

@@ -89,7 +89,12 @@ def image_embeds(tensors: Tensors, pixels: torch.Tensor, towers: Towers) -> torc
 
 
 def embeddings(
-    tensors: Tensors, llama: LlamaForCausalLM, ids: list[int], image: int, pixels: torch.Tensor, towers: Towers
+    tensors: Tensors,
+    llama: LlamaForCausalLM,
+    ids: list[int],
+    image: int,
+    pixels: torch.Tensor,
+    towers: Towers,
 ) -> torch.Tensor:
     """Embeddings of a row whose ids hold `image` in every slot, [1, T, width]."""
     row = torch.tensor(ids)

@@ -1,0 +1,104 @@
+"""The tuned layer in the form that MiniGPT-4 is published in: a torch file of tensors under `model`.
+
+MiniGPT-4's own code reads it, and so does `model.files.pretrained` here; the same tensors lie beside it as
+safetensors.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from sare_jax import files
+from sare_jax.errors import UserError
+from sare_jax.export.tensors import stored, tuned_tensors
+from sare_jax.export.tuned import about_base, require_own_folder
+from sare_jax.models.interface import ExportForm
+from sare_jax.models.minigpt4.names import PROJECTOR
+from sare_jax.models.minigpt4.source import MiniGpt4Source, read_part
+from sare_jax.models.shared.partition import Tree
+from sare_jax.models.shared.safetensors_io import write_file
+
+TORCH_FILE, SAFETENSORS_FILE = "pretrained_minigpt4.pth", "pretrained_minigpt4.safetensors"
+_FILES = (TORCH_FILE, SAFETENSORS_FILE, "config.json")
+
+
+def export_published(
+    source: MiniGpt4Source, params: Tree, folder: Path, step: int, settings: Mapping[str, Any]
+) -> None:
+    """Writes `folder`: both files, and config.json with the run's settings and the base's name.
+
+    Args:
+      source: the base model, whose other tensors of the same file are kept, to the byte.
+      params: nested dictionary of the tuned parameters.
+      folder: the new folder; it appears when it is whole, and replaces an earlier export.
+      step: of the checkpoint.
+      settings: of the run; those that are numbers, texts or truth values are written.
+
+    Raises:
+      UserError: tuned are others than `llama_proj`, or what the base lacks or has in another shape; or a
+        `folder` of something else.
+    """
+    import torch  # takes seconds, and only this form needs it
+
+    tensors = _tensors(source, params)
+    plain = {key: value for key, value in settings.items() if isinstance(value, int | float | str | None)}
+    about = about_base(source)
+    require_own_folder(Path(folder), "|".join(map(re.escape, _FILES)))
+    with files.replacing(folder) as draft:
+        draft.mkdir()
+        torch.save({"model": {name: _to_torch(value) for name, value in tensors.items()}}, draft / TORCH_FILE)
+        layout = [(name, value.dtype, value.shape) for name, value in tensors.items()]
+        header = {"format": "pt", **about, "step": str(step)}
+        write_file(draft / SAFETENSORS_FILE, layout, tensors.values(), header)
+        files.write_json(draft / "config.json", plain | about | {"step": step})
+
+
+def verify_published(source: MiniGpt4Source, params: Tree, folder: Path, step: int) -> str:
+    """Reads both files back.
+
+    Raises:
+      UserError: a tensor is not as it was given.
+    """
+    del step
+    tensors = _tensors(source, params)
+    for name in (TORCH_FILE, SAFETENSORS_FILE):
+        again = read_part(folder / name, "model")
+        wrong = sorted(again.keys() ^ tensors.keys()) or [
+            key for key, value in tensors.items() if not np.array_equal(again[key].map(), value)
+        ]
+        if wrong:
+            raise UserError(f"{folder / name}: {', '.join(wrong)} are not as they were written")
+    count = sum(value.size for name, value in tensors.items() if name.startswith(PROJECTOR))
+    return f"{folder}: {len(tensors)} tensors, {count:,} tuned parameters, read back and equal in both files"
+
+
+def _tensors(source: MiniGpt4Source, params: Tree) -> dict[str, np.ndarray]:
+    """The base's own `pretrained` file, as far as it was read, with the tuned tensors in it."""
+    tuned = tuned_tensors(source, params)
+    if others := [name for name in tuned if not name.startswith(PROJECTOR)]:
+        raise UserError(
+            f"{source}: {others[0]} was tuned too, which lies in another published file; the form has "
+            "llama_proj alone"
+        )
+    own = {name: tensor for name, tensor in source.tensors.items() if tensor.file == source.pretrained}
+    return {
+        name: stored(tuned[name], tensor.dtype) if name in tuned else tensor.map()
+        for name, tensor in own.items()
+    }
+
+
+def _to_torch(value: np.ndarray) -> Any:
+    """A tensor of its own memory; numpy has to be told of bfloat16."""
+    import torch
+
+    value = np.array(value, order="C")
+    if value.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(value)
+
+
+PUBLISHED = ExportForm(write=export_published, verify=verify_published)
