@@ -1,4 +1,4 @@
-"""Shapes of a MiniGPT-4 (protocols 7.4): those of its towers are fixed, those of its LLaMA stand in a config.json.
+"""Shapes of a MiniGPT-4 (protocols 7.4): its towers' are fixed, its LLaMA's stand in a config.json.
 
 Nothing here imports jax, so text and image code can use it alone.
 """

@@ -34,8 +34,10 @@ def is_buffer(name: str) -> bool:
 
 
 def is_unused(name: str, config: MiniGpt4Config) -> bool:
-    """Whether a name is known and of no use here: of the LLaMA's folder, since the files beside it are read
-    for the names of the table alone."""
+    """Whether a name of the LLaMA's folder is known and of no use here.
+
+    The files beside that folder are read for the names of the table alone.
+    """
     del config
     return is_buffer(name)
 

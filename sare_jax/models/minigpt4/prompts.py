@@ -1,4 +1,4 @@
-"""MiniGPT-4's two prompt forms (protocols 7.4): texts around the image and the answer, each tokenised by itself."""
+"""MiniGPT-4's two prompt forms (protocols 7.4): each text around the image, and the answer, by itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

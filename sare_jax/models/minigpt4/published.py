@@ -45,6 +45,6 @@ def config_without_weights(settings: ModelConfig, towers: Towers) -> tuple[MiniG
         where = f"the published config of {settings.folder} and MiniGPT-4's towers"
         return config_from(CONFIGS[settings.folder], where, settings, towers), where
     raise UserError(
-        f"config.model.folder: {settings.folder} holds no config.json, and is none of the models whose shapes "
-        f"are known: {', '.join(CONFIGS)}"
+        f"config.model.folder: {settings.folder} holds no config.json, and is none of the models whose "
+        f"shapes are known: {', '.join(CONFIGS)}"
     )

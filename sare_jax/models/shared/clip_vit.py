@@ -79,8 +79,8 @@ class VisionTower(nnx.Module):
 def cut_patches(pixels: jax.Array, side: int) -> jax.Array:
     """Pictures float[I, H, W, C] -> their patches, row by row, float[I, P, side · side · C].
 
-    A convolution whose stride is its size is one matrix product over cut patches. Pixels at the far edges that
-    fill no patch are dropped, as the convolution drops them.
+    A convolution whose stride is its size is one matrix product over cut patches. Pixels at the far edges
+    that fill no patch are dropped, as the convolution drops them.
     """
     images, height, breadth, channels = pixels.shape
     rows, columns = height // side, breadth // side

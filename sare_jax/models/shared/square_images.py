@@ -1,5 +1,7 @@
-"""Pictures resized straight to a square, as BLIP-2's processor and mPLUG-Owl's do: nothing is cut off, and the
-proportions are not kept."""
+"""Pictures resized straight to a square, as BLIP-2's processor and mPLUG-Owl's do.
+
+Nothing is cut off, and the proportions are not kept.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 from transformers import LlamaForCausalLM
 
 Tensors = Mapping[str, torch.Tensor]
@@ -25,7 +25,7 @@ class Towers:
 def eva(tensors: Tensors, pixels: torch.Tensor, heads: int) -> torch.Tensor:
     """Pixels [I, 3, H, W] -> what the last block gives, [I, 1 + patches, width]."""
     kernel = tensors["visual_encoder.patch_embed.proj.weight"]
-    patches = F.conv2d(
+    patches = functional.conv2d(
         pixels, kernel, tensors["visual_encoder.patch_embed.proj.bias"], stride=kernel.shape[-1]
     )
     patches = patches.flatten(2).transpose(1, 2)
@@ -37,12 +37,12 @@ def eva(tensors: Tensors, pixels: torch.Tensor, heads: int) -> torch.Tensor:
         normal = _norm(tensors, f"{block}norm1", x, 1e-6)
         q_bias, v_bias = tensors[f"{block}attn.q_bias"], tensors[f"{block}attn.v_bias"]
         bias = torch.cat([q_bias, torch.zeros_like(v_bias), v_bias])
-        qkv = F.linear(normal, tensors[f"{block}attn.qkv.weight"], bias)
+        qkv = functional.linear(normal, tensors[f"{block}attn.qkv.weight"], bias)
         images, length, _ = qkv.shape
         q, k, v = qkv.reshape(images, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
         attended = _softmax_attention(q, k, v)
         x = x + _linear(tensors, f"{block}attn.proj", attended)
-        inner = F.gelu(_linear(tensors, f"{block}mlp.fc1", _norm(tensors, f"{block}norm2", x, 1e-6)))
+        inner = functional.gelu(_linear(tensors, f"{block}mlp.fc1", _norm(tensors, f"{block}norm2", x, 1e-6)))
         x = x + _linear(tensors, f"{block}mlp.fc2", inner)
         number += 1
     return x
@@ -51,7 +51,7 @@ def eva(tensors: Tensors, pixels: torch.Tensor, heads: int) -> torch.Tensor:
 def vision_norm(tensors: Tensors, x: torch.Tensor) -> torch.Tensor:
     """`ln_vision`; without its tensors its scale is one and its bias zero."""
     weight, bias = tensors.get("ln_vision.weight"), tensors.get("ln_vision.bias")
-    return F.layer_norm(x, x.shape[-1:], weight, bias, 1e-5)
+    return functional.layer_norm(x, x.shape[-1:], weight, bias, 1e-5)
 
 
 def qformer(tensors: Tensors, image: torch.Tensor, heads: int) -> torch.Tensor:
@@ -64,7 +64,7 @@ def qformer(tensors: Tensors, image: torch.Tensor, heads: int) -> torch.Tensor:
         x = _attend(tensors, f"{layer}attention.", x, x, heads)
         if number % 2 == 0:
             x = _attend(tensors, f"{layer}crossattention.", x, image, heads)
-        inner = F.gelu(_linear(tensors, f"{layer}intermediate_query.dense", x))
+        inner = functional.gelu(_linear(tensors, f"{layer}intermediate_query.dense", x))
         made = _linear(tensors, f"{layer}output_query.dense", inner)
         x = _norm(tensors, f"{layer}output_query.LayerNorm", made + x, 1e-12)
         number += 1
@@ -132,8 +132,8 @@ def _softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tor
 
 
 def _linear(tensors: Tensors, name: str, x: torch.Tensor) -> torch.Tensor:
-    return F.linear(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+    return functional.linear(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
 
 def _norm(tensors: Tensors, name: str, x: torch.Tensor, eps: float) -> torch.Tensor:
-    return F.layer_norm(x, x.shape[-1:], tensors[f"{name}.weight"], tensors[f"{name}.bias"], eps)
+    return functional.layer_norm(x, x.shape[-1:], tensors[f"{name}.weight"], tensors[f"{name}.bias"], eps)
