@@ -38,7 +38,9 @@ class EvaLayer(nnx.Module):
         q, k, v = jnp.split(self.qkv(x), 3, axis=-1)
         heads = (*x.shape[:-1], self.num_heads, -1)
         q, k, v = (part.reshape(heads) for part in (q + self.q_bias[...], k, v + self.v_bias[...]))
-        return self.out(jax.nn.dot_product_attention(q, k, v).reshape(x.shape))
+        # In float32: not every backend has float16 products that are summed in float32.
+        q, k, v = (part.astype(jnp.float32) for part in (q, k, v))
+        return self.out(jax.nn.dot_product_attention(q, k, v).reshape(x.shape).astype(x.dtype))
 
 
 class EvaTower(nnx.Module):

@@ -23,9 +23,14 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array, keys: jax.Array) -> jax.Array:
         """Queries float[I, Q, D] that look at float[I, S, D_k] -> float[I, Q, D]."""
         dtype = self.query.kernel[...].dtype
-        q, k, v = self.query(x.astype(dtype)), self.key(keys.astype(dtype)), self.value(keys.astype(dtype))
-        q, k, v = (part.reshape(*part.shape[:-1], self.num_heads, -1) for part in (q, k, v))
-        return self.norm(x + self.out(jax.nn.dot_product_attention(q, k, v).reshape(x.shape)))
+        queries, keys = x.astype(dtype), keys.astype(dtype)
+        q, k, v = map(self._heads, (self.query(queries), self.key(keys), self.value(keys)))
+        attended = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
+        return self.norm(x + self.out(attended.astype(dtype)))
+
+    def _heads(self, x: jax.Array) -> jax.Array:
+        """float[I, S, D] -> float32[I, S, N, H]; softmax is float32 under autocast too."""
+        return x.astype(jnp.float32).reshape(*x.shape[:-1], self.num_heads, -1)
 
 
 class Mlp(nnx.Module):

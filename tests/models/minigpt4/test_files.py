@@ -1,0 +1,133 @@
+"""The files that a MiniGPT-4 is published in: what is missing, refused, ignored and filled in."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from sare_jax.errors import UserError
+from sare_jax.models.families import find_family, model_folder, open_source
+from sare_jax.models.load import abstract, check_names, content_hash
+from sare_jax.models.minigpt4.family import FAMILY
+from sare_jax.models.shared.target import here
+from sare_jax.settings import ModelConfig
+from tests.models.minigpt4.tiny import write_minigpt4
+
+
+class Run:
+    """An object that only running its pickle could make."""
+
+
+@pytest.fixture(scope="module", params=["llama2", "vicuna"])
+def written(request, tmp_path_factory):
+    return write_minigpt4(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def checked(source):
+    _, shapes = abstract(source.family, source.config, here())
+    check_names(source, shapes)
+
+
+def test_everything_that_is_read_is_in_the_table_and_nothing_else(written):
+    source = open_source(model_folder(written.settings), written.settings)
+    checked(source)
+    names = {name for entry in source.family.entries(source.config) for name in entry.names()}
+    assert {name for name in source.tensors if not source.family.is_buffer(name)} == names
+    for name, tensor in written.tensors.items():
+        np.testing.assert_array_equal(source.tensors[name].map(), tensor.numpy())
+
+
+def test_one_error_lists_all_that_is_missing(tmp_path):
+    files = {"eva_vit": str(tmp_path / "eva.pth"), "qformer": ""}
+    settings = ModelConfig(folder=str(tmp_path / "llama"), family="minigpt4", files=files)
+    with pytest.raises(UserError) as error:
+        model_folder(settings)
+    for part in ("config.json", "model.safetensors", "tokenizer.model", f"eva_vit ({tmp_path / 'eva.pth'})"):
+        assert part in str(error.value)
+    for part in (
+        "files.pretrained (not set)",
+        "files.qformer (not set)",
+        "hf download Vision-CAIR/vicuna-7b",
+    ):
+        assert part in str(error.value)
+
+
+def test_a_missing_file_is_named_alone(written):
+    files = dict(written.settings.files) | {"pretrained": "nowhere.pth"}
+    settings = dataclasses.replace(written.settings, files=files)
+    with pytest.raises(UserError, match=r"did not find config\.model\.files\.pretrained \(nowhere\.pth\)\. "):
+        open_source(model_folder(settings), settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"files": {"eva": "x"}}, r"config\.model\.files\.eva: unknown key; did you mean eva_vit"),
+        ({"vision_tower": "x"}, r"config\.model\.vision_tower: is 'x'"),
+        ({"image_mode": "pad"}, r"config\.model\.image_mode: is 'pad'"),
+        ({"template": "hub"}, r"config\.model\.template: is 'hub'"),
+    ],
+)
+def test_settings_of_other_families_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        FAMILY.config_of(ModelConfig(folder="meta-llama/Llama-2-7b-chat-hf", **changes))
+
+
+def test_a_llama_alone_is_of_no_family(written):
+    with pytest.raises(UserError, match="by its name alone, --config"):
+        find_family(ModelConfig(folder=written.settings.folder))
+
+
+def test_the_norm_that_no_file_has_is_the_identity(tmp_path):
+    written = write_minigpt4(tmp_path, "llama2")
+    tensors = open_source(written.settings.folder, written.settings).tensors
+    assert "ln_vision.weight" not in written.tensors
+    assert (tensors["ln_vision.weight"].map() == 1).all()
+    assert (tensors["ln_vision.bias"].map() == 0).all()
+
+
+def test_the_other_forms_projection_is_refused(tmp_path):
+    settings = write_minigpt4(tmp_path / "a", "vicuna").settings
+    files = {key: path for key, path in settings.files.items() if key != "qformer"}
+    with pytest.raises(UserError, match=r"llama_proj.weight is \[48, 16\], need \[48, 96\]"):
+        checked(open_source(settings.folder, dataclasses.replace(settings, files=files)))
+
+
+@pytest.mark.parametrize("name", ["blocks.1.attn.q_bias", "pos_embed"])
+def test_one_name_less_is_seen(written, tmp_path, name):
+    tensors = torch.load(written.settings.files["eva_vit"], weights_only=True)
+    del tensors[name]
+    torch.save(tensors, tmp_path / "eva.pth")
+    files = dict(written.settings.files) | {"eva_vit": str(tmp_path / "eva.pth")}
+    with pytest.raises(UserError, match=f"missing: {name}$"):
+        checked(open_source(written.settings.folder, dataclasses.replace(written.settings, files=files)))
+
+
+def test_the_hash_is_of_what_is_read(written, tmp_path):
+    """Not of the optimizer's state, the epoch, or the blocks that nobody runs."""
+    source = open_source(written.settings.folder, written.settings)
+    kept = torch.load(written.settings.files["pretrained"], weights_only=True)
+    hashes = []
+    for change in (0, 1):
+        bias = kept["model"]["llama_proj.bias"] + change
+        torch.save({"model": kept["model"] | {"llama_proj.bias": bias}}, tmp_path / f"{change}.pth")
+        files = dict(written.settings.files) | {"pretrained": str(tmp_path / f"{change}.pth")}
+        settings = dataclasses.replace(written.settings, files=files)
+        hashes.append(content_hash(open_source(settings.folder, settings)))
+    assert hashes[0] == content_hash(source) != hashes[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"model": {}, "config": Run()}, r"pretrained\.pth: refused, since it asks for"),
+        ({"state": {}}, r"pretrained\.pth: has no 'model', under which its tensors should lie"),
+        ({"model": {"llama_proj.bias": 3}}, r"no tensor is llama_proj\.bias"),
+    ],
+)
+def test_files_that_are_none_of_tensors_are_refused(written, tmp_path, content, message):
+    torch.save(content, tmp_path / "pretrained.pth")
+    files = dict(written.settings.files) | {"pretrained": str(tmp_path / "pretrained.pth")}
+    with pytest.raises(UserError, match=message):
+        open_source(written.settings.folder, dataclasses.replace(written.settings, files=files))
