@@ -20,6 +20,7 @@ ALLOWED = {
     "data": ("records",),
     "models": ("settings", "data.images"),
     "models.llava": ("models", "settings", "data.images", "export"),
+    "models.mplug_owl": ("models", "settings", "data.images", "export"),
     "models.minigpt4": ("models", "settings", "data.images", "export"),
     "export": ("models", "settings", "training.checkpoints", "inference.ask", "command"),
     "inference": ("models", "settings", "data"),

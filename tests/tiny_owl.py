@@ -45,7 +45,10 @@ TEXT = {
 # Other heads, layers, queries, widths, image sizes.
 SHAPES = {
     "plain": {},
-    "wide": {"vision": {"hidden_size": 48, "num_attention_heads": 6}, "abstractor": {"num_attention_heads": 3}},
+    "wide": {
+        "vision": {"hidden_size": 48, "num_attention_heads": 6},
+        "abstractor": {"num_attention_heads": 3},
+    },
     "deep": {
         "vision": {"image_size": 42, "num_hidden_layers": 2},
         "abstractor": {"num_hidden_layers": 3, "intermediate_size": 72},
@@ -132,7 +135,8 @@ def owl_tensors(config: dict, seed: int = 0) -> oracle.Tensors:
     for name, shape in owl_shapes(config).items():
         noise = torch.randn(shape, generator=draw)
         is_scale = name.endswith("weight") and len(shape) == 1
-        tensors[name] = 1 + 0.1 * noise if is_scale else 0.2 * noise
+        size = 0.02 if name == "query_tokens" else 0.2  # small queries show the norms' epsilons
+        tensors[name] = 1 + 0.1 * noise if is_scale else size * noise
     return tensors
 
 

@@ -34,6 +34,7 @@ def write_folder(
     others: Callable[[Path], None],
     apart: tuple[Path, ...] = (),
     plan: Callable[[Source, Tuned], list[Shard]] | None = None,
+    write: Callable[[Path, list[Shard], dict[str, Any]], None] = write_shards,
 ) -> None:
     """Writes the whole model with tuned parameters.
 
@@ -49,6 +50,7 @@ def write_folder(
       apart: folders of the base besides its main one.
       plan: the weight files and their tensors; without it they are those of the base (`own_plan`), with its
         index' metadata.
+      write: (draft, files, index' metadata) writes the weight files.
 
     Raises:
       UserError: the base is not whole; a tuned parameter that it lacks or that has another shape; a `folder`
@@ -62,7 +64,7 @@ def write_folder(
     require_room(folder, total_bytes(planned))
     with replacing(folder) as draft:
         draft.mkdir()
-        write_shards(draft, planned, {} if plan else _index_metadata(source.folder))
+        write(draft, planned, {} if plan else _index_metadata(source.folder))
         others(draft)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from sare_jax.files import write_json
+from sare_jax.models.shared import torch_pickle
 from sare_jax.models.shared.safetensors_io import write_file
-from sare_jax.models.shared.weight_files import SAFETENSORS
+from sare_jax.models.shared.weight_files import SAFETENSORS, TORCH
 from sare_jax.progress import bar
 
 LIMIT = 5 * 10**9  # bytes of tensors in a file, as the hub's models are cut
@@ -73,6 +74,21 @@ def cut(outputs: list[Output]) -> list[Shard]:
 def total_bytes(shards: list[Shard]) -> int:
     """Size of all tensors."""
     return sum(entry.num_bytes for shard in shards for entry in shard.outputs)
+
+
+def write_torch(folder: Path, shards: list[Shard], index_metadata: dict[str, Any]) -> None:
+    """Writes all tensors, and nothing else, as the one pytorch_model.bin.
+
+    Tensors that lie in mapped files are read while they are written, so they are never all in memory.
+
+    Args:
+      folder: where to; not atomic, so write into a draft.
+      shards: from `cut`, or the base's own, whose files do not matter here.
+      index_metadata: of no use, since one file has no index.
+    """
+    del index_metadata
+    tensors = {entry.name: entry.read() for shard in shards for entry in shard.outputs}
+    torch_pickle.write_file(folder / TORCH.single, tensors)
 
 
 def write_shards(folder: Path, shards: list[Shard], index_metadata: dict[str, Any]) -> None:

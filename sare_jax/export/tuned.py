@@ -1,8 +1,9 @@
 """The tuned tensors alone, to be laid over a base model that the other side has."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -45,6 +46,42 @@ def export_tensors(source: Source, params: Tree, file: Path, *, step: int, own: 
     with files.replacing(file.parent) as draft:
         draft.mkdir()
         write_file(draft / file.name, layout, tensors.values(), about)
+
+
+def export_state(
+    source: Source,
+    params: Tree,
+    file: Path,
+    *,
+    step: int,
+    settings: Mapping[str, Any],
+    own: str,
+    naming: Naming = str,
+) -> None:
+    """Writes a torch state dict of float32 tensors and, beside it, config.json, as EFUF's training does.
+
+    Args:
+      source: the base model.
+      params: nested dictionary of the tuned parameters.
+      file: in the new folder; that appears when it is whole, and replaces an earlier export.
+      step: of the checkpoint.
+      settings: of the run; those that are numbers, texts or truth values are written.
+      own: see `require_own_folder`.
+      naming: how the file calls the tensors.
+
+    Raises:
+      UserError: a parameter that the base lacks or that has another shape; or a folder of something else.
+    """
+    state = {
+        naming(name): np.array(value, np.float32, order="C")
+        for name, value in tuned_tensors(source, params).items()
+    }
+    plain = {key: value for key, value in settings.items() if isinstance(value, int | float | str | None)}
+    require_own_folder(file.parent, own)
+    with files.replacing(file.parent) as draft:
+        draft.mkdir()
+        torch_pickle.write_file(draft / file.name, state)
+        files.write_json(draft / "config.json", plain | about_base(source) | {"step": step})
 
 
 def about_base(source: Source) -> dict[str, str]:

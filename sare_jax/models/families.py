@@ -13,6 +13,7 @@ from sare_jax.settings import ModelConfig
 AUTO = "auto"
 FAMILIES = {
     "llava": "sare_jax.models.llava.family:FAMILY",
+    "mplug_owl": "sare_jax.models.mplug_owl.family:FAMILY",
     "minigpt4": "sare_jax.models.minigpt4.family:FAMILY",
 }
 

@@ -1,8 +1,8 @@
 """What every model family gives to the rest of the program, and what the rest may know of a model.
 
 A family is a folder of `sare_jax.models` with one `Family` record, and one line in `models.families`. Letters
-of shapes: B rows, I images, T tokens, P image tokens, W target positions, R beams, D_v width of the image
-features, D width of the language model, V vocabulary.
+of shapes: B rows, I images, T tokens, F features of an image, P image tokens, W target positions, R beams,
+D_v width of the image features, D width of the language model, V vocabulary.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -45,11 +45,11 @@ class Model(Protocol):
     target: Target
 
     def encode_images(self, pixels: jax.Array) -> jax.Array:
-        """Pictures float[I, H, W, 3] -> image features float[I, P, D_v]; no gradient flows back."""
+        """Pictures float[I, H, W, 3] -> image features float[I, F, D_v]; no gradient flows back."""
         ...
 
     def project(self, features: jax.Array) -> jax.Array:
-        """Image features float[..., P, D_v] -> image embeddings float[..., P, D]."""
+        """Image features float[..., F, D_v] -> image embeddings float[..., P, D]; F and P may differ."""
         ...
 
     def read(
@@ -87,7 +87,8 @@ class Model(Protocol):
 
         Args:
           tokens: int32[B, T], right-padded.
-          features: float[B, P, D_v], of which the image slots take the first ones; None without images.
+          features: float[B, F, D_v], of whose embeddings the image slots take the first ones; None without
+            images.
           lengths: int32[B], tokens of each row.
           beams: R, continuations of each prompt.
           steps: tokens that `decode` will add to each.
@@ -222,6 +223,7 @@ class ModelShape:
       text: the language model.
       image_token_id: what stands in every image slot.
       num_image_tokens: P, slots of the largest image.
+      num_image_features: F, features of the largest image.
       feature_width: D_v, numbers of one image feature.
       layers: path prefix of the language model's stacked layers.
       ends: paths of the embedding table and, where it is one of its own, the head.
@@ -230,6 +232,7 @@ class ModelShape:
     text: TextConfig
     image_token_id: int
     num_image_tokens: int
+    num_image_features: int
     feature_width: int
     layers: str
     ends: tuple[str, ...]

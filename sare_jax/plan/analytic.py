@@ -46,7 +46,7 @@ def training_bytes(
     trainable = sum(leaf.size for leaf in jax.tree.leaves(params)) * _FLOAT32
     kept = residual_bytes(model.text, sizes.length, itemsize, sizes.remat)
     whole = residual_bytes(model.text, sizes.length, itemsize, "none")
-    image = model.num_image_tokens * model.feature_width * itemsize
+    image = model.num_image_features * model.feature_width * itemsize
     logits = max(TARGETS.values()) * rows * model.text.vocab_size * _FLOAT32
     return {
         "frozen weights": local_bytes(frozen),
@@ -74,7 +74,7 @@ def captioning_bytes(
     cache = 2 * text.num_layers * text.num_kv_heads * text.head_size * tokens * itemsize
     trainable = sum(leaf.size for leaf in jax.tree.leaves(params)) * _FLOAT32
     layer = residual_bytes(text, sizes.prompt, itemsize, "none")
-    image = model.num_image_tokens * model.feature_width * itemsize
+    image = model.num_image_features * model.feature_width * itemsize
     rows = sizes.rows_at_once
     return {
         "frozen weights": local_bytes(frozen),

@@ -143,7 +143,7 @@ def abstract_batch(model: Abstract, mesh: Mesh, sizes: Training) -> dict[str, An
 
 def compile_captioning(model: Abstract, mesh: Mesh, sizes: Captioning) -> Compiled:
     """One batch of captions: prefill and decoding; arguments as in `compile_training`."""
-    rows, image = by_rows(mesh), (model.shape.num_image_tokens, model.shape.feature_width)
+    rows, image = by_rows(mesh), (model.shape.num_image_features, model.shape.feature_width)
     tokens = _array((sizes.rows, sizes.prompt), jnp.int32, rows)
     lengths = _array((sizes.rows,), jnp.int32, rows)
     features = _array((sizes.rows, *image), _dtype(model), rows)
@@ -156,7 +156,7 @@ def compile_captioning(model: Abstract, mesh: Mesh, sizes: Captioning) -> Compil
 
 
 def _set(model: Abstract, sizes: Training, window: int, rows: Sharding) -> dict[str, jax.ShapeDtypeStruct]:
-    image = (model.shape.num_image_tokens, model.shape.feature_width)
+    image = (model.shape.num_image_features, model.shape.feature_width)
     return {
         "tokens": _array((sizes.rows, sizes.length), jnp.int32, rows),
         "targets": _array((sizes.rows, window), jnp.int32, rows),

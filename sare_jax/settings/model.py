@@ -16,8 +16,9 @@ class ModelConfig:
     """Of the frozen weights; the trainable ones are always float32."""
     trainable: str = ""
     """Regular expression on Flax paths; empty trains the family's mapping layers."""
-    template: Literal["vicuna_v1", "hub"] = "vicuna_v1"
-    """Prompt form: `vicuna_v1` with the system sentence, or `hub` without."""
+    template: Literal["", "vicuna_v1", "hub", "owl_roles_apart"] = ""
+    """Prompt form; empty takes the family's own. LLaVA's are `vicuna_v1`, its own, with the system sentence,
+    and `hub` without; mPLUG-Owl's `owl_roles_apart` tokenises role names apart, as its training did."""
     image_mode: Literal["auto", "pad", "center_crop"] = "auto"
     """`auto` follows the checkpoint, `pad` and `center_crop` force one."""
     vision_tower: str = ""

@@ -49,6 +49,7 @@ def _shape(config: LlavaConfig) -> ModelShape:
         text=config.text,
         image_token_id=config.image_token_id,
         num_image_tokens=config.num_image_tokens,
+        num_image_features=config.num_image_tokens,
         feature_width=config.vision.width,
         layers="language_model/layers/",
         ends=("embed/table",) if config.text.tied else ("embed/table", "head/kernel"),
@@ -60,7 +61,7 @@ def _build(config: LlavaConfig, target: Target, rngs: nnx.Rngs) -> Llava:
 
 
 def _prompter(source: LlavaSource, settings: ModelConfig) -> LlavaPrompter:
-    return LlavaPrompter.from_source(source, settings.template)
+    return LlavaPrompter.from_source(source, settings.template or "vicuna_v1")
 
 
 def _image_processor(source: LlavaSource, settings: ModelConfig) -> LlavaImageProcessor:

@@ -68,6 +68,7 @@ def _shape(config: MiniGpt4Config) -> ModelShape:
         text=config.text,
         image_token_id=config.image_token_id,
         num_image_tokens=config.num_image_tokens,
+        num_image_features=config.num_image_tokens,
         feature_width=config.feature_width,
         layers="language_model/layers/",
         ends=("embed/table",) if config.text.tied else ("embed/table", "head/kernel"),
@@ -85,7 +86,8 @@ def _prompter(source: MiniGpt4Source, settings: ModelConfig) -> MiniGpt4Prompter
 
 def _image_processor(source: MiniGpt4Source, settings: ModelConfig) -> SquareImageProcessor:
     del settings
-    return SquareImageProcessor(source.config.vision.image_size, source.config.num_image_tokens)
+    config = source.config
+    return SquareImageProcessor(config.vision.image_size, config.num_image_tokens, config.num_image_tokens)
 
 
 FAMILY = family_of(PUBLISHED)

@@ -54,7 +54,7 @@ def check(settings: ModelConfig) -> None:
       UserError: names the key.
     """
     refuse_unknown(dict(settings.files), set(KEYS), "config.model.files")
-    for key, neutral in {"vision_tower": "", "image_mode": "auto", "template": "vicuna_v1"}.items():
+    for key, neutral in {"vision_tower": "", "image_mode": "auto", "template": ""}.items():
         if getattr(settings, key) != neutral:
             raise UserError(
                 f"config.model.{key}: is {getattr(settings, key)!r}, which MiniGPT-4 has no use for; leave "

@@ -25,15 +25,17 @@ class SquareImageProcessor:
     Attributes:
       side: of the square, pixels.
       image_tokens: slots that every image takes.
+      image_features: what the model computes of every image.
     """
 
     side: int
     image_tokens: int
+    image_features: int
 
     @property
     def feature_lengths(self) -> tuple[int, ...]:
         """All images have the same number of features."""
-        return (self.image_tokens,)
+        return (self.image_features,)
 
     @property
     def identity(self) -> dict[str, Any]:

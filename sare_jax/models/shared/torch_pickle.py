@@ -1,4 +1,4 @@
-"""Reading torch's `.bin` files without running what is pickled in them, and without reading their tensors.
+"""Torch's `.bin` files, read without running what is pickled in them and without reading their tensors.
 
 `torch.load(weights_only=True)` builds tensors and containers and refuses everything else. `mmap=True` maps
 the file, so that a tensor's pages are read when they are touched; it needs a file of torch 1.6 or later.
@@ -6,6 +6,8 @@ the file, so that a tensor's pages are read when they are touched; it needs a fi
 
 import pickle
 import re
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,30 @@ def read_file(file: Path, part: str = "") -> dict[str, PickledTensor]:
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of a model folder by name, single or sharded; errors as in `weight_files.gather`."""
     return gather(folder, TORCH, read_file)
+
+
+def write_file(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes tensors by name, and nothing else, as `torch.load(weights_only=True)` reads them.
+
+    Args:
+      file: the new file.
+      tensors: name -> array; arrays that lie in order are not copied.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        # Mapped arrays are read-only, of which torch warns; nothing is written to them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        torch.save({name: _as_tensor(np.ascontiguousarray(array)) for name, array in tensors.items()}, file)
+
+
+def _as_tensor(array: np.ndarray) -> Any:
+    """The array's memory as a torch tensor, to which numpy cannot say that it is of bfloat16."""
+    import torch
+
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def _load(file: Path) -> Any:

@@ -7,18 +7,18 @@ names; sizes are read from them, but for what a tensor does not tell.
 import math
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 Tensors = dict[str, torch.Tensor]
 
 
 def norm(w: Tensors, name: str, x: torch.Tensor, eps: float) -> torch.Tensor:
-    return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], eps)
+    return functional.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], eps)
 
 
 def linear(w: Tensors, name: str, x: torch.Tensor) -> torch.Tensor:
-    return F.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
+    return functional.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
 
 
 def softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -31,7 +31,7 @@ def vision(w: Tensors, pixels: torch.Tensor, *, heads: int, layers: int) -> torc
     """Pixels [B, 3, H, W] -> all tokens of the last layer, class token first, behind the last norm."""
     eps, stem = 1e-6, "vision_model.embeddings"
     kernel = w[f"{stem}.patch_embed.weight"]
-    patches = F.conv2d(pixels, kernel, stride=kernel.shape[-1]).flatten(2).transpose(1, 2)
+    patches = functional.conv2d(pixels, kernel, stride=kernel.shape[-1]).flatten(2).transpose(1, 2)
     x = torch.cat([w[f"{stem}.cls_token"].expand(len(pixels), -1, -1), patches], dim=1)
     x = norm(w, f"{stem}.pre_layernorm", x + w[f"{stem}.position_embedding"], eps)
     for number in range(layers):
@@ -60,7 +60,7 @@ def abstractor(w: Tensors, image: torch.Tensor, *, heads: int, layers: int) -> t
         x = h + linear(w, f"{layer}.output.out_proj", softmax_attention(q, k, v))
         z = norm(w, f"{layer}.output.norm2", x, 1e-5)
         mlp = f"{layer}.output.mlp"
-        inner = F.silu(linear(w, f"{mlp}.w1", z)) * linear(w, f"{mlp}.w3", z)
+        inner = functional.silu(linear(w, f"{mlp}.w1", z)) * linear(w, f"{mlp}.w3", z)
         x = x + linear(w, f"{mlp}.w2", norm(w, f"{mlp}.ffn_ln", inner, 1e-6))
     x = linear(w, "abstractor.visual_fc", x)
     return torch.cat([x, w["abstractor.vit_eos"].expand(len(x), -1, -1)], dim=1)

@@ -10,11 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sare_jax import files
-from sare_jax.export.tensors import tuned_tensors
-from sare_jax.export.tuned import about_base, export_tensors, load_tuned, require_own_folder, verify_tuned
+from sare_jax.export.tuned import export_state, export_tensors, load_tuned, verify_tuned
 from sare_jax.models.llava import original
 from sare_jax.models.llava.source import LlavaSource
 from sare_jax.models.shared.partition import Tree
@@ -44,18 +40,8 @@ def export_efuf(
     Raises:
       UserError: a parameter that the base lacks or that has another shape; or a `folder` of something else.
     """
-    import torch  # takes seconds, and only this form needs it
-
-    state = {
-        _efuf_name(name): torch.from_numpy(np.array(value, np.float32, order="C"))
-        for name, value in tuned_tensors(source, params).items()
-    }
-    plain = {key: value for key, value in settings.items() if isinstance(value, int | float | str | None)}
-    require_own_folder(Path(folder), _OWN_FILES)
-    with files.replacing(folder) as draft:
-        draft.mkdir()
-        torch.save(state, draft / EFUF_FILE.format(step))
-        files.write_json(draft / "config.json", plain | about_base(source) | {"step": step})
+    file = Path(folder) / EFUF_FILE.format(step)
+    export_state(source, params, file, step=step, settings=settings, own=_OWN_FILES, naming=_efuf_name)
 
 
 def load_llava_tuned(file: Path, source: LlavaSource, trainable: str = "") -> Tree:

@@ -1,0 +1,33 @@
+"""mPLUG-Owl-7B with the settings of the paper's A.3.
+
+hf download MAGAer13/mplug-owl-llama-7b --local-dir MODEL
+python main.py --config configs/mplug_owl_sare.py --config.model.folder=MODEL
+
+`--config configs/mplug_owl_sare.py:lineage` has EFUF's loss and tokens for this model: the sum of a target
+divided by 512, its schedules and weights by CLIP score, and role names tokenised apart.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import base_config
+
+
+def get_config(variant: str = "paper") -> ConfigDict:
+    """Settings of mPLUG-Owl.
+
+    Args:
+      variant: `paper`, or `lineage` as EFUF's public code trains this model.
+    """
+    if variant not in ("paper", "lineage"):
+        raise ValueError(f"configs/mplug_owl_sare.py:{variant}: the variants are paper and lineage")
+    config = base_config("mplug_owl_sare" if variant == "paper" else "mplug_owl_lineage")
+    config.model.folder = "MAGAer13/mplug-owl-llama-7b"
+    config.data.images = "data/coco/train2014"
+    config.data.annotations = "data/coco/annotations"
+    config.data.split = "reserve"
+    config.export.form = "published"
+    if variant == "lineage":
+        config.model.template = "owl_roles_apart"
+        config.optim.reduction = "div512"
+        config.optim.preset = "efuf"
+    return config.lock()

@@ -1,0 +1,1 @@
+"""mPLUG-Owl-7B, the first version (docs/protocols.md 7.3)."""

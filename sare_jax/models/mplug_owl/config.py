@@ -1,0 +1,121 @@
+"""Shapes and constants of an mPLUG-Owl, read once from its `config.json`.
+
+Nothing here imports jax, so text and image code can use it alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sare_jax.errors import UserError
+from sare_jax.models.shared.config import TextConfig, VisionConfig, require, text_config, vision_config
+
+MODEL_TYPE = "mplug-owl"
+# What a key means when a config.json leaves it out: the defaults of the published classes.
+_VISION = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-6,
+}
+_ABSTRACTOR = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 16,
+    "layer_norm_eps": 1e-6,
+}
+
+
+@dataclass(frozen=True)
+class AbstractorConfig:
+    """The visual abstractor: learned queries that look at an image's tokens.
+
+    Attributes:
+      mlp: F, width inside the MLP.
+      num_layers: layers.
+      num_heads: attention heads.
+      num_queries: learned queries.
+      eps: of the LayerNorm inside the MLP; those of the layer have 1e-5.
+    """
+
+    mlp: int
+    num_layers: int
+    num_heads: int
+    num_queries: int
+    eps: float
+
+
+@dataclass(frozen=True)
+class OwlConfig:
+    """An mPLUG-Owl: a vision tower of CLIP's kind, the visual abstractor, LLaMA.
+
+    Attributes:
+      vision: the tower.
+      abstractor: between tower and language model, as wide as the tower.
+      text: the language model.
+    """
+
+    vision: VisionConfig
+    abstractor: AbstractorConfig
+    text: TextConfig
+
+    @property
+    def num_image_features(self) -> int:
+        """Tokens of the tower, the class token among them: 257."""
+        return self.vision.num_patches + 1
+
+    @property
+    def num_image_tokens(self) -> int:
+        """P, the places that one image takes in the text: one a query and the end token, 65."""
+        return self.abstractor.num_queries + 1
+
+    @property
+    def image_token_id(self) -> int:
+        """The first id behind the table; mPLUG-Owl's own code marks these places by -1."""
+        return self.text.vocab_size
+
+    @classmethod
+    def from_hf(cls, raw: Mapping[str, Any], where: str = "config.json") -> "OwlConfig":
+        """Reads the dictionary of an mPLUG-Owl's `config.json`.
+
+        Args:
+          raw: the parsed file.
+          where: what errors call it.
+
+        Raises:
+          UserError: a setting that this implementation does not compute; names the key.
+        """
+        if raw.get("model_type") != MODEL_TYPE:
+            raise UserError(f"{where}: model_type is {raw.get('model_type')!r}, need {MODEL_TYPE!r}")
+        vision = _vision(raw.get("vision_config") or {}, f"{where}: vision_config")
+        own = {**_ABSTRACTOR, **(raw.get("visual_abstractor_config") or {})}
+        part = f"{where}: visual_abstractor_config"
+        require(own, "model_type", "mplug_owl_visual_abstract", part)
+        for key in ("hidden_size", "encoder_hidden_size"):
+            if own.get(key, vision.width) != vision.width:
+                raise UserError(f"{part}: {key} is {own[key]}, need the tower's {vision.width}")
+        if vision.width % own["num_attention_heads"]:
+            raise UserError(f"{part}: {own['num_attention_heads']} heads do not divide {vision.width}")
+        text = text_config(raw.get("text_config") or {}, False, f"{where}: text_config")
+        if text.tied:
+            raise UserError(
+                f"{where}: text_config.tie_word_embeddings is true; mPLUG-Owl has a head of its own"
+            )
+        abstractor = AbstractorConfig(
+            mlp=own["intermediate_size"],
+            num_layers=own["num_hidden_layers"],
+            num_heads=own["num_attention_heads"],
+            num_queries=raw.get("num_query_tokens", 64),
+            eps=own["layer_norm_eps"],
+        )
+        return cls(vision, abstractor, text)
+
+
+def _vision(given: Mapping[str, Any], where: str) -> VisionConfig:
+    require(dict(given), "model_type", "mplug_owl_vision_model", where)
+    return vision_config({**_VISION, **given, "model_type": "clip_vision_model"}, where)

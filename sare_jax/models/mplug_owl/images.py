@@ -1,0 +1,40 @@
+"""The image preprocessing of an mPLUG-Owl: pictures are resized straight to a square."""
+
+from sare_jax.errors import UserError
+from sare_jax.files import read_json
+from sare_jax.models.mplug_owl.source import OwlSource
+from sare_jax.models.shared.square_images import CLIP_MEAN, CLIP_STD, SquareImageProcessor
+
+_BICUBIC = 3  # Pillow's number
+
+
+def image_processor(source: OwlSource, mode: str = "auto") -> SquareImageProcessor:
+    """What makes arrays of pictures.
+
+    mPLUG-Owl's own processor resizes to a square of `shortest_edge`, not keeping the proportions; the
+    cropping that preprocessor_config.json asks for then has nothing left to do.
+
+    Args:
+      source: the base model.
+      mode: as `model.image_mode`, of which only `auto` has a meaning here.
+
+    Raises:
+      UserError: another mode; or the file has another size, filter, mean or deviation than is computed here.
+    """
+    if mode != "auto":
+        raise UserError(f"config.model.image_mode: is {mode!r}, but an mPLUG-Owl knows only 'auto'")
+    path, side = source.folder / "preprocessor_config.json", source.config.vision.image_size
+    raw = read_json(path)
+    size = raw.get("size", side)
+    found = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+    checked = (
+        ("size", found, side),
+        ("resample", raw.get("resample", _BICUBIC), _BICUBIC),
+        ("image_mean", tuple(raw.get("image_mean", CLIP_MEAN)), CLIP_MEAN),
+        ("image_std", tuple(raw.get("image_std", CLIP_STD)), CLIP_STD),
+    )
+    for key, value, own in checked:
+        if value != own:
+            raise UserError(f"{path}: {key} is {value}, only {own} is computed here")
+    config = source.config
+    return SquareImageProcessor(side, config.num_image_tokens, config.num_image_features)
