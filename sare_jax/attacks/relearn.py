@@ -52,7 +52,7 @@ def sample_order(num_negatives: int, num_samples: int, seed: int) -> np.ndarray:
     Args:
       num_negatives: units of D_neg.
       num_samples: units that are drawn.
-      seed: of the order.
+      seed: fixes the order of units.
 
     Returns:
       int64[num_samples] indices into D_neg.
@@ -75,7 +75,7 @@ def relearn(tools: Tools, params: Params, settings: Relearn) -> Params:
     Args:
       tools: the model and the data.
       params: the unlearnt parameters; copied, not changed.
-      settings: of the attack.
+      settings: number of samples, batch size, optimizer and seed.
 
     Returns:
       The relearnt parameters.

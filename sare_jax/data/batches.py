@@ -215,7 +215,7 @@ def bucket_lengths(lengths: Sequence[int], multiple: int) -> tuple[int, ...]:
     A batch takes the smallest that holds its longest row, so what matters are the upper quantiles.
 
     Args:
-      lengths: of all rows.
+      lengths: tokens of each row.
       multiple: the results are multiples of it.
 
     Returns:
@@ -244,7 +244,7 @@ def count_steps(size: int, batch_size: int, *, epochs: float, steps: int) -> int
       size: units or rows of a pass.
       batch_size: of them in a step.
       epochs: passes.
-      steps: of the run.
+      steps: optimizer steps of the run, if not 0.
     """
     return steps or math.ceil(epochs * size / batch_size)
 
@@ -268,7 +268,7 @@ def unlearn_batches(
       sets: token rows.
       batch_size: units of each set in a batch.
       steps: number of batches.
-      seed: of the order.
+      seed: fixes the order of units.
       row_multiple: rows are filled up to a multiple of this with rows of `valid` 0, so that they divide over
         devices and micro-batches.
       others: names of further groups of negatives, each drawn independently.

@@ -108,7 +108,7 @@ def packed_batches(
       rows: from `pack`.
       batch_size: captions in a batch.
       steps: number of batches.
-      seed: of the order.
+      seed: fixes the order of rows.
       pad_id: token at the right of a row.
       row_multiple: groups are filled up to a multiple of this with rows without units.
       others: names of further groups of captions with their negatives alone, each drawn independently.

@@ -74,7 +74,7 @@ def interval(counts: np.ndarray, metric: Metric, *, draws: int = DRAWS, seed: in
       counts: float[n, K], one row an image.
       metric: function of the sums over images.
       draws: number of resamples.
-      seed: of the resampling.
+      seed: fixes the resamples.
 
     Returns:
       [low, high].
@@ -104,7 +104,7 @@ def difference(
       after: float[n, K], rows of the same images in the same order.
       metric: function of the sums over images.
       draws: number of resamples.
-      seed: of the resampling.
+      seed: fixes the resamples.
 
     Returns:
       `difference`; `interval` [low, high]; `p`, the two-sided bootstrap p-value: twice the share of resamples

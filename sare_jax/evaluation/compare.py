@@ -65,7 +65,7 @@ def compare(
       known: from `counts_of` of the metrics and benchmarks that the rows may hold; this package's where none
         are given.
       draws: bootstrap resamples.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       `metrics`: by dotted name ("chair.chair_s") `before`, `after`, `difference`, `interval`, `p`, `n`

@@ -31,7 +31,7 @@ def measure(
       benchmarks: each with its answered requests.
       settings: what the run was asked, e.g. prompt and max_new_tokens; `compare` looks at it.
       draws: bootstrap resamples.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       JSON-able: `n`, `settings`, `bootstrap`, the result of each metric by its name, and `benchmarks` by

@@ -29,8 +29,8 @@ def export_model(
       params: nested dictionary of the tuned parameters.
       folder: the new folder; it appears when it is whole, and replaces an earlier export.
       form: see `export_form`.
-      step: of the checkpoint.
-      settings: of the run.
+      step: optimizer step at which the checkpoint was saved.
+      settings: what the run was trained with, as the checkpoint holds it.
 
     Raises:
       UserError: no such form, or what the form's function says.

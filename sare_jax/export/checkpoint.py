@@ -33,8 +33,8 @@ def read_tuned(folder: Path, step: int, source: Source, sharding: jax.sharding.S
     """Reads the tuned parameters, float32.
 
     Args:
-      folder: of the run.
-      step: of the checkpoint.
+      folder: where the run's checkpoints lie.
+      step: optimizer step at which the checkpoint was saved.
       source: the base model.
       sharding: where they are to lie.
 

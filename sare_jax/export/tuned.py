@@ -64,7 +64,7 @@ def export_state(
       source: the base model.
       params: nested dictionary of the tuned parameters.
       file: in the new folder; that appears when it is whole, and replaces an earlier export.
-      step: of the checkpoint.
+      step: optimizer step at which the checkpoint was saved.
       settings: of the run; those that are numbers, texts or truth values are written.
       own: see `require_own_folder`.
       naming: how the file calls the tensors.

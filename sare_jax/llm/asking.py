@@ -35,8 +35,8 @@ class Answer(Generic[Value]):
       reply: the model's last text; None where none came.
       kept: whether the reply was on disk already.
       model: the name that the model gives itself.
-      prompt_tokens: of all tries.
-      completion_tokens: of all tries.
+      prompt_tokens: tokens sent, over all tries.
+      completion_tokens: tokens received, over all tries.
     """
 
     value: Value | None

@@ -73,7 +73,7 @@ def recall(
     norms.
 
     Args:
-      memory: of the last perturbation.
+      memory: what `remember` kept of the last perturbation.
       neg_grads: ∇L_neg(θ).
       direction: unit vector along it, zeros at leaves that are not perturbed.
       neg_grad_norm: float32[], its length; with 0, and before the first perturbation, nothing is added.
@@ -92,7 +92,7 @@ def recall_whole(memory: SharpMemory, neg_grads: optax.Updates, some: jax.Array)
     """∇L_neg(θ) + h, in the wide dtype: an estimate of ∇L_neg(θ+ε*) that is linear in ∇L_neg(θ).
 
     Args:
-      memory: of the last perturbation.
+      memory: what `remember` kept of the last perturbation.
       neg_grads: ∇L_neg(θ).
       some: bool[], whether the batch has negatives; without them h, an estimate, gives way to the exact 0.
     """

@@ -34,8 +34,8 @@ def training_bytes(
       model: its shapes.
       params: trainable parameters, as shapes with shardings.
       frozen: the others, likewise.
-      mesh: of the run.
-      sizes: of the step.
+      mesh: devices that share rows and weights.
+      sizes: rows, lengths and micro-batches of a step.
 
     Returns:
       Part → bytes. The three sets are run one after the other, so a device works on `rows_at_once` rows. A

@@ -108,8 +108,8 @@ def compile_training(model: Abstract, mesh: Mesh, sizes: Training) -> Compiled:
 
     Args:
       model: from `abstract_model`.
-      mesh: of the run.
-      sizes: of the step.
+      mesh: devices that share rows and weights.
+      sizes: rows, lengths and micro-batches of a step.
     """
     optimizer = unlearn_optimizer(Hyper(0.0, 0.0, 0.0, AdamW()))
     state = jax.eval_shape(lambda params: init_state(params, optimizer, seed=0), model.params)

@@ -20,7 +20,7 @@ def plan(config: Config) -> None:
     """Prints parameters, mesh and peak memory of captioning and training; needs no more than config.json.
 
     Args:
-      config: of the run.
+      config: settings that a run would have.
 
     Raises:
       UserError: the model's shapes are not known, or the mesh does not fit the devices.

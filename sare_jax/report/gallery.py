@@ -51,7 +51,7 @@ class Exhibit:
     """One image.
 
     Attributes:
-      image_id: of the annotations.
+      image_id: the image's number in the annotations.
       source: data URI; empty where the file cannot be read.
       present: categories in the picture, sorted; None without truth.
       rows: run key → captions by setting, in the order of the spec.

@@ -34,7 +34,7 @@ def render(content: Mapping[str, Any], spec: ReportSpec) -> str:
 
     Args:
       content: what `write` gathered, by the names that the template uses.
-      spec: of the report.
+      spec: what the page shows, and in which order.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),

@@ -72,7 +72,7 @@ class ReportSpec:
     """Everything of a report that is not read from the workdir.
 
     Attributes:
-      title: of the page.
+      title: heading of the page.
       subject: one or two sentences on model and data.
       runs: the methods, in table order. The first colour, a grey, goes to the base model.
       settings: the conditions, in table order.

@@ -87,7 +87,7 @@ def objective_of(settings: OptimConfig, where: str = "config.optim") -> Objectiv
     """The objective that a run names; the same name and arguments give the same value.
 
     Args:
-      settings: of the run.
+      settings: name the objective and its arguments.
       where: its section, for messages.
 
     Raises:

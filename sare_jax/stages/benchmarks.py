@@ -26,7 +26,7 @@ def asked(
     """Answers to each configured benchmark under one setting.
 
     Args:
-      context: of the invocation.
+      context: settings, paths and the loaded model.
       run: name of the model's row.
       setting: name of the condition.
       weights: what the weights depend on.

@@ -26,7 +26,7 @@ class Footing(NamedTuple):
 
     Attributes:
       label: what the comparison is called.
-      unit: of the number.
+      unit: what the number counts, for messages.
       alike: differences up to this are none when a pair is chosen; then the later checkpoints are taken.
       bound: pairs that are further apart are not equal in it.
     """

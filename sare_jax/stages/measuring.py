@@ -82,7 +82,7 @@ def measured(
     """Answers under one setting, and their metrics.
 
     Args:
-      context: of the invocation.
+      context: settings, paths and the loaded model.
       run: name of the model's row.
       setting: name of the condition.
       weights: what the weights depend on.

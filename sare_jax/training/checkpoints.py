@@ -52,7 +52,7 @@ class Checkpoints:
         """Opens or makes the folder.
 
         Args:
-          folder: of this run alone.
+          folder: where checkpoints are kept; no other run may use it.
           base: the model that is tuned.
           settings: JSON-able values that a resumed run has to share; more steps are no reason to refuse.
           every: steps between checkpoints; 0 for none but the last.
@@ -97,7 +97,7 @@ class Checkpoints:
 
         Args:
           step: finished steps, `state.step`.
-          state: of the run.
+          state: what is saved: parameters, optimizer, step and PRNG key.
           iterator: a Grain iterator, or any object with its JSON-able `get_state` and `set_state`.
 
         Raises:

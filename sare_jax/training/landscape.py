@@ -33,7 +33,7 @@ def directions(
       units: hallucinated units.
       features: vision features of their images.
       mesh: devices that share the units; the model lies on them.
-      seed: of the random direction.
+      seed: fixes the random direction.
 
     Returns:
       `eps`: ε*/ρ, the gradient of L_neg = −L_ft over all `units`, normalised; `random`: Gaussian, normalised.

@@ -97,7 +97,7 @@ def mean_over_units(losses: jax.Array, units: Units, count: jax.Array) -> jax.Ar
 
     Args:
       losses: float32[B, U].
-      units: of the set.
+      units: masks and weights of the set's units.
       count: float32[], units of the global batch, from `count_units`. Where the rows are a part of that batch
         the result is the part's share, so that shares add up.
 

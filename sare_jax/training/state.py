@@ -71,7 +71,7 @@ def init_state(params: Params, optimizer: optax.GradientTransformation, seed: in
     Args:
       params: trainable parameters, float32.
       optimizer: whose state is made; its settings do not matter here.
-      seed: of the run.
+      seed: of the PRNG key that the state holds.
     """
     params = jax.tree.map(lambda x: jnp.array(x, copy=True), params)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key(seed))

@@ -76,8 +76,8 @@ def unlearn(
       curated: the sets.
       tokenizer: the model's `Prompter`.
       features: vision features by file name.
-      settings: of the run.
-      folder: of its checkpoints.
+      settings: objective, radius, weights, optimizer and length of the run.
+      folder: where checkpoints are kept; a run goes on from the newest.
       log: of its metrics, JSON lines, one a step: the metrics of `unlearn_step` or `efuf_step`.
       starting: folder of what the objective needs from the starting weights, which runs share.
       name: shown with the progress.

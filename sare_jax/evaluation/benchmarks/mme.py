@@ -214,7 +214,7 @@ def score(
       answers: see `benchmark.pair`.
       dropped: what reading the files left out.
       draws: bootstrap resamples, over images.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       JSON-able: `metric`; `perception` (to 2000), `cognition` (to 800), `total` (to 2800), `total_percent`

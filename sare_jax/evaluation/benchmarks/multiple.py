@@ -91,7 +91,7 @@ def score(
     """Accuracy by three rules.
 
     Args:
-      name: of the metric.
+      name: key of the benchmark's result.
       rule: what the three rules are.
       judge: the verdict on one answer to one question.
       fits: see `benchmark.pair`.
@@ -99,7 +99,7 @@ def score(
       answers: see `benchmark.pair`.
       dropped: what reading the files left out.
       draws: bootstrap resamples, over images.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       JSON-able: `metric`, `accuracy`, `macro_accuracy` (mean over the main groups), `accuracy_lineage`,

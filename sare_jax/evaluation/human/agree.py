@@ -58,7 +58,7 @@ def agree(
       second: B's.
       dropped: what reading left out.
       draws: bootstrap resamples, of captions.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       JSON-able: `metric`, `n` (captions of both), `skipped`, `dropped`, `rule`, `intervals` (of κ, by unit),

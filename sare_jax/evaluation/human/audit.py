@@ -42,7 +42,7 @@ def sample(records: Sequence[dict], size: int, seed: int, dropped: Dropped) -> l
     Args:
       records: dicts with `image_id` (or `image`) and `caption` (or `text`).
       size: how many; 0 takes all.
-      seed: of the draw.
+      seed: fixes which captions are drawn.
       dropped: notes what cannot be used.
 
     Raises:

@@ -55,7 +55,7 @@ def score(
       items: one person's annotations, one a caption.
       dropped: what reading left out.
       draws: bootstrap resamples.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       JSON-able: `metric`, `human_s`, `human_i` in percent, `mean_objects`, `mean_words`, `empty_rate`; what

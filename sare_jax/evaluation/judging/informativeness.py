@@ -102,7 +102,7 @@ def score(
       model: the judge's name, for the result.
       dropped: records that reading the file left out.
       draws: bootstrap resamples.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       JSON-able: `metric`, `informativeness` (1 to 100), `mean_words`, `empty_rate`, `n`, `failed` (questions

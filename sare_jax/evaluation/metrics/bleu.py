@@ -155,7 +155,7 @@ def score(
       tokenizer: of the word rule: `13a` (sacrebleu's own) or `coco` (lower case, no punctuation).
       dropped: records that reading the file left out.
       draws: bootstrap resamples.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       JSON-able: `metric`, `bleu_1`, `bleu_2`, `bleu_4` (0 to 100; corpus for `word`, mean over captions for

@@ -108,7 +108,7 @@ def score(
       table: the vocabulary; the truth's own where none is given.
       dropped: records that reading the file left out.
       draws: bootstrap resamples.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       JSON-able: `metric`, `chair_s`, `chair_i`, `chair_i_words`, `recall` in percent, `mean_words`,

@@ -15,7 +15,7 @@ def score(captions: list[dict], *, draws: int = bootstrap.DRAWS, seed: int = 0) 
     Args:
       captions: records with `caption` or `text`; `tokens` and `finish_reason` where all of them have these.
       draws: bootstrap resamples.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       JSON-able: `mean_words`, `mean_characters`, where known `mean_tokens` and `cut_off_rate` (a share), `n`,

@@ -27,7 +27,7 @@ class AtHand:
       truth: annotations of the images.
       answers: list name → answered requests, for a metric with `questions`.
       draws: bootstrap resamples.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
     """
 
     captions: list[dict]
@@ -52,7 +52,7 @@ class Questions:
       build: from the truth, a list's name, the images and the metric's settings to the list's questions.
       requests: from a list's questions, the metric's settings and the text that stands before each question
         (of a prompt attack, else empty) to generation requests, whose answers the metric scores.
-      max_new_tokens: of an answer.
+      max_new_tokens: tokens of an answer at most.
     """
 
     lists: Callable[[Any], tuple[str, ...]]

@@ -55,7 +55,7 @@ def score(
       image_ids: one a text, for intervals and comparisons; positions where none are given.
       dropped: records that reading the file left out.
       draws: bootstrap resamples.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       JSON-able: `metric`, `mean` over captions and `corpus` (true perplexity), `mean_paper_scale` (÷ 100),
@@ -121,7 +121,7 @@ def summarise(
       windows: int[n], windows that each text took.
       image_ids: n ids.
       draws: bootstrap resamples.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       The names of `METRICS`, `n`, `windows`, `intervals`, `per_image`.

@@ -68,7 +68,7 @@ def score(
         script), or nothing.
       dropped: records that reading the files left out.
       draws: bootstrap resamples, over images.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       JSON-able: `metric`, the names of `METRICS` in percent (`mean_words`: length of the answers), `n`,
@@ -178,7 +178,7 @@ def summarise(
     Args:
       results: by kind, each from `score`.
       draws: bootstrap resamples; an image is drawn with its questions of every kind.
-      seed: of the bootstrap.
+      seed: fixes the bootstrap's resamples.
 
     Returns:
       `mean_f1`, `pooled_f1`, `mean_accuracy` in percent, `kinds`, `n`, `intervals`, `rule`.

@@ -33,8 +33,8 @@ class LlavaImageProcessor:
       crop: (height, width) of the result.
       resample: Pillow's number of the filter; 3 is bicubic.
       scale: factor from a byte to the scale of `mean`.
-      mean: of each channel.
-      std: of each channel.
+      mean: subtracted from each channel, on the scale of 0 to 1.
+      std: divides each channel after that.
       image_tokens: slots that every image takes.
     """
 

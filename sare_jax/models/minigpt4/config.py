@@ -16,7 +16,7 @@ class QFormerConfig:
     """BLIP-2's Q-Former: BERT layers over learned queries, every other of which looks at the image.
 
     Attributes:
-      width: of a query.
+      width: numbers of a query's vector.
       mlp: width inside the MLP.
       num_layers: an even number; the layers 0, 2, 4, … look at the image.
       num_heads: attention heads.

@@ -35,7 +35,7 @@ def export_published(
       source: the base model, whose other tensors of the same file are kept, to the byte.
       params: nested dictionary of the tuned parameters.
       folder: the new folder; it appears when it is whole, and replaces an earlier export.
-      step: of the checkpoint.
+      step: optimizer step at which the checkpoint was saved.
       settings: of the run; those that are numbers, texts or truth values are written.
 
     Raises:

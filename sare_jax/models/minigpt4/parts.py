@@ -26,7 +26,7 @@ def needed_files(folder: Path, settings: ModelConfig) -> Needed:
 
     Args:
       folder: that of the LLaMA; full paths stand for themselves in it.
-      settings: of the model.
+      settings: name the folder and the other files.
 
     Raises:
       UserError: a setting that MiniGPT-4 does not have.

@@ -28,7 +28,7 @@ def config_without_weights(settings: ModelConfig, towers: Towers) -> tuple[MiniG
     """A model's shapes, the LLaMA's from its config.json where that is at hand, else as it was published.
 
     Args:
-      settings: of the model.
+      settings: name the folder and the other files.
       towers: shapes of tower and Q-Former.
 
     Returns:

@@ -87,7 +87,7 @@ def open_owl(folder: Path, settings: ModelConfig) -> OwlSource:
 
     Args:
       folder: the model's.
-      settings: of the model.
+      settings: name the folder.
 
     Raises:
       UserError: files are missing or broken, the settings or the config ask for what is not computed here, or

@@ -281,7 +281,7 @@ class Llama(nnx.Module):
         Args:
           x: float[B, R, D], its embedding.
           positions: int32[B], its place in the row, counted without padding.
-          cache: of the tokens before.
+          cache: keys and values of the tokens before.
           parts: from `parts`, called outside of the loop over steps.
 
         Returns:

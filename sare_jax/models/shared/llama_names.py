@@ -25,7 +25,7 @@ def llama_entries(config: TextConfig, prefix: str) -> list[Entry]:
     """Embedding table, decoder and head, by their paths in a family's module.
 
     Args:
-      config: of the language model.
+      config: shapes of the language model.
       prefix: stands before every name of a LlamaForCausalLM.
     """
     layer, path = f"{prefix}model.layers.{{}}", "language_model/layers"

@@ -38,7 +38,7 @@ def read_parameter(
     Args:
       entry: the parameter's line in the name table.
       sources: the tensors it is made of: one, or one a layer.
-      shape: of the whole parameter.
+      shape: the whole parameter's, layer axis included.
       dtype: to cast to; rounded once, from the dtype on disk.
       sharding: on which devices it lies, and how.
     """

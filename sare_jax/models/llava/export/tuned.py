@@ -34,7 +34,7 @@ def export_efuf(
       source: the base model.
       params: nested dictionary of the tuned parameters.
       folder: the new folder; it appears when it is whole, and replaces an earlier export.
-      step: of the checkpoint.
+      step: optimizer step at which the checkpoint was saved.
       settings: of the run; those that are numbers, texts or truth values are written.
 
     Raises:
