@@ -28,6 +28,6 @@ def get_config(variant: str = "paper") -> ConfigDict:
     config.export.form = "published"
     if variant == "lineage":
         config.model.template = "owl_roles_apart"
-        config.optim.reduction = "div512"
+        config.optim.objective_args = {"reduction": "div512"}
         config.optim.preset = "efuf"
     return config.lock()

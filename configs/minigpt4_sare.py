@@ -1,0 +1,36 @@
+r"""MiniGPT-4 in its Llama-2 form, with the settings of the paper's A.3. Its files are published apart.
+
+hf download meta-llama/Llama-2-7b-chat-hf --local-dir MODEL
+python main.py --config configs/minigpt4_sare.py --config.model.folder=MODEL \
+    --config.model.files.eva_vit=eva_vit_g.pth \
+    --config.model.files.pretrained=pretrained_minigpt4_llama2_7b.pth
+
+`--config configs/minigpt4_sare.py:lineage` has EFUF's loss for this model: the sum of a target divided by the
+padded length less one, its schedules and its weights by CLIP score.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import base_config
+
+
+def get_config(variant: str = "paper") -> ConfigDict:
+    """Settings of MiniGPT-4, Llama-2 form.
+
+    Args:
+      variant: `paper`, or `lineage` as EFUF's public code trains this model.
+    """
+    if variant not in ("paper", "lineage"):
+        raise ValueError(f"configs/minigpt4_sare.py:{variant}: the variants are paper and lineage")
+    config = base_config("minigpt4_sare" if variant == "paper" else "minigpt4_lineage")
+    config.model.family = "minigpt4"
+    config.model.folder = "meta-llama/Llama-2-7b-chat-hf"
+    config.model.files = {"eva_vit": "eva_vit_g.pth", "pretrained": "pretrained_minigpt4_llama2_7b.pth"}
+    config.data.images = "data/coco/train2014"
+    config.data.annotations = "data/coco/annotations"
+    config.data.split = "reserve"
+    config.export.form = "published"
+    if variant == "lineage":
+        config.optim.objective_args = {"reduction": "seq_mean_padded"}
+        config.optim.preset = "efuf"
+    return config.lock()

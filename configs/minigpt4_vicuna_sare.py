@@ -1,0 +1,25 @@
+r"""MiniGPT-4 in its Vicuna form, with the settings of the paper's A.3. Its files are published apart.
+
+hf download Vision-CAIR/vicuna-7b --local-dir MODEL
+python main.py --config configs/minigpt4_vicuna_sare.py --config.model.folder=MODEL \
+    --config.model.files.eva_vit=eva_vit_g.pth --config.model.files.qformer=blip2_pretrained_flant5xxl.pth \
+    --config.model.files.pretrained=prerained_minigpt4_7b.pth
+"""
+
+from ml_collections import ConfigDict
+
+from configs import minigpt4_sare
+
+
+def get_config() -> ConfigDict:
+    config = minigpt4_sare.get_config()
+    config.unlock()
+    config.name = "minigpt4_vicuna_sare"
+    config.model.folder = "Vision-CAIR/vicuna-7b"
+    config.model.files = {
+        "eva_vit": "eva_vit_g.pth",
+        "qformer": "blip2_pretrained_flant5xxl.pth",
+        "pretrained": "prerained_minigpt4_7b.pth",  # so spelt where it is published
+    }
+    config.decoding.stop = ("###",)  # this form never ends with an end symbol
+    return config.lock()

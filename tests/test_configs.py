@@ -1,0 +1,32 @@
+"""Every shipped config, in every variant, is one that the program takes."""
+
+import importlib
+
+import pytest
+
+from sare_jax.config import parse
+from sare_jax.models.families import find_family
+
+CONFIGS = [
+    ("llava_sare",),
+    ("sharegpt4v_sare",),
+    ("mplug_owl_sare", "paper"),
+    ("mplug_owl_sare", "lineage"),
+    ("minigpt4_sare", "paper"),
+    ("minigpt4_sare", "lineage"),
+    ("minigpt4_vicuna_sare",),
+    ("demo_sare", "full"),
+    ("demo_sare", "short"),
+    *(("demo_sweep", part) for part in ("attack", "search", "seeds", "rho")),
+]
+
+
+@pytest.mark.parametrize("name", CONFIGS, ids=":".join)
+def test_it_is_parsed_and_its_model_is_of_a_known_shape(name):
+    module, *variant = name
+    config = parse(importlib.import_module(f"configs.{module}").get_config(*variant).to_dict())
+    family = find_family(config.model)
+    shape = family.shape(family.config_of(config.model)[0])
+    assert 0 < shape.num_image_tokens < 1024
+    assert set(config.runs) >= {"efuf", "sare"} or module.startswith("demo_sweep")
+    assert config.export.form in family.exports
