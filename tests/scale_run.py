@@ -97,7 +97,7 @@ def caption(root: Path, loaded: LoadedModel, params, mesh: jax.sharding.Mesh) ->
             loaded.frozen,
             *spread_rows((tokens, lengths, seen), mesh),
             max_new_tokens=8,
-            eos_id=prompter.eos_id,
+            end_ids=(prompter.eos_id,),
             pad_id=prompter.pad_id,
         )
     return [

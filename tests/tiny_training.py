@@ -17,6 +17,7 @@ from sare_jax.models.llava.modeling import Llava
 from sare_jax.models.load import abstract, stacked_paths
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.config import TextConfig, VisionConfig
+from sare_jax.models.shared.generation import GenerationRules
 from sare_jax.models.shared.target import Target, here
 from sare_jax.records.curated import Curated, Rows, Sentences, Units
 from sare_jax.training.sharding import frozen_placement, replicated
@@ -53,6 +54,7 @@ def tiny_llava(seed: int = 0, dtype=jnp.float32) -> LoadedModel:
         FAMILY,
         types.SimpleNamespace(folder=Path("tiny")),
         f"hash-{seed}",
+        GenerationRules(),
     )
 
 

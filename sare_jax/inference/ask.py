@@ -49,7 +49,9 @@ class _Answerer:
     batch_size: int
     decoding: DecodingConfig
     rows: jax.sharding.Sharding | None
+    end_ids: tuple[int, ...]
     allowed: np.ndarray
+    opening: np.ndarray | None
     stops: np.ndarray | None
 
     def start(self, batch: _Batch, images: list[str]) -> Generated:
@@ -72,11 +74,12 @@ class _Answerer:
             lengths,
             features,
             max_new_tokens=self.max_new_tokens,
-            eos_id=self.prompter.eos_id,
+            end_ids=self.end_ids,
             pad_id=self.prompter.pad_id,
             decoding=self.decoding,
             numbers=numbers,
             allowed=self.allowed,
+            opening=self.opening,
             stops=self.stops,
         )
 
@@ -90,7 +93,7 @@ class _Answerer:
     def _answer(self, new: list[int], ended: bool) -> Answer:
         text = self.prompter.decode(new)
         before = cut(text, self.decoding.stop)
-        if ended and new[-1] != self.prompter.eos_id and before == text:
+        if ended and new[-1] not in self.end_ids and before == text:
             before = ""  # the string starts with the space before the answer, which decoding strips
         return {
             "text": before.strip(),
@@ -140,13 +143,13 @@ def ask(
         to a multiple of them. None leaves everything where the weights are.
 
     Returns:
-      Each request with "text" (stripped, without stop strings), "finish_reason" ("stop" at the end token or
+      Each request with "text" (stripped, without stop strings), "finish_reason" ("stop" at an end token or
       a stop string, "length" at the limit) and "tokens" (how many were generated, those of the end
       included).
 
     Raises:
       UserError: a request without image or instruction, missing images (all are listed), an image that
-        cannot be read, or an empty stop string.
+        cannot be read, an empty stop string, or end tokens of the model without the tokenizer's.
     """
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
     _warn(max_new_tokens, decoding)
@@ -165,7 +168,9 @@ def ask(
         batch_size,
         decoding,
         rows,
+        loaded.generation.end_ids(prompter.eos_id),
         _allowed(loaded, prompter),
+        _opening(loaded),
         _stops(loaded, prompter, decoding),
     )
 
@@ -220,10 +225,24 @@ def _rounded(length: int) -> int:
 
 
 def _allowed(loaded: LoadedModel, prompter: Prompter) -> np.ndarray:
-    """bool[V], tokens that have a text: not the rows beyond the tokenizer, nor the image token."""
+    """bool[V], tokens that have a text: not the rows beyond the tokenizer, nor the image token.
+
+    Nor those that the model's files suppress.
+    """
     allowed = np.arange(loaded.shape.text.vocab_size) < prompter.num_tokens
     allowed[prompter.image_token_id : prompter.image_token_id + 1] = False
-    return allowed
+    return allowed & _without(loaded, loaded.generation.suppressed)
+
+
+def _opening(loaded: LoadedModel) -> np.ndarray | None:
+    """bool[V], tokens with which an answer may begin; None where the model's files bar none."""
+    first = loaded.generation.suppressed_first
+    return _without(loaded, first) if first else None
+
+
+def _without(loaded: LoadedModel, ids: Sequence[int]) -> np.ndarray:
+    """bool[V], all tokens but some, of which those beyond the model's rows are none."""
+    return ~np.isin(np.arange(loaded.shape.text.vocab_size), ids)
 
 
 def _stops(loaded: LoadedModel, prompter: Prompter, decoding: DecodingConfig) -> np.ndarray | None:
@@ -267,6 +286,7 @@ def _key(
             "dtypes": sorted({str(leaf.dtype) for leaf in jax.tree.leaves(loaded.frozen)}),
             "processor": processor.identity,
             "prompter": prompter.identity,
+            "generation": loaded.generation.identity,
             **settings,
         }
     )

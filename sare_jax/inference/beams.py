@@ -1,10 +1,11 @@
 """Beam search as transformers 5 does it, each row for itself.
 
-A step extends each of the R running beams by every token and keeps the 2R best candidates, of which at least
-R have not ended. The best R of those run on. Of the candidates that end, those among the R best of all join
-the finished ones, ranked by log-probability ÷ length^penalty, of which again the R best are kept. A row is
-closed, and changes no more, when its finished beams are R and either `early_stopping` is "yes" or no running
-beam can be expected to do better than the worst of them; or when none can go on.
+A step extends each of the R running beams by every token and keeps the best (1 + E)R candidates, E being the
+number of end tokens, so that at least R of them have not ended. The best R of those run on. Of the candidates
+that end, those among the R best of all join the finished ones, ranked by log-probability ÷ length^penalty, of
+which again the R best are kept. A row is closed, and changes no more, when its finished beams are R and
+either `early_stopping` is "yes" or no running beam can be expected to do better than the worst of them; or
+when none can go on.
 """
 
 from typing import NamedTuple
@@ -94,7 +95,8 @@ def advance(
       The search one token on. Rows that are closed keep their `best`.
     """
     running, (beams, longest) = search.running, search.running.ids.shape[1:]
-    candidates, parents = _candidates(running, log_probs, search.step)
+    kept = beams * (1 + len(ending.end_ids))
+    candidates, parents = _candidates(running, log_probs, search.step, kept)
     ends, states = ending(
         jax.lax.dynamic_index_in_dim(candidates.ids, search.step, axis=2, keepdims=False), candidates.states
     )
@@ -126,11 +128,11 @@ def advance(
     return Search(search.step + 1, chosen, jnp.take_along_axis(parents, places, axis=1), best, still)
 
 
-def _candidates(running: Beams, log_probs: jax.Array, step: jax.Array) -> tuple[Beams, jax.Array]:
-    """The 2R likeliest continuations of each row's running beams, best first, and their parents."""
+def _candidates(running: Beams, log_probs: jax.Array, step: jax.Array, kept: int) -> tuple[Beams, jax.Array]:
+    """The likeliest continuations of each row's running beams, best first, and their parents."""
     batch, beams, vocabulary = log_probs.shape
     total = (log_probs + running.scores[..., None]).reshape(batch, beams * vocabulary)
-    scores, flat = jax.lax.top_k(total, 2 * beams)
+    scores, flat = jax.lax.top_k(total, kept)
     parents, tokens = flat // vocabulary, (flat % vocabulary).astype(jnp.int32)
     taken = running.take(parents)
     ids = jax.lax.dynamic_update_slice(taken.ids, tokens[..., None], (0, 0, step))

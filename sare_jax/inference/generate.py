@@ -15,6 +15,8 @@ from sare_jax.models.interface import Cache, merge
 from sare_jax.models.shared.partition import Tree
 from sare_jax.settings import GREEDY, DecodingConfig
 
+# What is added to logits, float32[V] of 0 and -inf; 0 bars nothing.
+Barred = jax.Array | float
 # (tokens int32[B, R], cache) -> logits float32[B, R, V] of what follows them, and the cache with them.
 Step = Callable[[jax.Array, Cache], tuple[jax.Array, Cache]]
 
@@ -23,9 +25,9 @@ class Generated(NamedTuple):
     """New tokens of a batch.
 
     Attributes:
-      ids: int32[B, N], the new tokens alone, the end token included, then padding.
+      ids: int32[B, N], the new tokens alone, an end token included, then padding.
       counts: int32[B], how many of them were generated.
-      ended: bool[B], whether the end token or a stop string ended the row; otherwise the limit did.
+      ended: bool[B], whether an end token or a stop string ended the row; otherwise the limit did.
     """
 
     ids: jax.Array
@@ -33,7 +35,7 @@ class Generated(NamedTuple):
     ended: jax.Array
 
 
-@partial(jax.jit, static_argnames=("graphdef", "max_new_tokens", "eos_id", "pad_id", "decoding"))
+@partial(jax.jit, static_argnames=("graphdef", "max_new_tokens", "end_ids", "pad_id", "decoding"))
 def generate(
     graphdef: nnx.GraphDef,
     params: Tree,
@@ -43,14 +45,15 @@ def generate(
     features: jax.Array | None,
     *,
     max_new_tokens: int,
-    eos_id: int,
+    end_ids: tuple[int, ...],
     pad_id: int,
     decoding: DecodingConfig = GREEDY,
     numbers: jax.Array | None = None,
     allowed: jax.Array | None = None,
+    opening: jax.Array | None = None,
     stops: jax.Array | None = None,
 ) -> Generated:
-    """Continues each row until EOS, a stop string, or for `max_new_tokens`.
+    """Continues each row until an end token, a stop string, or for `max_new_tokens`.
 
     The weights are arguments, so one compilation serves every set of weights. It ends as soon as all rows
     have. A row sees neither the other rows nor its own padding.
@@ -63,11 +66,12 @@ def generate(
       lengths: int32[B], tokens of each prompt.
       features: float[B, P, D_v], the image of each row, whose slots take the first ones.
       max_new_tokens: N; image slots and prompt do not count.
-      eos_id: the token that ends a row.
+      end_ids: the tokens of which each ends a row.
       pad_id: what follows the end of a row.
       decoding: greedy, beams or draws; of its strings only `stops` counts.
       numbers: int32[B], of the requests, by which rows are drawn; without them, their places in the batch.
       allowed: bool[V], tokens that may be generated; None allows all.
+      opening: bool[V], those of them that may come first; None allows all of them.
       stops: `stop_table` of the strings that end a row; None for none.
 
     Returns:
@@ -75,7 +79,8 @@ def generate(
     """
     model = merge(graphdef, params, frozen)
     barred = 0.0 if allowed is None else jnp.where(allowed, 0.0, -jnp.inf)
-    ending = Ending(eos_id, stops)
+    barred_first = barred if opening is None else barred + jnp.where(opening, 0.0, -jnp.inf)
+    ending = Ending(end_ids, stops)
     # The last token generated is never read.
     steps = max(1, max_new_tokens - 1)
     logits, cache = model.prefill(tokens, features, lengths, decoding.num_beams, steps)
@@ -87,20 +92,21 @@ def generate(
 
     if decoding.num_beams > 1:
         search = beams.start(len(tokens), decoding.num_beams, max_new_tokens, pad_id)
-        return _search(search, logits, cache, step, decoding, ending, barred)
+        return _search(search, logits, cache, step, decoding, ending, (barred_first, barred))
 
     numbers = jnp.arange(len(tokens)) if numbers is None else numbers
 
-    def choose(logits: jax.Array, place: jax.Array) -> jax.Array:
+    def choose(logits: jax.Array, place: jax.Array, barred: Barred) -> jax.Array:
         if decoding.temperature > 0:
             return draw(logits + barred, decoding, numbers, place)
         return model.target.likeliest(logits + barred)
 
-    return _extend(choose, logits, cache, step, ending, max_new_tokens, pad_id)
+    return _extend(choose, (barred_first, barred), logits, cache, step, ending, max_new_tokens, pad_id)
 
 
 def _extend(
-    choose: Callable[[jax.Array, jax.Array], jax.Array],
+    choose: Callable[[jax.Array, jax.Array, Barred], jax.Array],
+    barred: tuple[Barred, Barred],
     logits: jax.Array,
     cache: Cache,
     step: Step,
@@ -108,9 +114,10 @@ def _extend(
     max_new_tokens: int,
     pad_id: int,
 ) -> Generated:
-    """One token after another, each chosen from its logits and its place."""
+    """One token after another, each chosen from its logits, its place, and what is barred first and later."""
+    barred_first, barred_later = barred
     batch = len(logits)
-    first = choose(logits, jnp.int32(0))
+    first = choose(logits, jnp.int32(0), barred_first)
     ended, state = ending(first, jnp.zeros(batch, jnp.int32))
     ids = jnp.full((batch, max_new_tokens), pad_id, jnp.int32).at[:, 0].set(first)
 
@@ -121,7 +128,7 @@ def _extend(
     def advance(carry):
         place, token, state, made, cache = carry
         logits, cache = step(token[:, None], cache)
-        token = jnp.where(made.ended, pad_id, choose(logits[:, 0], place))
+        token = jnp.where(made.ended, pad_id, choose(logits[:, 0], place, barred_later))
         ends, state = ending(token, state)
         ids = jax.lax.dynamic_update_slice(made.ids, token[:, None], (0, place))
         made = Generated(ids, made.counts + ~made.ended, made.ended | ends)
@@ -138,11 +145,14 @@ def _search(
     step: Step,
     decoding: DecodingConfig,
     ending: Ending,
-    barred: jax.Array | float,
+    barred: tuple[Barred, Barred],
 ) -> Generated:
-    """Beam search; the best beam of each row."""
+    """Beam search, with what is barred first and later; the best beam of each row."""
+    barred_first, barred_later = barred
 
-    def advance(search: beams.Search, logits: jax.Array, cache: Cache) -> tuple[beams.Search, Cache]:
+    def advance(
+        search: beams.Search, logits: jax.Array, cache: Cache, barred: Barred
+    ) -> tuple[beams.Search, Cache]:
         log_probs = jax.nn.log_softmax(logits, axis=-1) + barred
         search = beams.advance(search, log_probs, decoding, ending)
         return search, cache.follow(search.parents)
@@ -150,9 +160,10 @@ def _search(
     def go_on(carry):
         search, cache = carry
         token = jax.lax.dynamic_index_in_dim(search.running.ids, search.step - 1, axis=2, keepdims=False)
-        return advance(search, *step(token, cache))
+        return advance(search, *step(token, cache), barred_later)
 
     whole = jnp.broadcast_to(logits[:, None], (len(logits), decoding.num_beams, logits.shape[-1]))
-    search, _ = jax.lax.while_loop(lambda carry: carry[0].open.any(), go_on, advance(search, whole, cache))
+    begun = advance(search, whole, cache, barred_first)
+    search, _ = jax.lax.while_loop(lambda carry: carry[0].open.any(), go_on, begun)
     best = search.best
     return Generated(best.ids[:, 0], best.counts[:, 0], best.ended[:, 0])

@@ -1,4 +1,4 @@
-"""What ends an answer besides its length: the end token, and strings that its text runs into.
+"""What ends an answer besides its length: an end token, and strings that its text runs into.
 
 Strings do not fall on token borders, so they are found by an automaton over bytes, whose step over a whole
 token is a table look-up: exact, and inside the compiled loop.
@@ -6,6 +6,8 @@ token is a table look-up: exact, and inside the compiled loop.
 
 import json
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
 import jax
@@ -19,12 +21,12 @@ class Ending(NamedTuple):
     """The rule by which answers end; `table` is from `stop_table`.
 
     Attributes:
-      eos_id: the end token.
+      end_ids: the end tokens, at least one.
       table: int32[states, V], the automaton's next state for each token, or None without stop strings. It
         starts in state 0, and the last state says that a string was met.
     """
 
-    eos_id: int
+    end_ids: tuple[int, ...]
     table: jax.Array | None
 
     def __call__(self, token: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -37,7 +39,7 @@ class Ending(NamedTuple):
         Returns:
           bool[...] and the state after it.
         """
-        ends = token == self.eos_id
+        ends = reduce(or_, (token == number for number in self.end_ids))
         if self.table is None:
             return ends, state
         state = self.table[state, token]

@@ -17,6 +17,7 @@ from flax import nnx
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.config import TextConfig
 from sare_jax.models.shared.entry import Entry
+from sare_jax.models.shared.generation import GenerationRules
 from sare_jax.models.shared.partition import Tree
 from sare_jax.models.shared.target import Target
 from sare_jax.models.shared.weight_files import Needed, Tensor
@@ -330,6 +331,7 @@ class LoadedModel:
       family: whose model it is.
       source: where it came from.
       content_hash: names the weights and shapes (see `models.load.content_hash`).
+      generation: what the model's files say on generation.
     """
 
     graphdef: nnx.GraphDef
@@ -339,6 +341,7 @@ class LoadedModel:
     family: Family
     source: Source
     content_hash: str
+    generation: GenerationRules
 
     @property
     def folder(self) -> Path:

@@ -17,6 +17,7 @@ from sare_jax.models.families import open_source
 from sare_jax.models.interface import Family, LoadedModel, Source
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.entry import Entry
+from sare_jax.models.shared.generation import read_generation
 from sare_jax.models.shared.streaming import read_parameter
 from sare_jax.models.shared.target import Target
 from sare_jax.models.shared.weight_files import Tensor
@@ -68,7 +69,7 @@ def load_model(
 
     Raises:
       UserError: files are missing or broken; a tensor is missing, unexpected or mis-shaped (all are listed);
-        or `trainable` selects nothing or too much.
+        `trainable` selects nothing or too much; or a file asks for generation that is not done here.
     """
     source = open_source(source) if isinstance(source, Path) else source
     family, config, tensors = source.family, source.config, source.tensors
@@ -93,6 +94,7 @@ def load_model(
         family=family,
         source=source,
         content_hash=content_hash(source),
+        generation=read_generation(source.folder),
     )
 
 

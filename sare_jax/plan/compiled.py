@@ -150,7 +150,7 @@ def compile_captioning(model: Abstract, mesh: Mesh, sizes: Captioning) -> Compil
     held = (model.params, model.frozen, tokens, lengths, features)
     with gathering(mesh):
         lowered = generate.lower(
-            model.graphdef, *held, max_new_tokens=sizes.new, eos_id=2, pad_id=0, decoding=sizes.decoding
+            model.graphdef, *held, max_new_tokens=sizes.new, end_ids=(2,), pad_id=0, decoding=sizes.decoding
         )
         return _compile(lowered, held)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sare_jax.inference.features import FeatureCache
     from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter, Source
     from sare_jax.models.prompting import ImagePrompter
+    from sare_jax.models.shared.generation import GenerationRules
     from sare_jax.records.coco import Truth
 
 
@@ -91,6 +92,13 @@ class Context:
         return content_hash(self.source)
 
     @cached_property
+    def generation(self) -> "GenerationRules":
+        """What the base model's files say on generation."""
+        from sare_jax.models.shared.generation import read_generation
+
+        return read_generation(self.source.folder)
+
+    @cached_property
     def mesh(self) -> "Mesh":
         """The devices, and how they share rows and weights."""
         from sare_jax.training.sharding import make_mesh
@@ -120,6 +128,8 @@ class Context:
             placement=frozen_placement(self.mesh, trainable, stacked),
         )
         print(parameter_table(loaded), flush=True)
+        if note := loaded.generation.note(self.config.decoding, self.config.evaluate.max_new_tokens):
+            print(note, flush=True)
         return loaded
 
     @cached_property
@@ -130,7 +140,9 @@ class Context:
     @cached_property
     def prompter(self) -> "Prompter":
         """The base model's tokenizer and prompt form."""
-        return self.source.family.prompter(self.source, self.config.model)
+        prompter = self.source.family.prompter(self.source, self.config.model)
+        self.generation.end_ids(prompter.eos_id)  # refuses files that contradict each other
+        return prompter
 
     @cached_property
     def image_prompter(self) -> "ImagePrompter":
@@ -215,6 +227,7 @@ class Context:
             "dtype": settings.dtype,
             "template": settings.template,
             "image_mode": settings.image_mode,
+            "generation": self.generation.identity,
         }
 
     def _in_root(self, name: str) -> Path:

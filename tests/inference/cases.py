@@ -49,7 +49,7 @@ def generated(case: Case, rows: list[int], width: int, **settings: Any) -> Gener
     for place, row in enumerate(rows):
         tokens[place, : len(case.prompts[row])] = case.prompts[row]
     lengths = np.array([len(case.prompts[row]) for row in rows], np.int32)
-    settings = {"max_new_tokens": NEW, "eos_id": EOS, "pad_id": PAD} | settings
+    settings = {"max_new_tokens": NEW, "end_ids": (EOS,), "pad_id": PAD} | settings
     loaded = case.loaded
     return generate(
         loaded.graphdef, loaded.params, loaded.frozen, tokens, lengths, case.features[rows], **settings
@@ -60,12 +60,12 @@ def run(case: Case, rows: list[int], width: int | None = None, **settings: Any) 
     """Generated ids of each prompt, up to its end; whatever follows is checked to be padding."""
     longest = max(len(case.prompts[row]) for row in rows)
     ids, counts, ended = map(np.asarray, generated(case, rows, width or longest, **settings))
-    eos, limit = settings.get("eos_id", EOS), settings.get("max_new_tokens", NEW)
+    ends, limit = settings.get("end_ids", (EOS,)), settings.get("max_new_tokens", NEW)
     assert ids.shape == (len(rows), limit)
     assert all((row[count:] == PAD).all() for row, count in zip(ids, counts, strict=True))
     if settings.get("stops") is None:
         last = ids[np.arange(len(rows)), counts - 1]
-        np.testing.assert_array_equal(ended, last == eos)
+        np.testing.assert_array_equal(ended, np.isin(last, ends))
     assert ((counts == limit) | ended).all()
     return [row[:count].tolist() for row, count in zip(ids, counts, strict=True)]
 
@@ -78,24 +78,25 @@ def theirs(case: Case, rows: list[int], **settings: Any) -> list[list[int]]:
     for place, row in enumerate(rows):
         ids[place, longest - len(case.prompts[row]) :] = torch.tensor(case.prompts[row])
         mask[place, longest - len(case.prompts[row]) :] = 1
-    eos = settings.pop("eos_id", EOS)
+    ends = settings.pop("end_ids", (EOS,))
     settings = {"max_new_tokens": NEW, "do_sample": False} | settings
     with torch.inference_mode():
         whole = case.theirs.generate(
             input_ids=ids,
             attention_mask=mask,
             pixel_values=torch.from_numpy(case.pixels[rows].transpose(0, 3, 1, 2).copy()),
-            eos_token_id=eos,
+            eos_token_id=list(ends),
             pad_token_id=PAD,
             **settings,
         )
-    return [_until(row, eos) for row in whole[:, longest:].tolist()]
+    return [_until(row, ends) for row in whole[:, longest:].tolist()]
 
 
-def _until(ids: list[int], eos: int) -> list[int]:
+def _until(ids: list[int], ends: tuple[int, ...]) -> list[int]:
     """Ids without what transformers fills up the batch with."""
-    if eos in ids:
-        return ids[: ids.index(eos) + 1]
+    places = [place for place, number in enumerate(ids) if number in ends]
+    if places:
+        return ids[: places[0] + 1]
     while ids and ids[-1] == PAD:
         ids = ids[:-1]
     return ids

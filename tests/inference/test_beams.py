@@ -59,7 +59,7 @@ def beams_of_transformers(model: Trigrams, prompts: np.ndarray, decoding: Decodi
 
 @partial(jax.jit, static_argnames="decoding")
 def search(table: jax.Array, prompts: jax.Array, decoding: DecodingConfig) -> beams.Search:
-    ending = Ending(Trigrams.eos, None)
+    ending = Ending((Trigrams.eos,), None)
 
     def advance(state: beams.Search) -> beams.Search:
         before = jnp.broadcast_to(prompts[:, None], (*state.running.ids.shape[:2], 2))
@@ -120,12 +120,12 @@ def reference(case: Case, rows: list[int], decoding: DecodingConfig, **settings)
 @pytest.mark.parametrize(("length_penalty", "early_stopping"), [(1.0, "yes"), (0.0, "no"), (2.0, "never")])
 def test_beams_of_a_llava_equal_transformers(case, eos, length_penalty, early_stopping):
     decoding = DecodingConfig(num_beams=5, length_penalty=length_penalty, early_stopping=early_stopping)
-    ours = run(case, ALL, max_new_tokens=LIMIT, eos_id=eos, decoding=decoding)
-    assert ours == reference(case, ALL, decoding, eos_id=eos)
+    ours = run(case, ALL, max_new_tokens=LIMIT, end_ids=(eos,), decoding=decoding)
+    assert ours == reference(case, ALL, decoding, end_ids=(eos,))
 
 
 def test_beams_of_a_row_do_not_depend_on_its_batch(case, eos):
-    settings = {"max_new_tokens": LIMIT, "eos_id": eos, "decoding": DecodingConfig(num_beams=3)}
+    settings = {"max_new_tokens": LIMIT, "end_ids": (eos,), "decoding": DecodingConfig(num_beams=3)}
     together = run(case, ALL, **settings)
     assert len(set(map(len, together))) > 1
     assert run(case, [0], **settings) == [together[0]]
@@ -134,10 +134,10 @@ def test_beams_of_a_row_do_not_depend_on_its_batch(case, eos):
 
 def test_tk_12_beams_leave_out_what_is_not_allowed(case, eos):
     decoding = DecodingConfig(num_beams=5)
-    free = run(case, ALL, max_new_tokens=LIMIT, eos_id=eos, decoding=decoding)
+    free = run(case, ALL, max_new_tokens=LIMIT, end_ids=(eos,), decoding=decoding)
     barred = sorted({ids[0] for ids in free} - {eos})
     allowed = np.ones(case.loaded.config.text.vocab_size, bool)
     allowed[barred] = False
-    ours = run(case, ALL, max_new_tokens=LIMIT, eos_id=eos, decoding=decoding, allowed=allowed)
-    assert ours == reference(case, ALL, decoding, eos_id=eos, suppress_tokens=barred)
+    ours = run(case, ALL, max_new_tokens=LIMIT, end_ids=(eos,), decoding=decoding, allowed=allowed)
+    assert ours == reference(case, ALL, decoding, end_ids=(eos,), suppress_tokens=barred)
     assert not set(barred) & {token for ids in ours for token in ids}

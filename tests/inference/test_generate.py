@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from sare_jax.inference.generate import generate
+from sare_jax.settings import GREEDY, DecodingConfig
 from tests.inference.cases import NEW, Case, make_case, run, theirs, width
-from tests.tiny_llava import SHAPES, image_token_id
+from tests.tiny_llava import EOS, SHAPES, image_token_id
 
 ALL = [0, 1, 2, 3]
 
@@ -49,7 +50,7 @@ def test_each_row_ends_at_its_own_eos(case):
     eos = whole[0][9]
     expected = [ids[: ids.index(eos) + 1] if eos in ids else ids for ids in whole]
     assert len(set(map(len, expected))) > 1
-    assert run(case, ALL, eos_id=eos) == expected
+    assert run(case, ALL, end_ids=(eos,)) == expected
 
 
 def test_tk_12_ids_beyond_the_tokenizer_are_never_generated(case):
@@ -78,3 +79,27 @@ def test_prompts_read_two_rows_at_a_time_give_the_same(case, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     ours = run(case, ALL, max_new_tokens=13)  # a limit of its own, so that it is compiled here
     assert ours == theirs(case, ALL, max_new_tokens=13)
+
+
+@pytest.mark.parametrize("decoding", [GREEDY, DecodingConfig(num_beams=3)], ids=["greedy", "beams"])
+def test_any_of_several_end_tokens_ends_a_row(case, decoding):
+    whole = run(case, ALL, max_new_tokens=24, decoding=decoding)
+    ends = (EOS, whole[0][9], whole[1][4])
+    settings = {"max_new_tokens": 24, "end_ids": ends}
+    ours = run(case, ALL, decoding=decoding, **settings)
+    assert ours == theirs(case, ALL, num_beams=decoding.num_beams, **settings)
+    assert ours != run(case, ALL, decoding=decoding, **settings | {"end_ids": ends[:2]})
+    assert ours != run(case, ALL, decoding=decoding, **settings | {"end_ids": ends[::2]})
+
+
+@pytest.mark.parametrize("decoding", [GREEDY, DecodingConfig(num_beams=3)], ids=["greedy", "beams"])
+def test_tokens_that_may_not_come_first_come_later(case, decoding):
+    first = sorted({run(case, [row], max_new_tokens=4)[0][place] for row in ALL for place in (0, 2)})
+    opening = np.ones(case.loaded.config.text.vocab_size, bool)
+    opening[first] = False
+    ours = run(case, ALL, max_new_tokens=24, decoding=decoding, opening=opening)
+    assert ours == theirs(
+        case, ALL, max_new_tokens=24, num_beams=decoding.num_beams, begin_suppress_tokens=first
+    )
+    assert not set(first) & {ids[0] for ids in ours}
+    assert set(first) & {token for ids in ours for token in ids}

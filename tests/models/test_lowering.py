@@ -60,7 +60,7 @@ def captioned(target, lowering):
     graphdef, params, frozen = weights(target)
     lengths = jax.ShapeDtypeStruct((ROWS,), jnp.int32)
     tokens, features = inputs()
-    greedy = functools.partial(generate, graphdef, max_new_tokens=4, eos_id=2, pad_id=0)
+    greedy = functools.partial(generate, graphdef, max_new_tokens=4, end_ids=(2,), pad_id=0)
     traced = jax.jit(greedy).trace(params, frozen, tokens, lengths, features)
     return traced.lower(lowering_platforms=(lowering,)).as_text()
 

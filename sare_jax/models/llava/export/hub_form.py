@@ -10,6 +10,7 @@ What changes on the way:
   is the mean of all the others': it is never the largest, and nothing that is generated changes.
 - The tokenizer becomes a tokenizer.json that gives the same ids; the image processor keeps the checkpoint's
   way to make pictures square (`image_aspect_ratio`); the chat template is `vicuna_v1`.
+- What the base's files say on generation stays, but for the padding token.
 """
 
 import json
@@ -26,6 +27,7 @@ from sare_jax.models.llava.images import LlavaImageProcessor
 from sare_jax.models.llava.names import EMBEDDING
 from sare_jax.models.llava.prompts import TEMPLATES
 from sare_jax.models.llava.source import LlavaSource
+from sare_jax.models.shared.generation import FILE, stated_generation
 from sare_jax.rounding import round_up
 
 _ROW_MULTIPLE = 64
@@ -79,7 +81,8 @@ def write_files(source: LlavaSource, folder: Path) -> None:
     _write_config(source, folder, ids)
     _write_image_processor(source, folder)
     write_json(folder / "processor_config.json", _processor_fields(source))
-    write_json(folder / "generation_config.json", ids)
+    said = stated_generation(source.folder)
+    write_json(folder / FILE, ids | said | {"pad_token_id": ids["pad_token_id"]})
     system = TEMPLATES["vicuna_v1"][0].removesuffix(" USER: ")
     write_text(folder / "chat_template.jinja", _CHAT_TEMPLATE.replace("SYSTEM", json.dumps(system)))
 

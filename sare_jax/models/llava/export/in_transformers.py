@@ -8,6 +8,7 @@ import numpy as np
 
 from sare_jax.models.interface import ImageProcessor, Prompter
 from sare_jax.models.prompting import ImagePrompter
+from sare_jax.models.shared.generation import read_generation
 from sare_jax.settings import DecodingConfig
 
 
@@ -27,6 +28,8 @@ def answers(
 
     about = ImagePrompter(prompter, processor, images_dir)
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    model.generation_config.stop_strings = None  # the run's own are cut off behind
+    end_ids = read_generation(folder).end_ids(prompter.eos_id)
     for request in requests:
         ids = torch.tensor([about.prompt(request["image"], request["instruction"])])
         pixels = np.stack(processor.load(images_dir, [request["image"]]))
@@ -40,7 +43,7 @@ def answers(
                 num_beams=decoding.num_beams,
                 **(_beam_settings(decoding) if decoding.num_beams > 1 else {}),
                 pad_token_id=prompter.pad_id,
-                eos_token_id=prompter.eos_id,
+                eos_token_id=list(end_ids),
             )
         yield prompter.decode(out[0, ids.shape[1] :].tolist())
 
