@@ -182,7 +182,7 @@ def test_logits_and_greedy_ids_are_those_of_transformers(pair):
         np.array([len(ids)], np.int32),
         features[:1],
         max_new_tokens=STEPS,
-        eos_id=2,
+        end_ids=(2,),
         pad_id=0,
         allowed=np.arange(config.text.vocab_size) >= 0,
     )

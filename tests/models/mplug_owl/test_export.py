@@ -72,7 +72,7 @@ def test_the_oracle_reads_the_published_form_and_answers_alike(tuned, tmp_path):
         again.frozen,
         *arguments,
         max_new_tokens=12,
-        eos_id=prompter.eos_id,
+        end_ids=(prompter.eos_id,),
         pad_id=prompter.pad_id,
     )
     with torch.no_grad():

@@ -122,7 +122,7 @@ def greedy(pair, prompt, prompter) -> list[list[int]]:
         jnp.full(2, len(prompt)),
         jnp.asarray(pair.tokens.numpy()),
         max_new_tokens=12,
-        eos_id=prompter.eos_id,
+        end_ids=(prompter.eos_id,),
         pad_id=prompter.pad_id,
     )
     rows = np.asarray(made.ids).tolist()
