@@ -176,7 +176,7 @@ def _compiled(
                 lengths,
                 features,
                 max_new_tokens=count,
-                eos_id=NO_TOKEN,
+                end_ids=(NO_TOKEN,),
                 pad_id=PAD,
             ).compile(),
         )

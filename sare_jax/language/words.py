@@ -89,6 +89,8 @@ def categories_in(text: str, table: WordTable | None = None) -> list[Mention]:
         a notebook as a laptop.
       each word: every word of the list counts, beside another of the same meaning ("pickup truck" is two
         mentions) and in a compound that the list does not know ("train station" names a train).
+      two words: no entry of three is ever joined: "stove top oven" is a stove and an oven, two mentions,
+        though the list has the whole of it.
       no reading: a mention is a claim, though it be denied, likened, painted, a colour ("an orange shirt") or
         a part ("the seat of the bicycle").
 
@@ -183,12 +185,12 @@ def _split_line(line: str) -> tuple[str, list[str]]:
 
 
 def _phrases(category_of: dict[str, str]) -> dict[str, str | None]:
-    """Phrases that do not count as their words would.
+    """Phrases that do not count as their words would; entries of three words are never joined.
 
     The reference lists ten animals and two vehicles; here every word of an animal category and of a vehicle
     category follows the same rule, so that a "baby lamb" is no person either.
     """
-    phrases: dict[str, str | None] = {word: word for word in category_of if " " in word}
+    phrases: dict[str, str | None] = {word: word for word in category_of if word.count(" ") == 1}
     for qualifier, words in (
         ("baby", _words_of(category_of, _ANIMALS)),
         ("adult", _words_of(category_of, _ANIMALS)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.models.shared.config import TextConfig, VisionConfig, require, text_config, vision_config
+from sare_jax.models.shared.config import TextConfig, VisionConfig, require, size, text_config, vision_config
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ class LlavaConfig:
             raise UserError(
                 f"{source}: vision_feature_select_strategy is {strategy!r}, need 'default' or 'full'"
             )
-        image_token = raw.get("image_token_index", raw.get("image_token_id", 32000))
-        return cls(vision, text, int(image_token), layer, strategy == "full")
+        return cls(vision, text, _image_token(raw, source), layer, strategy == "full")
 
 
 def image_slots(image_size: int, patch_size: int, additional: int, strategy: str) -> int:
@@ -84,11 +83,24 @@ def image_slots(image_size: int, patch_size: int, additional: int, strategy: str
 
 
 def feature_layer(raw: dict[str, Any], key: str, vision: VisionConfig, where: str) -> int:
-    """Which of the tower's hidden states is read, -2 where `key` is missing."""
-    layer = raw.get(key, -2)
-    if not isinstance(layer, int) or not -vision.num_layers - 1 <= layer <= vision.num_layers:
+    """Which of the tower's hidden states is read, -2 where `key` is missing.
+
+    Raises:
+      UserError: it is not the output of one of the tower's layers; the embeddings, number 0, are not read.
+    """
+    layer, last = raw.get(key, -2), vision.num_layers
+    if type(layer) is not int or not 1 <= abs(layer) <= last:
         raise UserError(
-            f"{where}: {key} is {layer!r}, need one number within the {vision.num_layers} layers of the "
-            "vision tower"
+            f"{where}: {key} is {layer!r}, need one number from 1 to {last} or from -{last} to -1, that of a "
+            "layer of the vision tower"
         )
     return layer
+
+
+def _image_token(raw: dict[str, Any], source: str) -> int:
+    """The image token, which older and newer files call differently; 32000 where they leave it out."""
+    keys = [key for key in ("image_token_index", "image_token_id") if raw.get(key) is not None]
+    tokens = {key: size(raw, key, source) for key in keys} or {"image_token_index": 32000}
+    if len(set(tokens.values())) > 1:
+        raise UserError(f"{source}: image_token_index and image_token_id differ: {list(tokens.values())}")
+    return next(iter(tokens.values()))

@@ -96,30 +96,28 @@ class TextConfig:
 
 def vision_config(given: dict[str, Any], where: str) -> VisionConfig:
     """Reads the keys of a CLIPVisionConfig; `where` is what errors call them."""
-    values = {**_VISION_DEFAULTS, **given}
+    values = {**_VISION_DEFAULTS, **_section(given, where)}
     require(values, "model_type", "clip_vision_model", where)
     if values["hidden_act"] not in VISION_ACTIVATIONS:
-        raise UserError(f"{where}.hidden_act is {values['hidden_act']!r}, need one of {VISION_ACTIVATIONS}")
-    for key in ("image_size", "patch_size"):
-        if not isinstance(values[key], int):
-            raise UserError(f"{where}.{key} is {values[key]!r}, need one number")
-    _divides(values["num_attention_heads"], values["hidden_size"], f"{where}.hidden_size")
+        raise UserError(f"{where}: hidden_act is {values['hidden_act']!r}, need one of {VISION_ACTIVATIONS}")
+    width, heads = size(values, "hidden_size", where), size(values, "num_attention_heads", where)
+    _divides(heads, width, f"{where}: hidden_size")
     return VisionConfig(
-        width=values["hidden_size"],
-        mlp=values["intermediate_size"],
-        num_layers=values["num_hidden_layers"],
-        num_heads=values["num_attention_heads"],
-        channels=values["num_channels"],
-        image_size=values["image_size"],
-        patch_size=values["patch_size"],
+        width=width,
+        mlp=size(values, "intermediate_size", where),
+        num_layers=size(values, "num_hidden_layers", where),
+        num_heads=heads,
+        channels=size(values, "num_channels", where),
+        image_size=size(values, "image_size", where),
+        patch_size=size(values, "patch_size", where),
         activation=values["hidden_act"],
-        eps=values["layer_norm_eps"],
+        eps=_positive(values["layer_norm_eps"], f"{where}: layer_norm_eps"),
     )
 
 
 def text_config(given: dict[str, Any], tied: bool, where: str) -> TextConfig:
     """Reads the keys of a LlamaConfig; `where` is what errors call them, `tied` as a level above says."""
-    values = {**_TEXT_DEFAULTS, **given}
+    values = {**_TEXT_DEFAULTS, **_section(given, where)}
     for key, value in {
         "model_type": "llama",
         "hidden_act": "silu",
@@ -127,37 +125,65 @@ def text_config(given: dict[str, Any], tied: bool, where: str) -> TextConfig:
         "mlp_bias": False,
     }.items():
         require(values, key, value, where)
-    heads = values["num_attention_heads"]
-    _divides(heads, values["hidden_size"], f"{where}.hidden_size")
-    kv_heads = values.get("num_key_value_heads") or heads
-    _divides(kv_heads, heads, f"{where}.num_attention_heads")
+    width, heads = size(values, "hidden_size", where), size(values, "num_attention_heads", where)
+    _divides(heads, width, f"{where}: hidden_size")
+    for key, meant in (("num_key_value_heads", heads), ("head_dim", width // heads)):
+        values[key] = meant if values.get(key) is None else values[key]
+    kv_heads = size(values, "num_key_value_heads", where)
+    _divides(kv_heads, heads, f"{where}: num_attention_heads")
     return TextConfig(
-        vocab_size=values["vocab_size"],
-        width=values["hidden_size"],
-        mlp=values["intermediate_size"],
-        num_layers=values["num_hidden_layers"],
+        vocab_size=size(values, "vocab_size", where),
+        width=width,
+        mlp=size(values, "intermediate_size", where),
+        num_layers=size(values, "num_hidden_layers", where),
         num_heads=heads,
         num_kv_heads=kv_heads,
-        head_size=values.get("head_dim") or values["hidden_size"] // heads,
+        head_size=size(values, "head_dim", where),
         rope_theta=_rope_theta(values, where),
-        eps=values["rms_norm_eps"],
+        eps=_positive(values["rms_norm_eps"], f"{where}: rms_norm_eps"),
         tied=tied or bool(values.get("tie_word_embeddings", False)),
     )
 
 
 def _rope_theta(values: dict[str, Any], where: str) -> float:
     """Base of the rotary frequencies: `rope_parameters` in transformers 5, flat keys in 4."""
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    rope: dict[str, Any] = {}
+    for key in ("rope_scaling", "rope_parameters"):
+        rope = _section(values.get(key) or {}, f"{where}: {key}") or rope
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise UserError(f"{where}: rope type is {kind!r}, only 'default' (no scaling) is computed here")
-    return float(rope.get("rope_theta", values.get("rope_theta", 10000.0)))
+    return float(_positive(rope.get("rope_theta", values.get("rope_theta", 10000.0)), f"{where}: rope_theta"))
 
 
 def require(values: dict[str, Any], key: str, needed: Any, where: str) -> None:
     """Refuses a setting other than the one that is computed; a missing one counts as that."""
     if values.get(key, needed) != needed:
         raise UserError(f"{where}: {key} is {values[key]!r}, only {needed!r} is computed here")
+
+
+def size(values: dict[str, Any], key: str, where: str) -> int:
+    """A count of things, of which there is at least one.
+
+    Raises:
+      UserError: the key's value is no whole number above 0.
+    """
+    value = values.get(key)
+    if type(value) is not int or value < 1:
+        raise UserError(f"{where}: {key} is {value!r}, need a whole number above 0")
+    return value
+
+
+def _positive(value: Any, where: str) -> float:
+    if type(value) not in (int, float) or not 0 < value < float("inf"):
+        raise UserError(f"{where} is {value!r}, need a number above 0")
+    return value
+
+
+def _section(given: Any, where: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise UserError(f"{where} is {given!r}, need a section of keys")
+    return given
 
 
 def _divides(parts: int, whole: int, where: str) -> None:

@@ -68,6 +68,75 @@ def test_tk_06_image_slots_from_config():
     assert full.num_image_tokens == 577
 
 
+COUNTS = {
+    "vision_config": (
+        *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels"),
+        *("image_size", "patch_size"),
+    ),
+    "text_config": (
+        *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+        *("num_key_value_heads", "head_dim"),
+    ),
+}
+NO_COUNTS = ["x", 0, -1, 2.5, True, [3], {}]
+NO_NUMBERS = ["x", 0, -1e-5, True, [3], {}, float("nan"), float("inf")]
+
+
+def refused(change):
+    with pytest.raises(UserError) as error:
+        LlavaConfig.from_hf(HUB | change, "here/config.json")
+    said = str(error.value)
+    assert said.startswith("here/config.json: ")
+    assert "\n" not in said
+    assert "{}" not in said.replace("is {}", "")
+    return said
+
+
+@pytest.mark.parametrize("bad", NO_COUNTS, ids=repr)
+@pytest.mark.parametrize(("section", "key"), [(name, key) for name, keys in COUNTS.items() for key in keys])
+def test_what_is_no_count_is_refused_by_name(section, key, bad):
+    assert f"{section}: {key} is {bad!r}, need" in refused({section: HUB[section] | {key: bad}})
+
+
+@pytest.mark.parametrize("bad", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("vision_config", "layer_norm_eps"), ("text_config", "rms_norm_eps"), ("text_config", "rope_theta")],
+)
+def test_what_is_no_positive_number_is_refused_by_name(section, key, bad):
+    assert f"{section}: {key} is {bad!r}, need" in refused({section: HUB[section] | {key: bad}})
+
+
+@pytest.mark.parametrize("bad", ["x", 3, [3], True], ids=repr)
+@pytest.mark.parametrize("section", ["vision_config", "text_config"])
+def test_what_is_no_section_is_refused_by_name(section, bad):
+    assert f"{section} is {bad!r}, need" in refused({section: bad})
+    rope = refused({"text_config": HUB["text_config"] | {"rope_parameters": bad}})
+    assert f"text_config: rope_parameters is {bad!r}, need" in rope
+
+
+@pytest.mark.parametrize("bad", [0, -25, 25, True, False, "x", 2.0, None, [-2, -5]], ids=repr)
+def test_the_feature_layer_is_that_of_a_layer(bad):
+    assert refused({"vision_feature_layer": bad}).startswith(
+        f"here/config.json: vision_feature_layer is {bad!r}, need one number from 1 to 24"
+    )
+
+
+@pytest.mark.parametrize(("layer", "run"), [(1, 1), (24, 24), (-1, 24), (-24, 1)])
+def test_every_layer_of_the_tower_can_be_the_feature_layer(layer, run):
+    assert LlavaConfig.from_hf(HUB | {"vision_feature_layer": layer}).num_vision_layers_run == run
+
+
+@pytest.mark.parametrize("key", ["image_token_index", "image_token_id"])
+@pytest.mark.parametrize("bad", NO_COUNTS, ids=repr)
+def test_the_image_token_is_a_count(key, bad):
+    assert f"{key} is {bad!r}, " in refused({"image_token_index": None, key: bad})
+
+
+def test_two_image_tokens_are_refused():
+    assert "differ: [32000, 32001]" in refused({"image_token_id": 32001})
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [
