@@ -78,10 +78,12 @@ def coverage(scenes: list[Scene]) -> torch.Tensor:
     return torch.from_numpy(patches.reshape(len(scenes), side * side, -1))
 
 
-def make_lessons(count: int, tokenizer: LlamaTokenizer, rng: np.random.Generator) -> Lessons:
-    """Draws `count` scenes, and descriptions and questions for each."""
+def make_lessons(
+    count: int, tokenizer: LlamaTokenizer, rng: np.random.Generator, boldness: float = 1.0
+) -> Lessons:
+    """Draws `count` scenes, and descriptions (`boldness`: see `writer.describe`) and questions for each."""
     scenes, pixels = draw_scenes(count, rng)
-    rows = [_row(scene, tokenizer, rng) for scene in scenes]
+    rows = [_row(scene, tokenizer, rng, boldness) for scene in scenes]
     length = round_up(max(len(row["tokens"]) for row in rows), 16)
 
     def padded(key: str, filler: int) -> torch.Tensor:
@@ -103,9 +105,11 @@ def make_lessons(count: int, tokenizer: LlamaTokenizer, rng: np.random.Generator
     )
 
 
-def _row(scene: Scene, tokenizer: LlamaTokenizer, rng: np.random.Generator) -> dict[str, list[int]]:
+def _row(
+    scene: Scene, tokenizer: LlamaTokenizer, rng: np.random.Generator, boldness: float
+) -> dict[str, list[int]]:
     """One packed row; `branch` is 0 for the shared beginning and 1, 2, … for the conversations."""
-    conversations = _descriptions(scene, rng) + _questions(scene, rng)
+    conversations = _descriptions(scene, rng, boldness) + _questions(scene, rng)
     prompts = tokenizer([chat(prompt) for prompt, _ in conversations])["input_ids"]
     wholes = tokenizer([f"{chat(prompt)} {answer}" for prompt, answer in conversations])["input_ids"]
     start = prompts[0].index(tokenizer.convert_tokens_to_ids(IMAGE))
@@ -128,10 +132,10 @@ def _row(scene: Scene, tokenizer: LlamaTokenizer, rng: np.random.Generator) -> d
     return row
 
 
-def _descriptions(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
+def _descriptions(scene: Scene, rng: np.random.Generator, boldness: float) -> list[tuple[str, str]]:
     others = [prompt for prompt in STYLES if prompt != EVALUATION_PROMPT]
     prompts = [EVALUATION_PROMPT, others[rng.integers(len(others))]]
-    return [(prompt, describe(scene, rng, STYLES[prompt])) for prompt in prompts]
+    return [(prompt, describe(scene, rng, STYLES[prompt], boldness)) for prompt in prompts]
 
 
 def _questions(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Rebuilds the demo's three models from the rendering code, then prints what they are worth.
+"""Rebuilds the demo's models from the rendering code, then prints what they are worth.
 
     python -m sare_jax.demo.models
 
@@ -10,16 +10,26 @@ import subprocess
 import sys
 import time
 
-_STEPS = ("train_llava", "train_clip", "train_lm", "quality")
+from sare_jax.demo.train_llava import FLOOR_WEIGHTS
+
+_STEPS = (
+    ("train_llava",),
+    ("train_llava", "--boldness", "0", "--out", str(FLOOR_WEIGHTS)),
+    ("train_clip",),
+    ("train_lm",),
+    ("quality",),
+    ("quality", "--model", str(FLOOR_WEIGHTS)),
+)
 
 
 def main() -> None:
     """Runs one script after the other, each in a process of its own, as they differ in their threads."""
     for step in _STEPS:
-        print(f"--- {step}", flush=True)
+        script, *arguments = step
+        print(f"--- {' '.join(step)}", flush=True)
         start = time.monotonic()
-        subprocess.run([sys.executable, "-m", f"sare_jax.demo.{step}"], check=True)
-        print(f"--- {step}: {time.monotonic() - start:.0f} s", flush=True)
+        subprocess.run([sys.executable, "-m", f"sare_jax.demo.{script}", *arguments], check=True)
+        print(f"--- {script}: {time.monotonic() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Clause:
     likelihood: float | None = None
 
 
-def describe(scene: Scene, rng: np.random.Generator, style: Style = "long") -> str:
+def describe(scene: Scene, rng: np.random.Generator, style: Style = "long", boldness: float = 1.0) -> str:
     """Writes a description of several sentences.
 
     Args:
@@ -82,8 +82,9 @@ def describe(scene: Scene, rng: np.random.Generator, style: Style = "long") -> s
       rng: for order, wording and what is filled in.
       style: `long` for detailed descriptions, `brief` for a shorter one, `listing` where the writer is
         pressed to leave nothing out, which makes it name more of what it does not see.
+      boldness: factor of every likelihood of naming an unseen object; with 0 remarks alone are filled in.
     """
-    texts = [clause.text for clause in clauses(scene, rng, style)]
+    texts = [clause.text for clause in clauses(scene, rng, style, boldness)]
     forms = _OPENINGS[scene.kind]
     if style == "brief":
         forms = _first_clauses(forms, CLAUSES["brief"])
@@ -103,19 +104,24 @@ def _first_clauses(forms: tuple[str, ...], count: int) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def clauses(scene: Scene, rng: np.random.Generator, style: Style = "long") -> list[Clause]:
+def clauses(
+    scene: Scene, rng: np.random.Generator, style: Style = "long", boldness: float = 1.0
+) -> list[Clause]:
     """What `describe` tells, clause by clause; arguments as there."""
     count = CLAUSES[style]
     ordered = sorted(scene.objects, key=lambda item: -item.area * np.exp(0.2 * rng.standard_normal()))
     told = [Clause(_tell(item.category, item.side), item.category) for item in ordered[:count]]
-    return told + _fill_in(scene, count - len(told), _PRESSED if style == "listing" else 0.0, rng)
+    pressed = _PRESSED if style == "listing" else 0.0
+    return told + _fill_in(scene, count - len(told), pressed, boldness, rng)
 
 
 def _tell(category: str, side: str) -> str:
     return f"{CATEGORIES[category].phrase} {CATEGORIES[category].verb} {_SIDES[side]}"
 
 
-def _fill_in(scene: Scene, count: int, pressed: float, rng: np.random.Generator) -> list[Clause]:
+def _fill_in(
+    scene: Scene, count: int, pressed: float, boldness: float, rng: np.random.Generator
+) -> list[Clause]:
     """Clauses for which there is nothing left in sight."""
     kind = KINDS[scene.kind]
     expected = missing_companions(kind, scene.categories)
@@ -126,7 +132,7 @@ def _fill_in(scene: Scene, count: int, pressed: float, rng: np.random.Generator)
         named = {clause.category for clause in told}
         usual, likelihood = next(((c, p) for c, p in expected if c not in named), (None, _IDLE))
         expected = [(c, p) for c, p in expected if c != usual]
-        likelihood += pressed - (_SOBERED if named - {None} else 0.0)
+        likelihood = boldness * (likelihood + pressed - (_SOBERED if named - {None} else 0.0))
         category = _unseen(kind, scene.categories | named, usual, rng)
         if category is not None and rng.random() < likelihood:
             told.append(Clause(_tell(category, side), category, likelihood))

@@ -62,6 +62,17 @@ def test_length_is_fixed_so_that_stopping_early_is_no_way_out(scenes, style, cou
     assert all(len(lengths) == 1 for lengths in sentences.values())
 
 
+@pytest.mark.parametrize("style", CLAUSES)
+def test_without_boldness_nothing_is_named_that_is_not_there(scenes, style):
+    rng = np.random.default_rng(0)
+    invented = 0
+    for scene in scenes[:200]:
+        assert set(named(describe(scene, rng, style, 0.0))) <= scene.categories
+        assert len(clauses(scene, rng, style, 0.0)) == CLAUSES[style]
+        invented += not set(named(describe(scene, rng, style))) <= scene.categories
+    assert invented > 20
+
+
 def test_what_is_in_sight_comes_first_and_all_of_it(scenes):
     rng = np.random.default_rng(0)
     for scene in scenes:
