@@ -107,18 +107,45 @@ def difference(
       seed: fixes the resamples.
 
     Returns:
-      `difference`; `interval` [low, high]; `p`, the two-sided bootstrap p-value: twice the share of resamples
-      on the rarer side of 0, never below 1 / draws.
+      `difference`, `interval` and `p` as `contrast` gives them.
     """
-    before, after = np.asarray(before, float), np.asarray(after, float)
-    if before.shape != after.shape:
-        raise ValueError(f"paired counts differ in shape: {before.shape} and {after.shape}")
-    weights = _multiplicities(len(before), draws, seed)
-    drawn = metric(weights @ after) - metric(weights @ before)
-    tail = min((drawn <= 0).mean(), (drawn >= 0).mean())
+    return contrast((before, after), (-1.0, 1.0), metric, draws=draws, seed=seed)
+
+
+def contrast(
+    tables: Sequence[np.ndarray],
+    weights: Sequence[float],
+    metric: Metric,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> dict[str, float | list[float]]:
+    """Paired bootstrap of a weighted sum of one metric of several runs, which all see the same resamples.
+
+    Args:
+      tables: float[n, K] each, one row an image, the same images in the same order.
+      weights: of each table.
+      metric: function of the sums over images.
+      draws: number of resamples.
+      seed: fixes the resamples.
+
+    Returns:
+      `difference`, the weighted sum; `interval` [low, high]; `p`, the two-sided bootstrap p-value: twice the
+      share of resamples on the rarer side of 0, never below 1 / draws.
+    """
+    counts = [np.asarray(table, float) for table in tables]
+    if shapes := {table.shape for table in counts[1:]} - {counts[0].shape}:
+        raise ValueError(f"paired counts differ in shape: {counts[0].shape} and {shapes.pop()}")
+    drawn = _multiplicities(len(counts[0]), draws, seed)
+    sums = np.zeros(draws)
+    difference = 0.0
+    for weight, table in zip(weights, counts, strict=True):
+        sums += weight * metric(drawn @ table)
+        difference += weight * value(table, metric)
+    tail = min((sums <= 0).mean(), (sums >= 0).mean())
     return {
-        "difference": value(after, metric) - value(before, metric),
-        "interval": _percentiles(drawn),
+        "difference": difference,
+        "interval": _percentiles(sums),
         "p": float(min(1.0, max(2 * tail, 1 / draws))),
     }
 

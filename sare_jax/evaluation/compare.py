@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,36 +77,87 @@ def compare(
         question list, prompt of the questions or ground truth differ); names what differs.
     """
     known = shipped_counts() if known is None else known
+    found = list(paired((before, after), known))
     first, second = dict(_results(before, known)), dict(_results(after, known))
-    shared = [name for name in first if name in second]
-    if not shared:
-        raise UserError(f"no metric in common: {sorted(first) or 'none'} and {sorted(second) or 'none'}")
-    scopes = {"": (before, after)} if "settings" in before else {n: (first[n], second[n]) for n in shared}
+    scopes = {"": (before, after)}
+    if "settings" not in before:
+        scopes = {name: (first[name], second[name]) for name in first if name in second}
     warnings = [line for scope, pair in scopes.items() for line in _settings_differ(scope, *pair)]
     warnings += _provenance_differs(before.get("provenance", {}), after.get("provenance", {}))
     metrics: dict[str, Any] = {}
+    for part in found:
+        if part.lone:
+            warnings.append(
+                f"{part.name}: {part.lone} image(s) are in one run only and left out; "
+                f"{len(part.images)} compared"
+            )
+        metrics |= _differences(part, draws, seed)
+    return {"metrics": metrics, "warnings": warnings}
+
+
+class Paired(NamedTuple):
+    """One metric's counts of the same images in several rows.
+
+    Attributes:
+      name: dotted name of the metric.
+      metrics: its numbers by name, functions of the counts' sums.
+      images: the images that all rows have, in order.
+      tables: float[n, K] of each row.
+      lone: images that some rows lack.
+    """
+
+    name: str
+    metrics: Mapping[str, bootstrap.Metric]
+    images: list
+    tables: list[np.ndarray]
+    lone: int
+
+
+def paired(documents: Sequence[dict], known: Mapping[str, Counts]) -> Iterator[Paired]:
+    """The counts of every metric that some rows share, of the images that they share.
+
+    Args:
+      documents: rows from `evaluate.measure`, or one metric's results.
+      known: from `counts_of`.
+
+    Raises:
+      UserError: nothing in common, or not the same measure; see `compare`.
+    """
+    results = [dict(_results(document, known)) for document in documents]
+    shared = [name for name in results[0] if all(name in other for other in results)]
+    if not shared:
+        raise UserError(
+            "no metric in common: " + " and ".join(str(sorted(found) or "none") for found in results)
+        )
     for name in shared:
-        _refuse_other_measure(name, first[name], second[name])
-        counts = known[first[name]["metric"]]
-        tables = [result["per_image"] for result in (first[name], second[name])]
-        if absent := [
-            key for key in ("image_id", *counts.columns) if any(key not in table for table in tables)
-        ]:
+        for other in results[1:]:
+            _refuse_other_measure(name, results[0][name], other[name])
+        counts = known[results[0][name]["metric"]]
+        tables = [found[name]["per_image"] for found in results]
+        absent = [key for key in ("image_id", *counts.columns) if any(key not in table for table in tables)]
+        if absent:
             raise UserError(
                 f"{name}: no counts {', '.join(absent)} by image in one of the runs; score it again"
             )
         groups = groups_of(*tables)
-        old, new = (rows_of(table, counts.columns, groups) for table in tables)
-        metrics |= _differences(name, old, new, counts.metrics(groups), warnings, draws, seed)
+        rows = [rows_of(table, counts.columns, groups) for table in tables]
+        yield _paired(name, counts.metrics(groups), rows)
     for kind, counts in known.items():
-        parts = [name for name in shared if counts.joint and first[name]["metric"] == kind]
+        parts = [name for name in shared if counts.joint and results[0][name]["metric"] == kind]
         if len(parts) > 1:
-            old, new = (
-                side_by_side([run[name]["per_image"] for name in parts], counts.columns)
-                for run in (first, second)
-            )
-            metrics |= _differences(kind, old, new, counts.joint, warnings, draws, seed)
-    return {"metrics": metrics, "warnings": warnings}
+            rows = [
+                side_by_side([found[name]["per_image"] for name in parts], counts.columns)
+                for found in results
+            ]
+            yield _paired(kind, counts.joint, rows)
+
+
+def _paired(name: str, metrics: Mapping[str, bootstrap.Metric], rows: list[dict[Any, np.ndarray]]) -> Paired:
+    common = [image for image in rows[0] if all(image in other for other in rows)]
+    if not common:
+        raise UserError(f"{name}: the runs have no image in common")
+    lone = len({image for row in rows for image in row}) - len(common)
+    return Paired(name, metrics, common, [np.stack([row[image] for image in common]) for row in rows], lone)
 
 
 def _results(document: Any, known: Mapping[str, Counts], path: str = "") -> Iterator[tuple[str, dict]]:
@@ -150,30 +201,17 @@ def _provenance_differs(first: dict, second: dict) -> list[str]:
     ]
 
 
-def _differences(
-    name: str,
-    before: dict[Any, np.ndarray],
-    after: dict[Any, np.ndarray],
-    measures: Mapping[str, bootstrap.Metric],
-    warnings: list[str],
-    draws: int,
-    seed: int,
-) -> dict[str, dict[str, Any]]:
-    common = [image for image in before if image in after]
-    if not common:
-        raise UserError(f"{name}: the runs have no image in common")
-    if lone := len(before) + len(after) - 2 * len(common):
-        warnings.append(f"{name}: {lone} image(s) are in one run only and left out; {len(common)} compared")
-    first, second = (np.stack([run[image] for image in common]) for run in (before, after))
+def _differences(part: Paired, draws: int, seed: int) -> dict[str, dict[str, Any]]:
+    first, second = part.tables
     return {
-        f"{name}.{label}": {
+        f"{part.name}.{label}": {
             "before": bootstrap.value(first, metric),
             "after": bootstrap.value(second, metric),
             **bootstrap.difference(first, second, metric, draws=draws, seed=seed),
-            "n": len(common),
+            "n": len(part.images),
             "discordant": int(np.count_nonzero(metric(first) != metric(second))),
         }
-        for label, metric in measures.items()
+        for label, metric in part.metrics.items()
     }
 
 

@@ -115,3 +115,17 @@ def test_coverage_of_a_share_of_answers_that_belong_together():
         plain += low <= 0.8 <= high
     assert hits / 300 >= 0.93
     assert plain / 300 < 0.85
+
+
+def test_contrast_of_four_runs_is_the_difference_of_two_differences():
+    rng = np.random.default_rng(3)
+    tables = [np.stack([np.ones(80), rng.random(80) < share], axis=1) for share in (0.2, 0.4, 0.6, 0.8)]
+    result = bootstrap.contrast(tables, (-1, 1, 1, -1), SHARE)
+    first, second = (bootstrap.difference(*tables[at : at + 2], SHARE)["difference"] for at in (0, 2))
+    assert result["difference"] == pytest.approx(first - second)
+    assert result["interval"][0] < result["difference"] < result["interval"][1]
+
+
+def test_contrast_of_a_run_with_itself_is_nothing():
+    counts = coin(40, 10)
+    assert bootstrap.contrast([counts] * 4, (-1, 1, 1, -1), SHARE)["interval"] == [0, 0]

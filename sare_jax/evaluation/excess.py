@@ -1,0 +1,58 @@
+"""What an attack gives back to a run beyond what it teaches the base model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sare_jax.evaluation import bootstrap
+from sare_jax.evaluation.columns import Counts
+from sare_jax.evaluation.compare import paired, shipped_counts
+
+
+def excess(
+    run: tuple[dict, dict],
+    base: tuple[dict, dict],
+    *,
+    known: Mapping[str, Counts] | None = None,
+    draws: int = bootstrap.DRAWS,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """What an attack gives back to a run beyond what it teaches the base model, by dotted name.
+
+    An attack that tunes weights on hallucinations teaches them to any model, so not all that a run shows more
+    of after it was still there before. What the same attack adds to the base model, which has unlearned
+    nothing, says how much it teaches.
+
+    Args:
+      run: the run's rows before and after the attack, as `compare` takes them.
+      base: the same of the base model.
+      known: see `compare`.
+      draws: bootstrap resamples.
+      seed: fixes the bootstrap's resamples.
+
+    Returns:
+      For each number that all four share: `given_back` (run, after − before), `by_base` (base, after −
+      before), `difference` (the excess: the first minus the second), `interval` and `p` of the excess, for
+      which all four see the same resampled images, `n` images and `discordant`, those of them whose own
+      change differs.
+
+    Raises:
+      UserError: as `compare`.
+    """
+    known = shipped_counts() if known is None else known
+    found: dict[str, dict[str, Any]] = {}
+    for part in paired((*run, *base), known):
+        before, after, base_before, base_after = part.tables
+        for label, metric in part.metrics.items():
+            change = metric(after) - metric(before)
+            base_change = metric(base_after) - metric(base_before)
+            values = [bootstrap.value(table, metric) for table in part.tables]
+            found[f"{part.name}.{label}"] = {
+                "given_back": values[1] - values[0],
+                "by_base": values[3] - values[2],
+                **bootstrap.contrast(part.tables, (-1, 1, 1, -1), metric, draws=draws, seed=seed),
+                "n": len(part.images),
+                "discordant": int(np.count_nonzero(~np.isclose(change, base_change))),
+            }
+    return found
