@@ -109,28 +109,28 @@ def _differences(
 ) -> dict[str, dict]:
     """Paired differences of a section's numbers by dotted name; empty where there are no counts by image."""
     result_a, result_b = inputs.result(a, setting) or {}, inputs.result(b, setting) or {}
-    after, before = (_with_counts(result.get(section)) for result in (result_a, result_b))
+    after, before = (with_counts(result.get(section)) for result in (result_a, result_b))
     if not after or not before:
         return {}
     try:
         known = counts_of(metrics_in(spec), benchmarks_in(spec))
-        sampling = _sampling(result_a)
-        return compare({section: before}, {section: after}, known=known, **sampling)["metrics"]
+        drawn = sampling(result_a)
+        return compare({section: before}, {section: after}, known=known, **drawn)["metrics"]
     except UserError as error:
         raise UserError(f"metrics/{b}/{setting}.json, metrics/{a}/{setting}.json: {error}") from None
 
 
-def _with_counts(result: Any) -> dict:
+def with_counts(result: Any) -> dict:
     """The result itself where it has counts by image, or those of its parts that have them."""
     if not isinstance(result, dict):
         return {}
     if "per_image" in result:
         return {key: part for key, part in result.items() if key != "robust"}
-    parts = {key: _with_counts(part) for key, part in result.items()}
+    parts = {key: with_counts(part) for key, part in result.items()}
     return {key: part for key, part in parts.items() if part}
 
 
-def _sampling(result: dict) -> dict[str, int]:
+def sampling(result: dict) -> dict[str, int]:
     """Draws and seed of the row's own intervals, so that paired ones go with them."""
     stated = result.get("bootstrap") or {}
     return {key: stated[key] for key in ("draws", "seed") if key in stated}

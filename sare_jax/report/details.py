@@ -5,7 +5,9 @@ from typing import Any
 
 from sare_jax.evaluation.columns import NOT_MEASURED
 from sare_jax.evaluation.metrics.chair import CHAIR_S
-from sare_jax.report.contrasts import contrast, measured, restored
+from sare_jax.report.attacked import EXCESS, excess_cell
+from sare_jax.report.contrasts import contrast, measured
+from sare_jax.report.excess import given_back
 from sare_jax.report.figures import scan_points
 from sare_jax.report.measures import lookup, metrics_in, price_in
 from sare_jax.report.read import Inputs, trained
@@ -39,7 +41,7 @@ def _single(
 
 
 def summary(inputs: Inputs, spec: ReportSpec) -> Table:
-    """What each run erased, what the attack gave back, and the price."""
+    """What each run erased, what the attack gave back beyond what it teaches the base, and the price."""
     setting = spec.setting(spec.headline_setting)
     attack = setting.label if setting else spec.headline_setting
     prices = price_in(spec)
@@ -52,12 +54,13 @@ def summary(inputs: Inputs, spec: ReportSpec) -> Table:
             contrast(inputs, spec, run.key, spec.base, "origin", measure) for measure in (CHAIR_S, *prices)
         ]
         erased, *price = (change.difference if change else None for change in changes)
-        share = restored(inputs, spec, run.key, spec.headline_setting)
+        found = given_back(inputs, spec, run.key, spec.headline_setting)
         cells = (
             _number(origin),
             _signed(erased),
             _number(after),
-            _number(100 * share, 0, " %") if share is not None else plain(_no_share(erased, after)),
+            _signed(found.amount if found else None),
+            excess_cell(found) if found else plain(NOT_MEASURED),
             *(_signed(change) for change in price),
         )
         rows.append(Row(run.key, run.label, cells))
@@ -65,17 +68,13 @@ def summary(inputs: Inputs, spec: ReportSpec) -> Table:
         Column("chair_s", "CHAIR_S", "lower"),
         Column("erased", "against base"),
         Column("chair_s_after", f"CHAIR_S, {attack}", "lower"),
-        Column("restored", "given back", "lower", "Share of the erasure that the attack undid."),
+        Column("given_back", "given back", None, "Points of CHAIR_S that the attack added."),
+        Column("excess", "excess", "lower", f"{EXCESS[0].upper()}{EXCESS[1:]}"),
         *(Column(measure.key, f"{measure.label}, against base") for measure in prices),
     ]
     return _single(
         "summary", f"Erased, given back by {attack}, and the price before the attack", "Run", columns, rows
     )
-
-
-def _no_share(erased: float | None, after: float | None) -> str:
-    """Why there is no share of the erasure to tell."""
-    return NOT_MEASURED if erased is None or after is None else "nothing erased"
 
 
 def sharpness(inputs: Inputs, spec: ReportSpec) -> Table | None:

@@ -119,8 +119,6 @@ def _metrics(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:
     found = {}
     for run in spec.runs:
         for setting in spec.settings:
-            if run.key == spec.base and setting.samples:
-                continue
             name = f"metrics/{run.key}/{setting.key}.json"
             result = reader.json(name, dict, f"results of {run.label}, {setting.label}")
             if result is not None:

@@ -159,23 +159,18 @@ def _measure_table(
             for measure in measures
         ]
         for run in spec.runs
-        for setting in shown_settings(run, spec)
+        for setting in spec.settings
     }
     groups = tuple(
         Group(
             run.key,
             run.label,
-            tuple(_row(run, setting, measures, values) for setting in shown_settings(run, spec)),
+            tuple(_row(run, setting, measures, values) for setting in spec.settings),
         )
         for run in spec.runs
     )
     columns = tuple(Column(m.key, m.label, m.better, m.help) for m in measures)
     return Table(key, caption, "Setting", columns, groups, notes)
-
-
-def shown_settings(run: RunSpec, spec: ReportSpec) -> tuple[SettingSpec, ...]:
-    """The settings that apply to a run: the base model has nothing to relearn."""
-    return tuple(s for s in spec.settings if run.key != spec.base or not s.samples)
 
 
 def _row(

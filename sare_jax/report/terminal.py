@@ -1,10 +1,13 @@
 """The result table for a terminal."""
 
+import textwrap
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table as Grid
 
+from sare_jax.report.attacked import with_excess
+from sare_jax.report.details import counts
 from sare_jax.report.findings import headline
 from sare_jax.report.read import read
 from sare_jax.report.spec import ReportSpec
@@ -23,16 +26,20 @@ def table_text(workdir: Path, spec: ReportSpec | None = None) -> str:
     """
     spec = spec or ReportSpec()
     inputs = read(Path(workdir), spec)
-    table = result_tables(inputs, spec)[0]
+    table = with_excess(result_tables(inputs, spec)[0], inputs, spec)
     empty = [
         i for i, column in enumerate(zip(*_rows(table), strict=True)) if not any(map(_is_number, column))
     ]
     lines = [
         headline(inputs, spec).text,
         "",
-        *_grid(table, [i for i in range(len(table.columns)) if i not in empty]),
+        *_grid(table, [i for i, c in enumerate(table.columns) if i not in empty and c.key != "n"]),
     ]
     lines += ["", "In brackets: 95 % intervals of CHAIR_S; those of the other columns are in the report."]
+    for note in table.notes:
+        if note.startswith("Excess: "):
+            lines += textwrap.wrap(note, 120)
+    lines += counts(inputs, spec)
     if empty:
         lines.append("Not measured: " + ", ".join(table.columns[i].label.rstrip(".") for i in empty) + ".")
     return "\n".join(lines) + "\n"

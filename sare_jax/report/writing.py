@@ -6,6 +6,7 @@ from typing import Any
 from sare_jax import files
 from sare_jax.records.coco import Truth
 from sare_jax.report import details, figures, page
+from sare_jax.report.attacked import attacks, with_excess
 from sare_jax.report.comparisons import at_equal_footing, comparisons
 from sare_jax.report.curated import curation, score_figure
 from sare_jax.report.findings import Finding, findings, headline, qualification
@@ -50,13 +51,15 @@ def write(
 def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path | None) -> dict[str, Any]:
     """Everything that the page, the JSON and the Markdown show, by name."""
     setting = spec.setting(spec.headline_setting)
-    first = [key for key in (spec.base, spec.baseline, spec.ours) if spec.run(key)]
+    shown = [key for key in (spec.base, spec.baseline, spec.ours) if spec.run(key)]
+    first, *more = result_tables(inputs, spec)
     return {
         "headline": headline(inputs, spec),
         "qualification": qualification(inputs, spec),
         "findings": [*findings(inputs, spec), *at_equal_footing(inputs, spec)],
         "summary": details.summary(inputs, spec),
-        "results": result_tables(inputs, spec),
+        "results": [with_excess(first, inputs, spec), *more],
+        "attacks": attacks(inputs, spec),
         "rules": details.rules(inputs, spec),
         "counts": details.counts(inputs, spec),
         "comparisons": comparisons(inputs, spec),
@@ -67,8 +70,8 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
         "sharpness": details.sharpness(inputs, spec),
         "training": figures.training(inputs, spec),
         "gallery": exhibits(inputs, spec, truth, images),
-        "gallery_first": first,
-        "gallery_rest": [run.key for run in spec.runs if run.key not in first],
+        "gallery_first": shown,
+        "gallery_rest": [run.key for run in spec.runs if run.key not in shown],
         "attack_label": setting.label if setting else spec.headline_setting,
         "marked": truth is not None,
         "curation": curation(inputs),
@@ -80,7 +83,7 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
 
 
 def _tables(content: dict[str, Any]) -> list[Table]:
-    single = [content[key] for key in ("summary", "comparisons", "sharpness", "selection")]
+    single = [content[key] for key in ("summary", "attacks", "comparisons", "sharpness", "selection")]
     return [*content["results"], *(table for table in single if table), *content["curation"]]
 
 

@@ -17,7 +17,7 @@ def copy(bare, tmp_path):
 
 def test_everything_is_read(workdir):
     inputs = read(workdir, SPEC)
-    assert len(inputs.metrics) == 22
+    assert len(inputs.metrics) == 25
     assert set(inputs.logs) == {"efuf", "sare", "unlikelihood", "unlikelihood_sam"}
     assert ("base", "origin") in inputs.answers
     assert ("sare", "relearn_140") in inputs.answers

@@ -45,7 +45,7 @@ def cells(table, run, setting):
 def test_rows_are_those_of_the_papers_table(inputs):
     table = result_tables(inputs, ReportSpec())[0]
     rows = {group.key: [row.key for row in group.rows] for group in table.groups}
-    assert rows["base"] == ["origin", "adversarial"]
+    assert rows["base"] == rows["sare"]
     assert rows["sare"] == ["origin", "relearn_60", "relearn_100", "relearn_140", "adversarial"]
     assert list(rows) == ["base", "efuf", "sare", "unlikelihood", "unlikelihood_sam"]
 
@@ -61,7 +61,7 @@ def test_numbers_are_those_of_the_metrics_file(inputs):
 
 def test_best_is_marked_within_a_setting_and_not_where_no_direction_is_good(inputs):
     table = result_tables(inputs, ReportSpec())[0]
-    rows = {run.key: cells(table, run.key, "relearn_140") for run in ReportSpec().runs[1:]}
+    rows = {run.key: cells(table, run.key, "relearn_140") for run in ReportSpec().runs}
     least = min(row["chair_s"].value for row in rows.values())
     assert {key for key, row in rows.items() if row["chair_s"].best} == {
         key for key, row in rows.items() if row["chair_s"].value == pytest.approx(least, abs=0.05)

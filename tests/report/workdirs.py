@@ -24,6 +24,9 @@ CLOSINGS = ["The light is soft and even.", "The mood is calm.", "The wall behind
 # Share of captions that get an invented object, by run and setting.
 RATES = {
     ("base", "origin"): 0.62,
+    ("base", "relearn_60"): 0.66,
+    ("base", "relearn_100"): 0.70,
+    ("base", "relearn_140"): 0.78,
     ("base", "adversarial"): 0.66,
     ("efuf", "origin"): 0.30,
     ("efuf", "relearn_60"): 0.38,
