@@ -80,7 +80,8 @@ def _relearning_panel(
         if base.number is not None:
             _level(axes, Number(base.number, base.interval), look(spec, spec.base).color)
             told.append(f"{spec.label(spec.base)} {number_text(base.number)}")
-        for run in runs:
+        attacked = [key for _, key in steps if (spec.base, key) in inputs.metrics]
+        for run in (*((spec.base,) if len(attacked) > 1 else ()), *runs):
             values = [(x, measured(inputs, run, key, measure)) for x, key in steps]
             points = [(x, Number(v.number, v.interval)) for x, v in values if v.number is not None]
             _curve(axes, spec, run, points)

@@ -112,3 +112,12 @@ def test_curation_without_truth_says_not_measured(inputs):
     sets = curation(inputs)[0]
     assert [row.cells[2].text for row in sets.groups[0].rows] == ["not measured"] * 3
     assert "AUC of the CLIP score: not measured." in sets.notes
+
+
+def test_the_base_model_has_a_curve_where_it_was_attacked(inputs):
+    described = figures.relearning(inputs, SPEC).panels[0].svg.partition("Base model")[2]
+    number = inputs.result("base", "relearn_140")["chair"]["chair_s"]
+    assert f"{number:.1f} at 140" in described
+    for setting in ("relearn_60", "relearn_100", "relearn_140"):
+        del inputs.metrics["base", setting]
+    assert f"{number:.1f} at 140" not in figures.relearning(inputs, SPEC).panels[0].svg.partition(";")[0]
