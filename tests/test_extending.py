@@ -83,7 +83,16 @@ def test_the_attack_makes_weights_of_its_own_and_is_measured(road):
         json.loads((road / "metrics" / RUN / f"{name}.json").read_text()) for name in ("origin", ATTACK)
     )
     assert before["provenance"]["params"] != after["provenance"]["params"]
-    assert not (road / "metrics" / "base" / f"{ATTACK}.json").exists()
+
+
+def test_the_base_model_is_attacked_too(road):
+    before, after = (
+        json.loads((road / "metrics" / "base" / f"{name}.json").read_text()) for name in ("origin", ATTACK)
+    )
+    assert "params" not in before["provenance"]
+    assert after["provenance"]["base"]
+    assert after["provenance"]["attack"] == ATTACK
+    assert after["provenance"]["params"]
 
 
 def test_the_metric_is_measured_and_has_its_column(road):

@@ -72,7 +72,8 @@ def test_every_artifact_is_there(road):
             assert row["chair"]["n"] == 8
             assert row["pope"]["random"]["n"] == 24
             assert row["informativeness"] == row["human"] == "not measured"
-    assert (road / "metrics" / "base" / "adversarial.json").is_file()
+    for setting in ("origin", "relearn_8", "adversarial"):
+        assert (road / "metrics" / "base" / f"{setting}.json").is_file(), setting
     page = (road / "report.html").read_text()
     assert "not measured" in page
     assert "http://" not in page.replace("http://www.w3.org", "")

@@ -52,10 +52,8 @@ class Attack:
         None attacks with the weights as they are.
       prompt: the settings to the describing prompt that is asked in place of the configured one; it also
         stands before each POPE question. None asks as configured.
-      on_base: whether the base model is attacked too where the config does not name the runs.
     """
 
     settings: type
     weights: Callable[[Tools, Params, Any], Params] | None = None
     prompt: Callable[[Any], str] | None = None
-    on_base: bool = True

@@ -111,4 +111,4 @@ def relearn(tools: Tools, params: Params, settings: Relearn) -> Params:
         return loop.run(state, iter(batches), step, steps=steps, name=tools.name).params
 
 
-ATTACK = Attack(settings=Relearn, weights=relearn, on_base=False)
+ATTACK = Attack(settings=Relearn, weights=relearn)

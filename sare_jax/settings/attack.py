@@ -14,6 +14,6 @@ class AttackConfig:
     kind: str = "relearn"
     """Short name in `sare_jax.attacks.ATTACKS`, or `module:name` of an `Attack`."""
     runs: str = ""
-    """Comma-separated runs that are attacked, `base` among them; empty is all that the kind applies to."""
+    """Comma-separated runs that are attacked, `base` among them; empty is all of them."""
     settings: Any = None
     """Values of the kind's own dataclass."""

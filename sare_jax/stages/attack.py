@@ -19,11 +19,14 @@ Weights = tuple[dict, Callable[[], Params]]
 
 
 def tasks(context: Context) -> Iterator[Task]:
-    """Attacks each run: makes weights where the kind does, and measures under its prompt where it has one."""
+    """Attacks each run: makes weights where the kind does, and measures under its prompt where it has one.
+
+    The base model is attacked too, where the config names no runs: what an attack adds to a model that
+    unlearned nothing was not brought back but taught.
+    """
     for name, config in context.config.attacks.items():
         attack = attack_of(config.kind, f"config.attacks.{name}")
-        everything = [BASE_RUN, *context.config.runs] if attack.on_base else list(context.config.runs)
-        for run in split_names(config.runs) or everything:
+        for run in split_names(config.runs) or [BASE_RUN, *context.config.runs]:
             weights = _weights(context, run)
             if attack.weights:
                 yield _attacking(context, run, name, weights)

@@ -29,4 +29,4 @@ def _weights(tools: Tools, params: dict, settings: Noise) -> dict:
     return jax.tree.map(lambda x, n: x + factor * n, params, noise)
 
 
-ATTACK = Attack(settings=Noise, weights=_weights, on_base=False)
+ATTACK = Attack(settings=Noise, weights=_weights)
