@@ -17,7 +17,7 @@ ALLOWED = {
     "records": ("language",),
     "language": ("records.encodings",),
     "settings": ("attacks", "curation", "evaluation.benchmarks", "evaluation.metrics", "objectives", "optim"),
-    "data": ("records",),
+    "data": ("records", "language"),
     "models": ("settings", "data.images"),
     "models.llava": ("models", "settings", "data.images", "export"),
     "models.mplug_owl": ("models", "settings", "data.images", "export"),
