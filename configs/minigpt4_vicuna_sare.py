@@ -21,5 +21,4 @@ def get_config() -> ConfigDict:
         "qformer": "blip2_pretrained_flant5xxl.pth",
         "pretrained": "prerained_minigpt4_7b.pth",  # so spelt where it is published
     }
-    config.decoding.stop = ("###",)  # this form never ends with an end symbol
     return config.lock()

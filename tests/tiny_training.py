@@ -78,7 +78,8 @@ class Letters:
     """A tokenizer of one letter a token, with the interface of `ImagePrompter`."""
 
     pad_id = PAD
-    eos_id = EOS
+    end_ids = (EOS,)
+    longest_target = None
 
     def answer(self, image, instruction, text, spans, eos):
         """<bos> image slots, the instruction's letters, the text's letters, <eos>."""

@@ -1,7 +1,8 @@
 """Curated units → token rows → batches, with Grain, so that the place in the stream can be checkpointed.
 
 A unit is a slice of its caption's own token sequence: prompt and caption are tokenised together once, and
-pre(o) and cur(o) are read off as ranges of tokens. Only whole captions (D_sent) end with the end symbol.
+pre(o) and cur(o) are read off as ranges of tokens. Only whole captions (D_sent) are followed by what ends
+answers in the model's family.
 """
 
 import dataclasses
@@ -36,8 +37,12 @@ class Tokenizer(Protocol):
         """Fills rows on the right."""
 
     @property
-    def eos_id(self) -> int:
-        """Ends an answer."""
+    def end_ids(self) -> tuple[int, ...]:
+        """The tokens that follow a whole answer."""
+
+    @property
+    def longest_target(self) -> int | None:
+        """Tokens that a target may have, what ends it included; None sets no limit."""
 
     def answer(
         self, image: str, instruction: str, text: str, spans: Sequence[tuple[int, int]], eos: bool
@@ -183,9 +188,9 @@ def tokenize(
         asked = [spans[kind][index][1:] for kind, index in members]
         image = str(curated.rows.image[row])
         tokens, found = tokenizer.answer(image, instruction, text, asked, eos=False)
-        ended = np.asarray([*tokens, tokenizer.eos_id][:max_length], np.int32)
+        ended = np.asarray([*tokens, *tokenizer.end_ids][:max_length], np.int32)
         for (kind, index), (start, end) in zip(members, found, strict=True):
-            unit = ended if kind == "sent" else ended[:end]
+            unit = cut_target(ended if kind == "sent" else ended[:end], start, tokenizer)
             if start < len(unit):
                 units[kind][index] = Unit(unit, start, image, row, index)
             else:
@@ -194,6 +199,18 @@ def tokenize(
     _check_lost(lost, spans)
     sets = {kind: token_set(kept[kind], multiple, tokenizer.pad_id) for kind in SETS}
     return TokenSets(**sets, lost={kind: dict(counts) for kind, counts in lost.items()})
+
+
+def cut_target(tokens: np.ndarray, start: int, tokenizer: Tokenizer) -> np.ndarray:
+    """The tokens of a unit, less those of its target that are beyond the longest of the model's family.
+
+    Args:
+      tokens: int32[t], prompt, context and target.
+      start: index of the first target token.
+      tokenizer: says how long a target may be.
+    """
+    longest = tokenizer.longest_target
+    return tokens if longest is None else tokens[: start + longest]
 
 
 def common_prefix(sets: TokenSets, image_token_id: int) -> tuple[int, ...]:

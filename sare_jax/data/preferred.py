@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from sare_jax.data.batches import Tokenizer, TokenSet, Unit, token_set
+from sare_jax.data.batches import Tokenizer, TokenSet, Unit, cut_target, token_set
 from sare_jax.records.curated import Curated
 
 # Marks that end a piece, with what closes behind them, before white space or the end.
@@ -20,11 +20,11 @@ def with_preferred(
     """The negatives, each with a continuation of the same context that leaves its hallucination out.
 
     It is what follows the negative in its caption, the marks that close it left out too: the next piece, up
-    to the next mark that ends one or to the caption's end. Where no piece follows it is the end symbol. In
+    to the next mark that ends one or to the caption's end. Where no piece follows it is the answer's end. In
 
         A man rides a horse, a dog beside him, in the rain.
 
-    " a dog beside him" gives way to " in the rain", and " in the rain" to the end symbol. Context and
+    " a dog beside him" gives way to " in the rain", and " in the rain" to the end of the answer. Context and
     continuation are tokenised together, as a caption is.
 
     Args:
@@ -59,5 +59,5 @@ def _continued(units: TokenSet, index: int, curated: Curated, tokenizer: Tokeniz
     if first < last:
         target = np.asarray(tokens[:last], np.int32)
     else:
-        target, first = np.asarray([*tokens, tokenizer.eos_id], np.int32), len(tokens)
-    return Unit(target, first, image, row, number)
+        target, first = np.asarray([*tokens, *tokenizer.end_ids], np.int32), len(tokens)
+    return Unit(cut_target(target, first, tokenizer), first, image, row, number)

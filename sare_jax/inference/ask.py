@@ -52,6 +52,7 @@ class _Answerer:
     end_ids: tuple[int, ...]
     allowed: np.ndarray
     opening: np.ndarray | None
+    stop: tuple[str, ...]
     stops: np.ndarray | None
 
     def start(self, batch: _Batch, images: list[str]) -> Generated:
@@ -92,7 +93,7 @@ class _Answerer:
 
     def _answer(self, new: list[int], ended: bool) -> Answer:
         text = self.prompter.decode(new)
-        before = cut(text, self.decoding.stop)
+        before = cut(text, self.stop)
         if ended and new[-1] not in self.end_ids and before == text:
             before = ""  # the string starts with the space before the answer, which decoding strips
         return {
@@ -138,7 +139,8 @@ def ask(
       name: what the progress bar says.
       features: to be shared by several calls; without it every image is encoded in this call.
       decoding: how answers are decoded; the likeliest token each time where nothing else is said. A draw
-        depends on the seed and the request's number.
+        depends on the seed and the request's number. Strings that end answers in the model's family count
+        beside its own.
       rows: how the rows of a batch lie on devices, each of which holds the weights; the batch is filled up
         to a multiple of them. None leaves everything where the weights are.
 
@@ -154,6 +156,7 @@ def ask(
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
     _warn(max_new_tokens, decoding)
     asked = settings | {"decoding": asdict(decoding)}
+    stop = (*prompter.answer_end.stop, *decoding.stop)
     journal = Journal(out, _key(loaded, params, requests, processor, prompter, asked))
     if (whole := journal.whole()) is not None:
         return whole
@@ -171,7 +174,8 @@ def ask(
         loaded.generation.end_ids(prompter.eos_id),
         _allowed(loaded, prompter),
         _opening(loaded),
-        _stops(loaded, prompter, decoding),
+        stop,
+        _stops(loaded, prompter, stop),
     )
 
     about = ImagePrompter(prompter, processor, Path(images_dir))
@@ -245,10 +249,8 @@ def _without(loaded: LoadedModel, ids: Sequence[int]) -> np.ndarray:
     return ~np.isin(np.arange(loaded.shape.text.vocab_size), ids)
 
 
-def _stops(loaded: LoadedModel, prompter: Prompter, decoding: DecodingConfig) -> np.ndarray | None:
-    if not decoding.stop:
-        return None
-    return stop_table(prompter.tokenizer, decoding.stop, loaded.shape.text.vocab_size)
+def _stops(loaded: LoadedModel, prompter: Prompter, stop: Sequence[str]) -> np.ndarray | None:
+    return stop_table(prompter.tokenizer, stop, loaded.shape.text.vocab_size) if stop else None
 
 
 def _warn(max_new_tokens: int, decoding: DecodingConfig) -> None:

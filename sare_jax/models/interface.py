@@ -146,6 +146,22 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class AnswerEnd:
+    """How answers end in a family's training, and so where its generation has to stop.
+
+    Attributes:
+      ids: the tokens that follow a whole answer.
+      stop: strings that end an answer in generation, beside the end tokens of the model's files.
+      longest: tokens that a target may have, `ids` included; what is beyond them is cut off. None sets no
+        limit.
+    """
+
+    ids: tuple[int, ...]
+    stop: tuple[str, ...] = ()
+    longest: int | None = None
+
+
 class Prompter(Protocol):
     """Tokenizer, prompt form and image slots of one model."""
 
@@ -166,7 +182,12 @@ class Prompter(Protocol):
 
     @property
     def eos_id(self) -> int:
-        """Ends an answer."""
+        """The tokenizer's end token, at which every generation stops."""
+        ...
+
+    @property
+    def answer_end(self) -> AnswerEnd:
+        """How answers end, which is not with the end token in every family."""
         ...
 
     @property

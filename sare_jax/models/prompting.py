@@ -27,9 +27,14 @@ class ImagePrompter:
         return self.prompter.pad_id
 
     @property
-    def eos_id(self) -> int:
-        """Ends an answer."""
-        return self.prompter.eos_id
+    def end_ids(self) -> tuple[int, ...]:
+        """The tokens that follow a whole answer."""
+        return self.prompter.answer_end.ids
+
+    @property
+    def longest_target(self) -> int | None:
+        """Tokens that a target may have, what ends it included; None sets no limit."""
+        return self.prompter.answer_end.longest
 
     def prompt(self, image: str, instruction: str) -> list[int]:
         """Tokens of an instruction about an image file, up to where the answer starts."""

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from sare_jax.data.images import load_image
 from sare_jax.export.tensors import tuned_tensors
-from sare_jax.models.interface import ExportForm, Family, ModelShape, Source
+from sare_jax.models.interface import AnswerEnd, ExportForm, Family, ModelShape, Source
 from sare_jax.models.shared import safetensors_io
 from sare_jax.models.shared.config import TextConfig, text_config
 from sare_jax.models.shared.entry import Entry
@@ -128,6 +128,10 @@ class ToyPrompter:
     bos_id: int = 1
     eos_id: int = 2
     pad_id: int = 0
+
+    @property
+    def answer_end(self) -> AnswerEnd:
+        return AnswerEnd((self.eos_id,))
 
     @property
     def num_tokens(self) -> int:

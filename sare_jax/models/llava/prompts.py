@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
+from sare_jax.models.interface import AnswerEnd
 from sare_jax.models.llava.config import LlavaConfig, image_slots
 from sare_jax.models.llava.source import LlavaSource
 from sare_jax.models.shared.pieces import Span, check_span, token_border, token_ends
@@ -100,6 +101,11 @@ class LlavaPrompter:
             eos_id=words.eos_id,
             pad_id=words.pad_id,
         )
+
+    @property
+    def answer_end(self) -> AnswerEnd:
+        """The end token."""
+        return AnswerEnd((self.eos_id,))
 
     @property
     def identity(self) -> dict[str, Any]:

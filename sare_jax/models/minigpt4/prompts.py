@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sare_jax.errors import UserError
+from sare_jax.models.interface import AnswerEnd
 from sare_jax.models.minigpt4.source import MiniGpt4Source
 from sare_jax.models.shared.pieces import PieceTokenizer, Span
 
 IMAGE = "<ImageHere>"
+LONGEST = 160  # tokens of a target, its end included: `max_txt_len` of both published forms
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Template:
       before: text before the image.
       between: text between image and instruction.
       after: text behind the instruction, where the answer begins.
-      end: text that ends an answer in training; empty for the end token.
+      end: text that ends an answer; empty for the end token.
     """
 
     before: str
@@ -42,13 +44,13 @@ class MiniGpt4Prompter:
       pieces: the LLaMA's tokenizer.
       template: the texts around image and instruction.
       image_token_id: what stands in the image slots.
-      end_ids: end an answer in training.
+      answer_end: how answers end: with the end token, or with the template's text.
     """
 
     pieces: PieceTokenizer
     template: Template
     image_token_id: int
-    end_ids: tuple[int, ...]
+    answer_end: AnswerEnd
 
     @classmethod
     def from_source(cls, source: MiniGpt4Source) -> "MiniGpt4Prompter":
@@ -56,7 +58,7 @@ class MiniGpt4Prompter:
         config = source.config
         pieces = PieceTokenizer.read(source.folder, config.text.vocab_size)
         template = VICUNA if config.qformer else LLAMA_2
-        return cls(pieces, template, config.image_token_id, _end_ids(pieces, template.end))
+        return cls(pieces, template, config.image_token_id, _answer_end(pieces, template.end))
 
     @property
     def tokenizer(self) -> Any:
@@ -70,7 +72,7 @@ class MiniGpt4Prompter:
 
     @property
     def eos_id(self) -> int:
-        """The end token. Vicuna's form ends answers with `###`, which `decoding.stop` has to name."""
+        """The end token, which the Vicuna form does not end answers with."""
         return self.pieces.eos_id
 
     @property
@@ -117,7 +119,7 @@ class MiniGpt4Prompter:
           UserError: the instruction names the image itself, or a span lies outside the text.
         """
         prompt = self.prompt(instruction, num_image_tokens)
-        ids, places = self.pieces.answer(text, spans, self.end_ids if eos else ())
+        ids, places = self.pieces.answer(text, spans, self.answer_end.ids if eos else ())
         return prompt + ids, [(len(prompt) + start, len(prompt) + end) for start, end in places]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -125,9 +127,9 @@ class MiniGpt4Prompter:
         return self.pieces.decode(ids)
 
 
-def _end_ids(pieces: PieceTokenizer, end: str) -> tuple[int, ...]:
-    """Ids of the text that ends an answer, right behind a word."""
+def _answer_end(pieces: PieceTokenizer, end: str) -> AnswerEnd:
+    """The end token, or the tokens of a text right behind a word."""
     if not end:
-        return (pieces.eos_id,)
+        return AnswerEnd((pieces.eos_id,), longest=LONGEST)
     word = pieces.encode(["a"])
-    return tuple(pieces.encode([f"a{end}"])[len(word) :])
+    return AnswerEnd(tuple(pieces.encode([f"a{end}"])[len(word) :]), (end,), LONGEST)

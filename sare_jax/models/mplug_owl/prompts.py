@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sare_jax.errors import UserError
+from sare_jax.models.interface import AnswerEnd
 from sare_jax.models.mplug_owl.source import OwlSource
 from sare_jax.models.shared.pieces import PieceTokenizer, Span
 
@@ -68,6 +69,11 @@ class OwlPrompter:
     def eos_id(self) -> int:
         """Ends an answer."""
         return self.pieces.eos_id
+
+    @property
+    def answer_end(self) -> AnswerEnd:
+        """The end token."""
+        return AnswerEnd((self.eos_id,))
 
     @property
     def pad_id(self) -> int:
