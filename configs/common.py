@@ -26,6 +26,7 @@ def base_config(name: str) -> ConfigDict:
             "relearn_60": {"num_samples": 60},
             "relearn_100": {"num_samples": 100},
             "relearn_140": {"num_samples": 140},
+            "relearn_disjoint": {"kind": "relearn_disjoint", "num_samples": 140},
             "adversarial": {"kind": "prompt"},
         }
     )

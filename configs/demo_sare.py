@@ -63,6 +63,7 @@ def _methods(config: ConfigDict) -> None:
     config.optim.adamw.learning_rate = 2e-4
     config.optim.instruction = config.evaluate.prompt
     config.attack.adamw.learning_rate = 5e-5
+    config.attacks.relearn_disjoint.num_samples = 0  # all that there are
     config.runs = ConfigDict(
         {
             "efuf": {"label": "EFUF (Eq. 1)", "rho": 0.0, "neg_weight": 0.2},
@@ -102,5 +103,11 @@ def _shorten(config: ConfigDict) -> None:
     config.report.landscape_images = 16
     config.report.landscape_points = 3
     config.curate.thresholds.q1 = 0.2
-    config.attacks = ConfigDict({"relearn_8": {"num_samples": 8}, "adversarial": {"kind": "prompt"}})
+    config.attacks = ConfigDict(
+        {
+            "relearn_8": {"num_samples": 8},
+            "relearn_disjoint": {"kind": "relearn_disjoint", "num_samples": 0},
+            "adversarial": {"kind": "prompt"},
+        }
+    )
     config.report.matched_attack = "relearn_8"

@@ -126,7 +126,7 @@ def test_an_attack_from_outside_is_named_by_its_module():
 @pytest.mark.parametrize(
     ("shared", "named", "message"),
     [
-        ({}, {"a": {"num_samples": 0}}, r"attacks\.a\.num_samples: must be at least 1"),
+        ({}, {"a": {"num_samples": -1}}, r"attacks\.a\.num_samples: must be at least 0"),
         ({}, {"a": {"kind": "prompt", "num_samples": 7}}, r"attacks\.a\.num_samples: unknown key"),
         ({}, {"a": {"kind": "relern"}}, r"attacks\.a\.kind: 'relern' is not known; did you mean relearn"),
         ({}, {"a": {"kind": "no.such:ATTACK"}}, r"attacks\.a\.kind: 'no\.such:ATTACK' cannot be imported"),

@@ -12,6 +12,7 @@ from sare_jax import files, stages
 from sare_jax.config import parse
 from sare_jax.errors import UserError
 from sare_jax.evaluation.compare import compare
+from sare_jax.evaluation.metrics.chair_categories import share_inventing
 from sare_jax.settings.road import Config
 
 pytestmark = pytest.mark.optimised
@@ -67,16 +68,27 @@ def test_every_artifact_is_there(road):
     for name in made:
         assert (road / name).is_file(), name
     for run in RUNS:
-        for setting in ("origin", "relearn_8", "adversarial"):
+        for setting in ("origin", "relearn_8", "relearn_disjoint", "adversarial"):
             row = json.loads((road / "metrics" / run / f"{setting}.json").read_text())
             assert row["chair"]["n"] == 8
             assert row["pope"]["random"]["n"] == 24
             assert row["informativeness"] == row["human"] == "not measured"
-    for setting in ("origin", "relearn_8", "adversarial"):
+    for setting in ("origin", "relearn_8", "relearn_disjoint", "adversarial"):
         assert (road / "metrics" / "base" / f"{setting}.json").is_file(), setting
     page = (road / "report.html").read_text()
     assert "not measured" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_recovery_on_the_held_out_half_follows_from_what_is_kept(road):
+    record = json.loads((road / "attacks" / "sare" / "relearn_disjoint.json").read_text())
+    assert len(record["taught"]) == len(record["held_out"]) == 12
+    assert 0 < record["samples"] == record["units"]
+    for run in ("base", "sare"):
+        for setting in ("origin", "relearn_disjoint"):
+            found = json.loads((road / "metrics" / run / f"{setting}.json").read_text())["chair"]
+            shares = [share_inventing(found, record[half])["chair_s"] for half in ("taught", "held_out")]
+            assert max(shares) <= found["chair_s"] <= sum(shares)
 
 
 def test_ck_06_rows_carry_step_config_and_weights_and_compare_looks_at_them(road):

@@ -5,15 +5,16 @@ A new attack is a file with its settings and an `Attack`, and a line in `ATTACKS
 settings.
 """
 
-from sare_jax.attacks.interface import Attack, Tools
+from sare_jax.attacks.interface import AS_CONFIGURED, Asking, Attack, Attacked, Tools
 from sare_jax.extensions import resolve
 
 ATTACKS = {
     "relearn": "sare_jax.attacks.relearn:ATTACK",
+    "relearn_disjoint": "sare_jax.attacks.relearn_disjoint:ATTACK",
     "prompt": "sare_jax.attacks.prompt:ATTACK",
 }
 
-__all__ = ["ATTACKS", "Attack", "Tools", "attack_of"]
+__all__ = ["AS_CONFIGURED", "ATTACKS", "Asking", "Attack", "Attacked", "Tools", "attack_of"]
 
 
 def attack_of(kind: str, where: str) -> Attack:

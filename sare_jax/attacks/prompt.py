@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sare_jax.attacks.interface import Attack
+from sare_jax.attacks.interface import Asking, Attack
 from sare_jax.errors import UserError
 
 
@@ -22,4 +22,4 @@ class Prompt:
             raise UserError(f"{where}.prompt: empty; say what the attack asks for")
 
 
-ATTACK = Attack(settings=Prompt, prompt=lambda settings: settings.prompt)
+ATTACK = Attack(settings=Prompt, asking=lambda settings: Asking(prompt=settings.prompt))

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sare_jax.attacks import Tools, attack_of
+from sare_jax import files
+from sare_jax.attacks import AS_CONFIGURED, Asking, Attacked, Tools, attack_of
 from sare_jax.config import BASE_RUN, split_names
 from sare_jax.pipeline import Task
 from sare_jax.records.curated import read_curated
@@ -19,7 +20,7 @@ Weights = tuple[dict, Callable[[], Params]]
 
 
 def tasks(context: Context) -> Iterator[Task]:
-    """Attacks each run: makes weights where the kind does, and measures under its prompt where it has one.
+    """Attacks each run: makes weights where the kind does, and asks otherwise where the kind does.
 
     The base model is attacked too, where the config names no runs: what an attack adds to a model that
     unlearned nothing was not brought back but taught.
@@ -31,7 +32,7 @@ def tasks(context: Context) -> Iterator[Task]:
             if attack.weights:
                 yield _attacking(context, run, name, weights)
                 weights = _attacked_weights(context, run, name, weights[0])
-            yield from measuring.measured(context, run, name, *weights, prompt=prompt_of(context, name))
+            yield from measuring.measured(context, run, name, *weights, asking=asking_of(context, name))
 
 
 def attacked_folder(context: Context, run: str, name: str) -> Path:
@@ -39,24 +40,25 @@ def attacked_folder(context: Context, run: str, name: str) -> Path:
     return context.checkpoints(f"{run}+{name}")
 
 
-def prompt_of(context: Context, name: str) -> str | None:
-    """The describing prompt of the attack `name`; None where it asks as configured."""
+def asking_of(context: Context, name: str) -> Asking:
+    """How the attack `name` asks."""
     config = context.config.attacks[name]
     attack = attack_of(config.kind, f"config.attacks.{name}")
-    return attack.prompt(config.settings) if attack.prompt else None
+    return attack.asking(config.settings) if attack.asking else AS_CONFIGURED
 
 
-def attacked(context: Context, run: str, name: str, params: Params) -> Params:
+def attacked(context: Context, run: str, name: str, params: Params) -> Attacked:
     """What the attack `name` makes of some weights of `run`; the same weights where it makes none."""
     config = context.config.attacks[name]
     attack = attack_of(config.kind, f"config.attacks.{name}")
     if attack.weights is None:
-        return params
+        return Attacked(params, {})
     tools = Tools(
         loaded=context.loaded,
         curated=read_curated(context.curated),
         prompter=context.image_prompter,
         features=context.features,
+        truth=context.truth,
         mesh=context.mesh,
         remat_policy=remat_policy(context.config.model.remat, context.mesh),
         instruction=_instruction(context, run),
@@ -77,11 +79,13 @@ def _weights(context: Context, run: str) -> Weights:
 
 
 def _attacking(context: Context, run: str, name: str, weights: Weights) -> Task:
-    folder, config = attacked_folder(context, run, name), context.config.attacks[name]
-    inputs, params = weights
+    folder, record = attacked_folder(context, run, name), context.attack_record(run, name)
+    config, (inputs, params) = context.config.attacks[name], weights
 
     def make() -> None:
-        save_params(folder, attacked(context, run, name, params()), context.loaded)
+        made = attacked(context, run, name, params())
+        save_params(folder, made.params, context.loaded)
+        files.write_json(record, {"run": run, "attack": name, "kind": config.kind, **made.record})
 
     return Task(
         name=f"attack/{run}/{name}",
@@ -92,7 +96,7 @@ def _attacking(context: Context, run: str, name: str, weights: Weights) -> Task:
             "attack": {"kind": config.kind} | dataclasses.asdict(config.settings),
             "instruction": _instruction(context, run),
         },
-        outputs=(folder,),
+        outputs=(folder, record),
         run=make,
     )
 

@@ -73,6 +73,10 @@ class Context:
         """Measures of those answers."""
         return self.workdir / "metrics" / run / f"{setting}.json"
 
+    def attack_record(self, run: str, name: str) -> Path:
+        """What an attack on the weights of a run did."""
+        return self.workdir / "attacks" / run / f"{name}.json"
+
     def log(self, run: str) -> Path:
         """Training metrics of one run, a line a step."""
         return self.workdir / "logs" / f"{run}.jsonl"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sare_jax import files
+from sare_jax.attacks import AS_CONFIGURED
 from sare_jax.data.batches import tokenize
 from sare_jax.evaluation.metrics import chair
 from sare_jax.pipeline import Task
@@ -82,7 +83,7 @@ def _scan(context: Context, run: str, direction: str, images: Sequence[Image]) -
             context,
             point,
             images,
-            context.config.evaluate.prompt,
+            AS_CONFIGURED,
             _scratch(context) / f"{run}_{direction}_{distance:+.4f}.jsonl",
             f"{run} {direction} {distance:+.2f}",
         )

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sare_jax import files
+from sare_jax.attacks import AS_CONFIGURED
 from sare_jax.config import ORIGIN
 from sare_jax.evaluation.compare import compare
 from sare_jax.evaluation.metrics import chair
+from sare_jax.evaluation.worst import worst_captions
 from sare_jax.pipeline import Task
 from sare_jax.progress import track
 from sare_jax.records.splits import Image
@@ -127,20 +129,21 @@ def _match(context: Context, baseline: str, ours: str) -> None:
 
 def _measure(context: Context, run: str, step: int, setting: str) -> dict:
     """CHAIR on the evaluation images, of a checkpoint or of what relearning makes of it."""
-    answers = _describe(context, run, step, setting, context.eval_images)
+    answers, _ = worst_captions(_describe(context, run, step, setting, context.eval_images), context.truth)
     return {"chair": chair.score(answers, context.truth, draws=context.config.evaluate.bootstrap)}
 
 
 def _describe(context: Context, run: str, step: int, setting: str, images: Sequence[Image]) -> list[dict]:
     params = load_params(context.checkpoints(run), context.loaded, step=step)
-    prompt = None
+    asking = AS_CONFIGURED
     if setting in context.config.attacks:
-        params, prompt = attack.attacked(context, run, setting, params), attack.prompt_of(context, setting)
+        params = attack.attacked(context, run, setting, params).params
+        asking = attack.asking_of(context, setting)
     return measuring.describe(
         context,
         params,
         images,
-        prompt or context.config.evaluate.prompt,
+        asking,
         _scratch(context) / f"{run}_{step}_{setting}.jsonl",
         f"{run} step {step} {setting}",
     )

@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sare_jax import files
+from sare_jax.attacks import AS_CONFIGURED, Asking
 from sare_jax.evaluation.benchmarks.benchmark import benchmarks_of
 from sare_jax.evaluation.compare import compare, counts_of
 from sare_jax.evaluation.evaluate import measure
 from sare_jax.evaluation.metrics.metric import Chosen, chosen
+from sare_jax.evaluation.worst import worst_captions
 from sare_jax.pipeline import Task
 from sare_jax.records.splits import Image
 from sare_jax.settings import EvaluateConfig
@@ -53,12 +54,15 @@ def describing(context: Context) -> dict[str, Any]:
 
 
 def describe(
-    context: Context, params: Params, images: Sequence[Image], prompt: str, out: Path, name: str
+    context: Context, params: Params, images: Sequence[Image], asking: Asking, out: Path, name: str
 ) -> list[dict]:
-    """Asks one describing prompt of each image; answers go to `out` as JSON lines."""
+    """Asks one describing prompt of each image, once or several times; answers go to `out` as JSON lines."""
     settings = context.config.evaluate
+    prompt = asking.prompt or settings.prompt
     requests = [
-        {"id": image.id, "image_id": image.id, "image": image.file, "instruction": prompt} for image in images
+        {"id": image.id, "image_id": image.id, "image": image.file, "instruction": prompt}
+        for image in images
+        for _ in range(asking.draws)
     ]
     return context.ask(
         params,
@@ -67,7 +71,7 @@ def describe(
         name=name,
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
-        decoding=context.config.decoding,
+        decoding=asking.decoding or context.config.decoding,
     )
 
 
@@ -77,7 +81,7 @@ def measured(
     setting: str,
     weights: dict,
     params: Callable[[], Params],
-    prompt: str | None = None,
+    asking: Asking = AS_CONFIGURED,
 ) -> Iterator[Task]:
     """Answers under one setting, and their metrics.
 
@@ -87,7 +91,7 @@ def measured(
       setting: name of the condition.
       weights: what the weights depend on.
       params: gives the trainable weights; called only when there is something to ask.
-      prompt: describing prompt in place of the configured one; it also stands before each question.
+      asking: how the model is asked.
     """
     settings = context.config.evaluate
     answers = context.answers(run, setting)
@@ -106,13 +110,14 @@ def measured(
                 ]
                 for name, options in questions.items()
             },
-            "attack": prompt,
-        },
+            "attack": asking.prompt,
+        }
+        | _asked_otherwise(asking),
         outputs=(answers,),
         scratch=(_draft(answers),),
-        run=lambda: _ask_all(context, params(), prompt, answers, f"{run}/{setting}"),
+        run=lambda: _ask_all(context, params(), asking, answers, f"{run}/{setting}"),
     )
-    yield from benchmarks.asked(context, run, setting, weights, params, prompt)
+    yield from benchmarks.asked(context, run, setting, weights, params, asking.prompt)
     yield Task(
         name=f"metrics/{run}/{setting}",
         inputs={
@@ -137,13 +142,19 @@ def differences(context: Context, before: dict, after: dict) -> dict[str, dict[s
     return compare(before, after, known=counts_of(metrics, asked))["metrics"]
 
 
-def _ask_all(context: Context, params: Params, prompt: str | None, answers: Path, name: str) -> None:
+def _asked_otherwise(asking: Asking) -> dict[str, Any]:
+    """What captions depend on where the decoding is not the configured one."""
+    if asking.decoding is None:
+        return {}
+    return {"decoding": dataclasses.asdict(asking.decoding), "draws": asking.draws}
+
+
+def _ask_all(context: Context, params: Params, asking: Asking, answers: Path, name: str) -> None:
     """All answers under one setting; the folder appears when it is whole, its parts are kept meanwhile."""
     settings = context.config.evaluate
     draft = _draft(answers)
     draft.mkdir(parents=True, exist_ok=True)
-    ask = partial(describe, context, params, context.eval_images)
-    ask(prompt or settings.prompt, draft / "captions.jsonl", f"{name} captions")
+    describe(context, params, context.eval_images, asking, draft / "captions.jsonl", name=f"{name} captions")
     for metric, options in metrics_in(settings):
         if metric.questions is None:
             continue
@@ -151,7 +162,7 @@ def _ask_all(context: Context, params: Params, prompt: str | None, answers: Path
             questions = files.read_jsonl(question_folder(context, metric.name) / f"{kind}.jsonl")
             context.ask(
                 params,
-                metric.questions.requests(questions, options, f"{prompt} " if prompt else ""),
+                metric.questions.requests(questions, options, f"{asking.prompt} " if asking.prompt else ""),
                 draft / f"{metric.name}_{kind}.jsonl",
                 name=f"{name} {metric.title} {kind}",
                 max_new_tokens=metric.questions.max_new_tokens,
@@ -165,8 +176,9 @@ def _measure(context: Context, run: str, setting: str, weights: dict) -> None:
     settings = context.config.evaluate
     answers = context.answers(run, setting)
     replies = benchmarks.answers(context, run, setting)
+    captions, drawn = worst_captions(files.read_jsonl(answers / "captions.jsonl"), context.truth)
     result = measure(
-        files.read_jsonl(answers / "captions.jsonl"),
+        captions,
         context.truth,
         metrics_in(settings),
         answers={
@@ -184,6 +196,8 @@ def _measure(context: Context, run: str, setting: str, weights: dict) -> None:
         settings={"max_new_tokens": settings.max_new_tokens},
         draws=settings.bootstrap,
     )
+    if drawn["draws"] > 1:
+        result["worst"] = drawn
     result["provenance"] = {
         "run": run,
         "setting": setting,

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from sare_jax.attacks.interface import Tools
-from sare_jax.attacks.relearn import Relearn, relearn, sample_order
+from sare_jax.attacks.finetune import sample_order
+from sare_jax.attacks.relearn import Relearn, relearn
 from sare_jax.data.batches import finetune_batches, tokenize
 from sare_jax.errors import UserError
 from sare_jax.objectives.likelihood import token_mean_nll
@@ -17,25 +17,12 @@ from sare_jax.optim import AdamW
 from sare_jax.training.losses import target_log_probs
 from sare_jax.training.sharding import make_mesh
 from tests import tiny_training as tiny
-
-LOADED = tiny.tiny_llava()
-ONE = make_mesh(1)
-placed = functools.cache(functools.partial(tiny.spread, LOADED))  # one program a mesh
-CURATED = tiny.curated(num_neg=20)
+from tests.attacks.setting import CURATED, LOADED, ONE, tools
 
 
 def attack(num_samples, params=LOADED.params, mesh=ONE, learning_rate=1e-2, weight_decay=0.0):
-    tools = Tools(
-        loaded=placed(mesh),
-        curated=CURATED,
-        prompter=tiny.Letters(),
-        features=tiny.features,
-        mesh=mesh,
-        remat_policy=None,
-        instruction="say it",
-        name="relearn",
-    )
-    return relearn(tools, params, Relearn(num_samples, AdamW(learning_rate, weight_decay)))
+    settings = Relearn(num_samples, AdamW(learning_rate, weight_decay))
+    return relearn(tools(mesh=mesh), params, settings).params
 
 
 @functools.cache
@@ -61,6 +48,8 @@ def test_samples_are_nested_by_seed():
     np.testing.assert_array_equal(orders[100], orders[140][:100])
     assert len(set(orders[140])) == 140
     assert set(orders[60]) != set(sample_order(500, 60, seed=8))
+    np.testing.assert_array_equal(sample_order(500, 0, seed=7)[:140], orders[140])
+    assert sorted(sample_order(500, 0, seed=7)) == list(range(500))
 
 
 def test_too_many_samples_are_refused():
@@ -87,6 +76,14 @@ def test_it_brings_the_samples_back_and_leaves_its_input():
     jax.tree.map(np.testing.assert_array_equal, LOADED.params, before)
     seen = list(batches(sample_order(20, 20, seed=0)))
     assert np.mean([nll(relearnt, b) for b in seen]) < np.mean([nll(LOADED.params, b) for b in seen]) - 0.1
+
+
+def test_it_records_the_loss_of_each_step():
+    record = relearn(tools(), LOADED.params, Relearn(10, AdamW(3e-2, 0.0))).record
+    first = next(batches(sample_order(20, 10, seed=0)))
+    assert (record["samples"], record["steps"], len(record["loss"])) == (10, 3, 3)
+    assert record["loss"][0] == pytest.approx(float(nll(LOADED.params, first)), rel=1e-4)
+    assert record["loss"][2] < record["loss"][0]
 
 
 def test_the_same_samples_whatever_they_are_applied_to():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import optax
 
-from sare_jax.attacks import Attack, Tools
+from sare_jax.attacks import Attack, Attacked, Tools
 from sare_jax.settings.building import at_least
 
 
@@ -23,10 +23,11 @@ class Noise:
         at_least(self.length, 0, f"{where}.length")
 
 
-def _weights(tools: Tools, params: dict, settings: Noise) -> dict:
+def _weights(tools: Tools, params: dict, settings: Noise) -> Attacked:
     noise = optax.tree.random_like(jax.random.key(settings.seed), params)
     factor = settings.length / optax.tree.norm(noise)
-    return jax.tree.map(lambda x, n: x + factor * n, params, noise)
+    moved = jax.tree.map(lambda x, n: x + factor * n, params, noise)
+    return Attacked(moved, {"length": settings.length})
 
 
 ATTACK = Attack(settings=Noise, weights=_weights)

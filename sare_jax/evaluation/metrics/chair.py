@@ -114,7 +114,8 @@ def score(
       JSON-able: `metric`, `chair_s`, `chair_i`, `chair_i_words`, `recall` in percent, `mean_words`,
       `mean_characters`, `empty_rate` (a share), `n`, `n_no_object`, `skipped`, `dropped`, `intervals`,
       `rule`, `vocabulary`, `truth`, `settings`, `hallucinated_categories` (mentions), and `per_image` with
-      the columns that intervals and comparisons are made from. Where no object is named, CHAIR_I is 0.
+      the columns that intervals and comparisons are made from, and with `invented`, the categories of each
+      caption's absent objects. Where no object is named, CHAIR_I is 0.
 
     Raises:
       UserError: an image without annotations, two captions of an image, nothing to score.
@@ -122,12 +123,15 @@ def score(
     table = table or truth.table
     matched = match_captions(captions, truth, dropped)
     rows: list[list[int]] = []
-    invented: Counter[str] = Counter()
+    mentions: Counter[str] = Counter()
+    invented: list[list[str]] = []
     for image_id, text in zip(matched.image_ids, matched.texts, strict=True):
         categories = truth.categories(image_id)
         judged = explain(text, categories, table)
         rows.append(_row(text, categories, judged))
-        invented.update(item.category for item in judged if item.hallucinated)
+        absent = [item.category for item in judged if item.hallucinated]
+        mentions.update(absent)
+        invented.append(list(dict.fromkeys(absent)))
     counts = np.array(rows)
     return {
         "metric": "chair",
@@ -141,8 +145,8 @@ def score(
         "vocabulary": {"source": Path(table.source).name, "fingerprint": table.fingerprint},
         "truth": truth.describe(),
         "settings": matched.settings,
-        "hallucinated_categories": dict(invented.most_common()),
-        "per_image": bootstrap.per_image(matched.image_ids, COLUMNS, counts),
+        "hallucinated_categories": dict(mentions.most_common()),
+        "per_image": bootstrap.per_image(matched.image_ids, COLUMNS, counts) | {"invented": invented},
     }
 
 
@@ -236,6 +240,7 @@ METRIC = Metric(
     about="objects that captions name and the images lack, by every mention and by distinct words (EFUF)",
     measure=_measure,
     command=main,
+    depends_on=lambda settings: [*COLUMNS, "invented"],
     counts={"chair": ungrouped(COLUMNS, METRICS)},
     columns=(
         CHAIR_S,

@@ -13,7 +13,7 @@ from sare_jax.records.coco import Truth
 from sare_jax.records.texts import Captions
 from sare_jax.settings.building import build
 
-RESERVED = ("n", "settings", "bootstrap", "benchmarks", "provenance")
+RESERVED = ("n", "settings", "bootstrap", "benchmarks", "provenance", "worst")
 """Keys of a row in `metrics/` that are no metric's name."""
 
 

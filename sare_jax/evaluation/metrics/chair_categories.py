@@ -1,0 +1,57 @@
+"""CHAIR_S of some categories alone, from what a result of CHAIR holds of each image.
+
+So a result that was measured once tells of any half of the categories: which captions invent an object of
+those that an attack taught, and of those that it did not.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from sare_jax.errors import UserError
+from sare_jax.evaluation import bootstrap
+
+COLUMNS = ("captions", "hallucinated")
+CHAIR_S = bootstrap.share(1, 0)
+
+
+def counts_of(result: dict[str, Any], categories: Collection[str]) -> np.ndarray:
+    """Whether each caption invents an object of some categories.
+
+    Args:
+      result: from `chair.score`.
+      categories: names as the word table has them.
+
+    Returns:
+      int[n, 2], by image in the result's order: 1, and whether the caption does.
+
+    Raises:
+      UserError: the result does not hold what each caption invented.
+    """
+    per_image = result["per_image"]
+    if "invented" not in per_image:
+        raise UserError("chair.per_image: holds no `invented` categories; score the captions again")
+    wanted = frozenset(categories)
+    return np.array([[1, int(not wanted.isdisjoint(names))] for names in per_image["invented"]])
+
+
+def share_inventing(result: dict[str, Any], categories: Collection[str]) -> dict[str, Any]:
+    """CHAIR_S that counts objects of some categories alone.
+
+    Args:
+      result: from `chair.score`.
+      categories: names as the word table has them.
+
+    Returns:
+      JSON-able: `chair_s` in percent, its 95 % `interval`, and `n` captions.
+
+    Raises:
+      UserError: as `counts_of`.
+    """
+    counts = counts_of(result, categories)
+    return {
+        "chair_s": bootstrap.value(counts, CHAIR_S),
+        "interval": bootstrap.interval(counts, CHAIR_S),
+        "n": len(counts),
+    }
