@@ -21,7 +21,7 @@ from sare_jax.records.curated import Curated
 from sare_jax.rounding import round_up
 
 SETS = ("neg", "pos", "sent")
-MAX_LOST = 0.01  # share of a set that may be lost to tokenisation before that is an error (case TK-01)
+MAX_LOST = 0.01  # share of a set's units that may have no target tokens before that is an error (case TK-01)
 
 BUCKETS = (0.5, 0.9, 0.99, 1.0)  # quantiles of the rows' lengths at which buckets end
 
@@ -73,11 +73,11 @@ class TokenSet:
       lengths: the lengths that a batch may have, rising; the last holds every unit.
       window: W, target tokens of a batched row.
       pad_id: token at the right of a row.
-      by_unit: name → float32[N], numbers of each unit: `weight` of its loss (1 where there is none), and what
-        an objective needs.
-      by_token: name → N arrays [t', …], of each target token of each unit.
-      preferred: of each unit, in the same order, another continuation of its context; None where no objective
-        needs it.
+      by_unit: name → float32[N], one number a unit: `weight` of its loss (1 without that name), and numbers
+        that the objective needs.
+      by_token: name → N arrays [t', …] that the objective needs, t' the unit's number of target tokens.
+      preferred: another continuation of each unit's context, in the order of the units; None where the
+        objective needs none.
     """
 
     tokens: list[np.ndarray]
@@ -97,7 +97,7 @@ class TokenSet:
 
     @property
     def length(self) -> int:
-        """T, tokens of a batched row that may be any."""
+        """T, tokens of a batched row that may hold any unit of the set."""
         return self.lengths[-1]
 
     def row(self, index: int) -> Batch:
@@ -118,7 +118,7 @@ class TokenSet:
         }
 
     def _extras(self, index: int) -> Batch:
-        """The parts of a row that not every objective needs; none of them is there empty."""
+        """The parts of a row that only some objectives need; a part without entries is left out."""
         found: Batch = {}
         if self.by_unit:
             found["by_unit"] = {name: np.float32(values[index]) for name, values in self.by_unit.items()}
@@ -146,7 +146,7 @@ class TokenSets:
     lost: dict[str, dict[str, int]]
 
     def having(self, kind: str, units: TokenSet) -> "TokenSets":
-        """With another set in the place of the one of that kind."""
+        """A copy in which `units` replace the set `kind` (`neg`, `pos` or `sent`)."""
         changes: dict[str, Any] = {kind: units}
         return dataclasses.replace(self, **changes)
 
@@ -163,9 +163,9 @@ def tokenize(
     """Turns the curated sets into token rows.
 
     Args:
-      curated: the sets.
-      tokenizer: usually an `ImagePrompter`.
-      instruction: prompt of every training sample.
+      curated: captions and the units that were cut from them.
+      tokenizer: an `ImagePrompter`, or anything that tokenises as it does.
+      instruction: the question about the image, the same in every row.
       kinds: the sets that are wanted; the others come out empty.
       max_length: tokens that a row may have; longer texts are cut at their end, which shortens or loses the
         target. None sets no limit.
@@ -217,8 +217,8 @@ def common_prefix(sets: TokenSets, image_token_id: int) -> tuple[int, ...]:
     """The tokens before the image that all rows share: the system sentence and what opens the question.
 
     Args:
-      sets: token rows.
-      image_token_id: ends the prefix.
+      sets: the three sets as token rows.
+      image_token_id: the id in the image slots; the prefix ends before its first occurrence.
     """
     rows = [tokens for kind in SETS for tokens in getattr(sets, kind).tokens]
     size = min(int(np.argmax(np.append(tokens, image_token_id) == image_token_id)) for tokens in rows)
@@ -227,28 +227,28 @@ def common_prefix(sets: TokenSets, image_token_id: int) -> tuple[int, ...]:
 
 
 def bucket_lengths(lengths: Sequence[int], multiple: int) -> tuple[int, ...]:
-    """The few lengths to which batches of rows are padded, so that a step is compiled once for each.
+    """The few lengths to which batches are padded; a step is compiled once for each of them.
 
-    A batch takes the smallest that holds its longest row, so what matters are the upper quantiles.
+    A batch takes the smallest that holds its longest row, so the upper quantiles matter most.
 
     Args:
-      lengths: tokens of each row.
-      multiple: the results are multiples of it.
+      lengths: number of tokens of each row.
+      multiple: each result is rounded up to a multiple of this.
 
     Returns:
-      At most as many as `BUCKETS`, rising; the last holds every row.
+      At most as many lengths as `BUCKETS` has quantiles, rising; the last holds every row.
     """
     quantiles = np.quantile(lengths, BUCKETS, method="higher") if len(lengths) else [1]
     return tuple(sorted({round_up(int(length), multiple) for length in quantiles}))
 
 
 def bucket_of(lengths: Sequence[int], longest: int) -> int:
-    """Which of the `lengths` is the first to hold a row of `longest` tokens."""
+    """Index of the first of the rising `lengths` that holds a row of `longest` tokens."""
     return next(place for place, length in enumerate(lengths) if length >= longest)
 
 
 def bucket(lengths: Sequence[int], place: int) -> int:
-    """The length of that place, or the last where there are fewer."""
+    """`lengths[place]`, or the last length where the set has fewer buckets than that."""
     return lengths[min(place, len(lengths) - 1)]
 
 
@@ -258,10 +258,10 @@ def count_steps(size: int, batch_size: int, *, epochs: float, steps: int) -> int
     The last batch of the last pass is filled up from the pass that would follow.
 
     Args:
-      size: units or rows of a pass.
-      batch_size: of them in a step.
-      epochs: passes.
-      steps: optimizer steps of the run, if not 0.
+      size: units, or rows, in one pass over the data.
+      batch_size: units, or rows, in one step.
+      epochs: number of passes, which may be a fraction.
+      steps: optimizer steps of the run; 0 lets `epochs` decide.
     """
     return steps or math.ceil(epochs * size / batch_size)
 
@@ -277,12 +277,12 @@ def unlearn_batches(
 ) -> grain.IterDataset:
     """Batches of `batch_size` negatives, positives and sentences each, drawn independently.
 
-    D_neg defines the epoch and the others cycle; each stream has its own shuffle, anew in each of its epochs
-    (the sampling of protocols 1.5). Each set has its own length; the sets' buckets go up together, so that
-    there are no more combinations than buckets.
+    An epoch is one pass over D_neg, and the other sets cycle. Each set is shuffled by itself, anew in each of
+    its own passes (the sampling of protocols 1.5). Each set has its own bucket lengths, but all sets of a
+    batch use the bucket with the same index, so that there are no more combinations than buckets.
 
     Args:
-      sets: token rows.
+      sets: the three sets as token rows.
       batch_size: units of each set in a batch.
       steps: number of batches.
       seed: fixes the order of units.
@@ -319,20 +319,20 @@ def finetune_batches(
     """One pass over `units` in the given order; the last batch is filled up with rows of `valid` 0.
 
     Args:
-      units: token rows.
+      units: one set as token rows.
       order: int[n], indices into `units`.
       batch_size: units in a batch.
-      row_multiple: as in `unlearn_batches`.
+      row_multiple: rows are filled up to a multiple of this with rows of `valid` 0.
 
     Returns:
-      An `IterDataset` of dicts as `unlearn_batches` has one a set.
+      An `IterDataset` of dicts with the keys that each set has in `unlearn_batches`.
     """
     stream = grain.MapDataset.source([int(index) for index in order]).map(units.row)
     return iterate(_batched(stream, batch_size, row_multiple))
 
 
 def _character_spans(curated: Curated, kind: str) -> list[tuple[int, int, int]]:
-    """(row, start, end) in characters of every unit of a set."""
+    """(caption's index, start, end) of every unit of a set, start and end in characters of the caption."""
     table = getattr(curated, kind)
     if kind == "sent":
         return [(int(row), 0, len(str(curated.rows.caption[row]))) for row in table.row]
@@ -379,21 +379,21 @@ def _batched(stream: grain.MapDataset, batch_size: int, row_multiple: int) -> gr
 
 
 def _stack(units: Sequence[Batch], *, rows: int) -> Batch:
-    """Stacks units and fills up with copies of the first that do not count."""
+    """Stacks units and fills up to `rows` with copies of the first whose `valid` is 0."""
     filler = units[0] | {"valid": np.float32(0)}
     units = [*units, *[filler] * (rows - len(units))]
     return stacked(units)
 
 
 def stacked(rows: Sequence[Any]) -> Any:
-    """One array, or group of arrays, of many: a leading axis for the rows."""
+    """Stacks the arrays of several rows along a new first axis, within dictionaries too."""
     if isinstance(rows[0], dict):
         return {key: stacked([row[key] for row in rows]) for key in rows[0]}
     return np.stack(rows)
 
 
 def _cut(batch: dict[str, Batch], *, sources: dict[str, TokenSet]) -> dict[str, Batch]:
-    """Takes off padding, down to the first bucket that holds all groups."""
+    """Cuts the rows' padding off, to the lengths of the first bucket that holds every group's longest row."""
     rows = [(part, sources[group]) for group, part in batch.items()]
     rows += [(part["preferred"], units.preferred) for part, units in rows if units.preferred]
     place = max(bucket_of(units.lengths, int(part["end"].max())) for part, units in rows)
@@ -403,6 +403,6 @@ def _cut(batch: dict[str, Batch], *, sources: dict[str, TokenSet]) -> dict[str, 
 
 
 def iterate(batches: grain.MapDataset) -> grain.IterDataset:
-    """Batches one after the other, two of them ahead; iterators are checkpointable."""
+    """Iterates over batches, computing two of them ahead; iterators are checkpointable."""
     # A batch costs microseconds: one thread that is two batches ahead is plenty.
     return batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))

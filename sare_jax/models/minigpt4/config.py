@@ -21,7 +21,7 @@ class QFormerConfig:
       num_layers: an even number; the layers 0, 2, 4, … look at the image.
       num_heads: attention heads.
       num_queries: learned queries, and so image tokens.
-      eps: of every LayerNorm.
+      eps: added to the variance in every LayerNorm.
     """
 
     width: int
@@ -61,9 +61,9 @@ class MiniGpt4Config:
     """A MiniGPT-4.
 
     Attributes:
-      vision: the tower.
-      qformer: the Q-Former of the Vicuna form; None is the Llama-2 form.
-      text: the language model.
+      vision: shapes of EVA ViT-g.
+      qformer: shapes of the Vicuna form's Q-Former; None in the Llama-2 form, which has none.
+      text: shapes and constants of the LLaMA.
     """
 
     vision: VisionConfig
@@ -72,7 +72,7 @@ class MiniGpt4Config:
 
     @property
     def num_image_tokens(self) -> int:
-        """P, the places that one image takes in the text: 64, or 32 with the Q-Former."""
+        """P, image slots that one image takes in the text: 64, or 32 with the Q-Former."""
         return self.qformer.num_queries if self.qformer else self.vision.num_patches // GROUP
 
     @property
@@ -82,5 +82,8 @@ class MiniGpt4Config:
 
     @property
     def image_token_id(self) -> int:
-        """The first id behind the table: MiniGPT-4 puts a mark into the text that is no token."""
+        """Stands in the image slots: the first id beyond the vocabulary.
+
+        MiniGPT-4's own code has no such token; it marks the image by a piece of text.
+        """
         return self.text.vocab_size

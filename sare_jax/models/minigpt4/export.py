@@ -36,11 +36,11 @@ def export_published(
       params: nested dictionary of the tuned parameters.
       folder: the new folder; it appears when it is whole, and replaces an earlier export.
       step: optimizer step at which the checkpoint was saved.
-      settings: of the run; those that are numbers, texts or truth values are written.
+      settings: the run's settings by name; those that are numbers, texts or truth values are written.
 
     Raises:
-      UserError: tuned are others than `llama_proj`, or what the base lacks or has in another shape; or a
-        `folder` of something else.
+      UserError: parameters other than `llama_proj` were tuned; the base lacks a tuned tensor or has it in
+        another shape; or `folder` holds files that no export wrote.
     """
     import torch  # takes seconds, and only this form needs it
 
@@ -77,7 +77,7 @@ def verify_published(source: MiniGpt4Source, params: Tree, folder: Path, step: i
 
 
 def _tensors(source: MiniGpt4Source, params: Tree) -> dict[str, np.ndarray]:
-    """The base's own `pretrained` file, as far as it was read, with the tuned tensors in it."""
+    """Published name → array: what the base reads from its `pretrained` file, the tuned tensors replaced."""
     tuned = tuned_tensors(source, params)
     if others := [name for name in tuned if not name.startswith(PROJECTOR)]:
         raise UserError(
@@ -92,7 +92,7 @@ def _tensors(source: MiniGpt4Source, params: Tree) -> dict[str, np.ndarray]:
 
 
 def _to_torch(value: np.ndarray) -> Any:
-    """A tensor of its own memory; numpy has to be told of bfloat16."""
+    """A torch tensor that shares no memory with `value`; torch reads no bfloat16 array from NumPy."""
     import torch
 
     value = np.array(value, order="C")

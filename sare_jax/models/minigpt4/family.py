@@ -23,10 +23,10 @@ MAPPING = r"llama_proj/.*"
 
 @functools.cache
 def family_of(towers: Towers) -> Family:
-    """The family of the MiniGPT-4s that have towers of these shapes, which their files do not say.
+    """The family of the MiniGPT-4s whose towers have these shapes; their files do not say them.
 
     Args:
-      towers: `config.PUBLISHED` are those of all published ones.
+      towers: shapes of vision tower and Q-Former; `config.PUBLISHED` for all published models.
     """
 
     def open_source(folder: Path, settings: ModelConfig) -> MiniGpt4Source:

@@ -32,9 +32,9 @@ class MiniGpt4(nnx.Module):
         self.target = target
 
     def encode_images(self, pixels: jax.Array) -> jax.Array:
-        """What `llama_proj` reads, in the dtype of the tower's matrices: the Q-Former's output, or patches.
+        """Image features, in the dtype of the tower's matrices: the Q-Former's output, or else patches.
 
-        Patches come without the class token, four of them side by side, as they follow each other row by row.
+        Patches come without the class token; every four consecutive ones are one feature, row by row.
         """
         features = self.target.few_rows(self._features, pixels)
         return jax.lax.stop_gradient(features.astype(self.vision_tower.patch_kernel[...].dtype))

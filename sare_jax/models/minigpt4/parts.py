@@ -25,11 +25,11 @@ def needed_files(folder: Path, settings: ModelConfig) -> Needed:
     """Everything that has to be there: the LLaMA's files, and those of `model.files`, by their full paths.
 
     Args:
-      folder: that of the LLaMA; full paths stand for themselves in it.
-      settings: name the folder and the other files.
+      folder: not used; the paths of `model.files` are absolute.
+      settings: `config.model`, whose `files` name the files beside the LLaMA's folder.
 
     Raises:
-      UserError: a setting that MiniGPT-4 does not have.
+      UserError: a setting has a value that MiniGPT-4 has no use for.
     """
     del folder
     check(settings)
@@ -43,12 +43,12 @@ def needed_files(folder: Path, settings: ModelConfig) -> Needed:
 
 
 def path_of(name: str) -> Path:
-    """The full path of a file of `model.files`."""
+    """The absolute path of a file named in `model.files`."""
     return Path(name).expanduser().absolute()
 
 
 def check(settings: ModelConfig) -> None:
-    """Refuses settings that are another family's.
+    """Refuses settings that only other families use.
 
     Raises:
       UserError: names the key.

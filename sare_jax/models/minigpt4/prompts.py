@@ -43,7 +43,7 @@ class MiniGpt4Prompter:
     Attributes:
       pieces: the LLaMA's tokenizer.
       template: the texts around image and instruction.
-      image_token_id: what stands in the image slots.
+      image_token_id: the id that stands in every image slot.
       answer_end: how answers end: with the end token, or with the template's text.
     """
 
@@ -62,7 +62,7 @@ class MiniGpt4Prompter:
 
     @property
     def tokenizer(self) -> Any:
-        """Of the package `tokenizers`."""
+        """A `tokenizers.Tokenizer`."""
         return self.pieces.tokenizer
 
     @property
@@ -106,11 +106,11 @@ class MiniGpt4Prompter:
         """Token ids of instruction and answer, and where spans of the answer lie among them.
 
         Args:
-          instruction: what was asked.
-          text: the answer, a piece of its own.
-          spans: (start, end) character places in `text`.
-          eos: whether the answer is whole and what ends it follows.
-          num_image_tokens: slots of the image.
+          instruction: the user's text, without the image.
+          text: the answer; it is tokenised by itself.
+          spans: (start, end) in characters of `text`.
+          eos: whether the answer is whole, so that the tokens that end it follow.
+          num_image_tokens: image slots that the image takes.
 
         Returns:
           ids, and for each span the (start, end) of its tokens in ids.

@@ -28,14 +28,15 @@ def config_without_weights(settings: ModelConfig, towers: Towers) -> tuple[MiniG
     """A model's shapes, the LLaMA's from its config.json where that is at hand, else as it was published.
 
     Args:
-      settings: name the folder and the other files.
-      towers: shapes of tower and Q-Former.
+      settings: `config.model`: `folder` is the LLaMA's, on disk or by its published name; a Q-Former in
+        `files` means the Vicuna form.
+      towers: shapes of vision tower and Q-Former.
 
     Returns:
-      The config, and where it is from.
+      The config, and what it was read from, in words.
 
     Raises:
-      UserError: there is no config.json, and no published model of that name.
+      UserError: the folder holds no config.json and is no key of `CONFIGS`.
     """
     parts.check(settings)
     path = config_file(settings.folder)

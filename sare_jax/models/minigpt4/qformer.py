@@ -21,7 +21,7 @@ class Attention(nnx.Module):
         self.num_heads = config.num_heads
 
     def __call__(self, x: jax.Array, keys: jax.Array) -> jax.Array:
-        """Queries float[I, Q, D] that look at float[I, S, D_k] -> float[I, Q, D]."""
+        """Attention from float[I, Q, D] queries to float[I, S, D_k] keys -> float[I, Q, D]."""
         dtype = self.query.kernel[...].dtype
         queries, keys = x.astype(dtype), keys.astype(dtype)
         q, k, v = map(self._heads, (self.query(queries), self.key(keys), self.value(keys)))

@@ -29,11 +29,11 @@ class MiniGpt4Source:
     """Where everything of a base model lies (see `interface.Source`). Nothing but headers has been read.
 
     Attributes:
-      folder: that of the LLaMA.
-      towers: shapes of tower and Q-Former, which no file says.
-      config: shapes and constants.
-      tensors: MiniGPT-4's own name -> where the tensor lies.
-      pretrained: the file of `llama_proj`.
+      folder: the LLaMA's folder: config.json, tokenizer, weights.
+      towers: shapes of vision tower and Q-Former, which no file says.
+      config: shapes and constants of the whole model.
+      tensors: name in MiniGPT-4's own code -> the file that holds the tensor and its place there.
+      pretrained: path of the file that holds `llama_proj`.
     """
 
     folder: Path
@@ -44,7 +44,7 @@ class MiniGpt4Source:
 
     @property
     def family(self) -> "Family":
-        """MiniGPT-4's record."""
+        """The entry of MiniGPT-4 in the table of families, with these towers."""
         from sare_jax.models.minigpt4.family import family_of  # which names everything here, this module too
 
         return family_of(self.towers)
@@ -54,10 +54,10 @@ class MiniGpt4Source:
         return f"{self.folder} with {self.pretrained}"
 
     def written_name(self, name: str) -> str:
-        """How the files of this model call a tensor, or would if they had it.
+        """The name that a tensor has, or would have, in this model's files.
 
         Args:
-          name: MiniGPT-4's own.
+          name: name of the tensor in MiniGPT-4's own code, a key of the family's name table.
         """
         return name.removeprefix(names.TOWER).removeprefix(names.LLAMA)
 
@@ -66,13 +66,13 @@ def open_minigpt4(folder: Path, settings: ModelConfig, towers: Towers) -> MiniGp
     """Reads config and headers of a base model.
 
     Args:
-      folder: of the LLaMA.
-      settings: of the model, whose `files` name the other parts.
-      towers: shapes of tower and Q-Former.
+      folder: the LLaMA's folder: config.json, tokenizer, weights.
+      settings: `config.model`, whose `files` are the paths of the tower, of `llama_proj` and of a Q-Former.
+      towers: shapes of vision tower and Q-Former.
 
     Raises:
-      UserError: files are missing (all are listed) or broken, or the config asks for what is not computed
-        here.
+      UserError: files are missing (all are listed) or broken, or the LLaMA's config has a setting that is not
+        implemented.
     """
     require_files(folder, parts.needed_files(folder, settings), parts.how_to_get(settings))
     path, files = folder / "config.json", parts.paths(settings)
@@ -81,7 +81,7 @@ def open_minigpt4(folder: Path, settings: ModelConfig, towers: Towers) -> MiniGp
     if parts.QFORMER in files:
         beside |= read_part(files[parts.QFORMER], _INSIDE)
     beside |= read_part(files[parts.PRETRAINED], _INSIDE)
-    # Of these files nothing but what the table asks for: they hold other blocks, texts' layers and buffers.
+    # Only the tensors that the name table lists: the files also hold unused blocks, text layers and buffers.
     wanted = {name for entry in names.entries(config) for name in entry.names()}
     tensors = {name: tensor for name, tensor in beside.items() if name in wanted}
     if config.qformer is None and not any(name.startswith(names.VISION_NORM) for name in tensors):
@@ -92,16 +92,16 @@ def open_minigpt4(folder: Path, settings: ModelConfig, towers: Towers) -> MiniGp
 
 
 def config_from(raw: dict[str, Any], where: str, settings: ModelConfig, towers: Towers) -> MiniGpt4Config:
-    """Shapes and constants.
+    """Shapes and constants of a MiniGPT-4.
 
     Args:
-      raw: the LLaMA's config.json.
-      where: what errors call it.
-      settings: of the model, whose `files` say which form it is.
-      towers: shapes of tower and Q-Former.
+      raw: the parsed config.json of the LLaMA.
+      where: how error messages call that file.
+      settings: `config.model`; a Q-Former in its `files` means the Vicuna form.
+      towers: shapes of vision tower and Q-Former.
 
     Raises:
-      UserError: a setting that is not computed here; names the key.
+      UserError: the LLaMA's config has a setting that is not implemented; names the key.
     """
     qformer = towers.qformer if parts.has_qformer(settings) else None
     return MiniGpt4Config(towers.vision, qformer, text_config(raw, False, where))
@@ -111,11 +111,11 @@ def read_part(file: Path, part: str) -> Mapping[str, Tensor]:
     """Tensors of a published file.
 
     Args:
-      file: torch's format, or the safetensors of an export.
-      part: key under which they lie in torch's format; empty where the file has nothing else.
+      file: a file that torch saved, or the safetensors file of an export.
+      part: key of the dictionary of tensors in a torch file; empty where the file is that dictionary.
 
     Raises:
-      UserError: the file is missing, damaged, or holds something else.
+      UserError: the file is missing, damaged, or holds other things than tensors.
     """
     if file.suffix == ".safetensors":
         return safetensors_io.read_header(file)[0]

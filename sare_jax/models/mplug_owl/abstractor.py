@@ -32,9 +32,16 @@ class AbstractorLayer(nnx.Module):
         self.num_heads = own.num_heads
 
     def __call__(self, x: jax.Array, image: jax.Array) -> jax.Array:
-        """Queries float[B, Q, D_v] that look at themselves and at float[B, P, D_v]; the result is like them.
+        """Attention from the queries to themselves and to the image, then the MLP.
 
         The residual of the attention is the normalised query, not the query.
+
+        Args:
+          x: float[B, Q, D_v], queries.
+          image: float[B, P, D_v], the tower's tokens.
+
+        Returns:
+          float[B, Q, D_v].
         """
         x = self.query_norm(x)
         both = jnp.concatenate([x, self.key_norm(image)], axis=1)
@@ -54,7 +61,7 @@ class AbstractorLayer(nnx.Module):
 
 
 class Abstractor(nnx.Module):
-    """Everything that is tuned: queries, layers, the way into the language model's width, the end token."""
+    """All that is tuned: queries, layers, the projection to the language model's width, the end token."""
 
     def __init__(self, config: OwlConfig, *, rngs: nnx.Rngs):
         width, outer = config.vision.width, config.text.width
@@ -66,16 +73,16 @@ class Abstractor(nnx.Module):
         self.num_features = config.num_image_features
 
     def __call__(self, features: jax.Array) -> jax.Array:
-        """Features of M images of a row, one behind the other -> their embeddings, likewise.
+        """Image features of each row's M images -> their image embeddings.
 
         Args:
-          features: float[..., M · P, D_v], P the number of the tower's tokens.
+          features: float[..., M · P, D_v], one image behind the other; P is the number of the tower's tokens.
 
         Returns:
           float[..., M · (Q + 1), D] in the abstractor's own dtype; each image's last one is the end token.
 
         Raises:
-          ValueError: the features are not those of whole images.
+          ValueError: the number of features is no multiple of P.
         """
         *rows, count, width = features.shape
         if count % self.num_features:

@@ -37,10 +37,10 @@ class AbstractorConfig:
 
     Attributes:
       mlp: F, width inside the MLP.
-      num_layers: layers.
-      num_heads: attention heads.
-      num_queries: learned queries.
-      eps: of the LayerNorm inside the MLP; those of the layer have 1e-5.
+      num_layers: layers, each with an attention and an MLP.
+      num_heads: attention heads; divides the width.
+      num_queries: learned queries, one for each image token but the end token.
+      eps: added to the variance in the LayerNorm inside the MLP; the layer's other norms have 1e-5.
     """
 
     mlp: int
@@ -55,9 +55,9 @@ class OwlConfig:
     """An mPLUG-Owl: a vision tower of CLIP's kind, the visual abstractor, LLaMA.
 
     Attributes:
-      vision: the tower.
-      abstractor: between tower and language model, as wide as the tower.
-      text: the language model.
+      vision: shapes of the vision tower.
+      abstractor: shapes of the visual abstractor, which is as wide as the tower.
+      text: shapes and constants of the LLaMA.
     """
 
     vision: VisionConfig
@@ -71,12 +71,12 @@ class OwlConfig:
 
     @property
     def num_image_tokens(self) -> int:
-        """P, the places that one image takes in the text: one a query and the end token, 65."""
+        """P, image slots that one image takes in the text: one a query and the end token, 65."""
         return self.abstractor.num_queries + 1
 
     @property
     def image_token_id(self) -> int:
-        """The first id behind the table; mPLUG-Owl's own code marks these places by -1."""
+        """Stands in the image slots: the first id beyond the vocabulary; mPLUG-Owl's own code has -1."""
         return self.text.vocab_size
 
     @classmethod
@@ -85,10 +85,10 @@ class OwlConfig:
 
         Args:
           raw: the parsed file.
-          where: what errors call it.
+          where: how error messages call the file.
 
         Raises:
-          UserError: a setting that this implementation does not compute; names the key.
+          UserError: a setting that is not implemented; names the key.
         """
         if raw.get("model_type") != MODEL_TYPE:
             raise UserError(f"{where}: model_type is {raw.get('model_type')!r}, need {MODEL_TYPE!r}")

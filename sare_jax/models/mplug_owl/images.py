@@ -9,17 +9,18 @@ _BICUBIC = 3  # Pillow's number
 
 
 def image_processor(source: OwlSource, mode: str = "auto") -> SquareImageProcessor:
-    """What makes arrays of pictures.
+    """The processor that turns pictures into arrays.
 
-    mPLUG-Owl's own processor resizes to a square of `shortest_edge`, not keeping the proportions; the
-    cropping that preprocessor_config.json asks for then has nothing left to do.
+    mPLUG-Owl's own processor resizes to a square of `shortest_edge` without keeping the proportions; the
+    cropping that preprocessor_config.json asks for then changes nothing.
 
     Args:
-      source: the base model.
-      mode: as `model.image_mode`, of which only `auto` has a meaning here.
+      source: the base model, whose folder holds preprocessor_config.json.
+      mode: `model.image_mode`; only `auto` is allowed.
 
     Raises:
-      UserError: another mode; or the file has another size, filter, mean or deviation than is computed here.
+      UserError: another mode; or preprocessor_config.json has a size, filter, mean or deviation that is not
+        implemented.
     """
     if mode != "auto":
         raise UserError(f"config.model.image_mode: is {mode!r}, but an mPLUG-Owl knows only 'auto'")

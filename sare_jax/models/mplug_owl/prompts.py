@@ -27,9 +27,9 @@ class OwlPrompter:
     """Tokenizer and prompt form of one model (see `interface.Prompter`).
 
     Attributes:
-      pieces: the tokenizer.
-      borders: regular expression of what is a piece of its own inside a text; empty where nothing is.
-      image_token_id: what stands in the image slots.
+      pieces: the LLaMA's tokenizer.
+      borders: regular expression of the parts of a text that are tokenised by themselves; empty for none.
+      image_token_id: the id that stands in every image slot.
     """
 
     pieces: PieceTokenizer
@@ -41,11 +41,11 @@ class OwlPrompter:
         """Reads tokenizer.model.
 
         Args:
-          source: the base model.
+          source: the base model, whose folder holds tokenizer.model.
           template: empty, or `owl_roles_apart` as in the published training.
 
         Raises:
-          UserError: another template; or as in `PieceTokenizer.read`.
+          UserError: there is no such template; or as in `PieceTokenizer.read`.
         """
         if template not in BORDERS:
             raise UserError(
@@ -106,11 +106,11 @@ class OwlPrompter:
         """Token ids of instruction and answer, and where spans of the answer lie among them.
 
         Args:
-          instruction: what was asked.
-          text: the answer, a piece of its own.
-          spans: (start, end) character places in `text`.
-          eos: whether the answer is whole and the end token follows it.
-          num_image_tokens: slots of the image.
+          instruction: the user's text, without the image.
+          text: the answer; it is tokenised by itself.
+          spans: (start, end) in characters of `text`.
+          eos: whether the answer is whole, so that the end token follows it.
+          num_image_tokens: image slots that the image takes.
 
         Returns:
           ids, and for each span the (start, end) of its tokens in ids.

@@ -41,9 +41,9 @@ class OwlSource:
     """Where everything of a base model lies (see `interface.Source`). Nothing but headers has been read.
 
     Attributes:
-      folder: config.json, tokenizer, weights.
-      config: shapes and constants.
-      tensors: published name -> where the tensor lies.
+      folder: the model's folder: config.json, preprocessor_config.json, tokenizer.model, weights.
+      config: shapes and constants of the whole model.
+      tensors: published name -> the file that holds the tensor and its place there.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class OwlSource:
 
     @property
     def family(self) -> "Family":
-        """mPLUG-Owl's record."""
+        """The entry of mPLUG-Owl in the table of families."""
         from sare_jax.models.mplug_owl.family import FAMILY  # which names everything here, this module too
 
         return FAMILY
@@ -82,16 +82,15 @@ def how_to_get(settings: ModelConfig) -> str:
 def open_owl(folder: Path, settings: ModelConfig) -> OwlSource:
     """Reads config and headers of a base model.
 
-    The width of the abstractor's MLP is that of its tensor: config.json may have the class's default, of
-    which older code took two thirds.
+    The width of the abstractor's MLP is read from its tensor: config.json may hold the default of the
+    published class, two thirds of which were the width in older code.
 
     Args:
-      folder: the model's.
-      settings: name the folder.
+      folder: the model's folder.
+      settings: `config.model`; its `vision_tower` has to be empty.
 
     Raises:
-      UserError: files are missing or broken, the settings or the config ask for what is not computed here, or
-        it is the model for videos.
+      UserError: files are missing or broken, a setting is not implemented, or it is the model for videos.
     """
     if settings.vision_tower:
         raise UserError(
@@ -117,10 +116,10 @@ def config_without_weights(settings: ModelConfig) -> tuple[OwlConfig, str]:
     """A model's shapes, from its config.json where that is at hand, else as they were published.
 
     Returns:
-      The config, and where it is from.
+      The config, and what it was read from, in words.
 
     Raises:
-      UserError: there is no config.json, and no published model of that name.
+      UserError: the folder holds no config.json and is no key of `PUBLISHED`.
     """
     name = settings.folder
     path = hub.config_file(name)
