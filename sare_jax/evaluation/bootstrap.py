@@ -87,7 +87,7 @@ def intervals(
 ) -> dict[str, list[float]]:
     """`interval` of several metrics of the same counts, by name."""
     counts = np.asarray(counts, float)
-    sums = _multiplicities(len(counts), draws, seed) @ counts
+    sums = resamples(len(counts), draws, seed) @ counts
     return {
         name: metric.interval(counts) if isinstance(metric, Share) else _percentiles(metric(sums))
         for name, metric in metrics.items()
@@ -136,7 +136,7 @@ def contrast(
     counts = [np.asarray(table, float) for table in tables]
     if shapes := {table.shape for table in counts[1:]} - {counts[0].shape}:
         raise ValueError(f"paired counts differ in shape: {counts[0].shape} and {shapes.pop()}")
-    drawn = _multiplicities(len(counts[0]), draws, seed)
+    drawn = resamples(len(counts[0]), draws, seed)
     sums = np.zeros(draws)
     difference = 0.0
     for weight, table in zip(weights, counts, strict=True):
@@ -164,7 +164,7 @@ def _plain(column: np.ndarray) -> list:
 
 
 @lru_cache(maxsize=8)
-def _multiplicities(count: int, draws: int, seed: int) -> np.ndarray:
+def resamples(count: int, draws: int, seed: int) -> np.ndarray:
     """How often each image stands in each resample: float[draws, n]."""
     rng = np.random.default_rng(seed)
     drawn = rng.integers(count, size=(draws, count))

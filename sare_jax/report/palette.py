@@ -54,7 +54,11 @@ _FORMS = (
 
 def look(spec: ReportSpec, run: str) -> Look:
     """The look of a run, by its position in the spec; after seven runs looks start again at the second."""
-    position = next(i for i, item in enumerate(spec.runs) if item.key == run)
+    return look_at(next(i for i, item in enumerate(spec.runs) if item.key == run))
+
+
+def look_at(position: int) -> Look:
+    """The look of a place in the order of methods; the base model's is place 0."""
     index = position if position < len(_FORMS) else 1 + (position - 1) % (len(_FORMS) - 1)
     dash, marker, filled = _FORMS[index]
     return Look(index, f"#0b000{index}", dash, marker, filled)

@@ -1,6 +1,37 @@
 """What the report shows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from sare_jax.errors import UserError
+from sare_jax.settings.building import above_zero
+
+
+@dataclass(frozen=True)
+class FrontierConfig:
+    """Methods as curves over their weight, where a workdir has runs of several weights and seeds."""
+
+    methods: dict[str, str] = field(default_factory=dict)
+    """Method → dotted key of its weight among the settings of its runs, such as `neg_weight`. Its runs are
+    those named after it, alone or with more behind an underscore. Empty leaves frontiers out."""
+    recalls: str = "90,93"
+    """Recall before the attack, in percent, at which curves are read, separated by commas."""
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """`recalls` as numbers."""
+        return tuple(float(text) for text in self.recalls.split(",") if text.strip())
+
+    def check(self, where: str) -> None:
+        """Refuses recalls that are no percentages, and keys that are no text."""
+        try:
+            levels = self.levels
+        except ValueError:
+            levels = ()
+        if not levels or not all(0 < level < 100 for level in levels):
+            raise UserError(f"{where}.recalls: {self.recalls!r} is no list of percentages, such as 90,93")
+        for method, key in self.methods.items():
+            if not isinstance(key, str) or not key:
+                raise UserError(f"{where}.methods.{method}: expected the key of a setting, got {key!r}")
 
 
 @dataclass(frozen=True)
@@ -15,8 +46,11 @@ class ReportConfig:
       landscape_points: points along each direction, odd so that the solution itself is one.
       matched: compare the two runs at equal CHAIR_S and at equal length, by their checkpoints.
       matched_attack: name of the attack used in that comparison.
+      equal_recall, equal_words: two runs whose recall (in points) and caption length (in words) before any
+        attack differ by no more are compared by their CHAIR_S; others are called not comparable.
       gallery: images in the gallery.
       selection: JSON file that tells how settings were chosen on validation images; empty for none.
+      frontier: methods as curves over their weight.
     """
 
     subject: str = ""
@@ -27,5 +61,13 @@ class ReportConfig:
     landscape_points: int = 9
     matched: bool = False
     matched_attack: str = "relearn_140"
+    equal_recall: float = 1.0
+    equal_words: float = 1.0
     gallery: int = 12
     selection: str = ""
+    frontier: FrontierConfig = FrontierConfig()
+
+    def check(self, where: str) -> None:
+        """Refuses bounds that nothing could keep."""
+        for key in ("equal_recall", "equal_words"):
+            above_zero(getattr(self, key), f"{where}.{key}")

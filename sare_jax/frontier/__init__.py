@@ -1,0 +1,1 @@
+"""A method as a curve over its weight: CHAIR_S before and after an attack against recall before it."""

@@ -1,0 +1,119 @@
+"""Frontiers of some workdirs as JSON, Markdown, CSV and drawings."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sare_jax import files
+from sare_jax.evaluation import bootstrap
+from sare_jax.frontier.analysis import CAPTIONS, FOUND, HALLUCINATED, TRUE, Run, analyse
+from sare_jax.frontier.read import read_points
+from sare_jax.report.frontier_figures import frontiers, standing_alone
+from sare_jax.report.frontiers import basis, excess_sentence, headline, sentences, tables
+from sare_jax.report.tables import table_markdown
+
+NAMES = ("frontier.json", "frontier.md", "frontier.csv", "frontier_after.svg", "frontier_before.svg")
+"""What `write` makes."""
+
+
+def frontier(
+    workdirs: Sequence[Path],
+    methods: Mapping[str, str],
+    attack: str,
+    recalls: Sequence[float],
+    reference: str,
+    *,
+    draws: int = bootstrap.DRAWS,
+) -> dict[str, Any]:
+    """Reads and analyses the runs of some workdirs.
+
+    Args:
+      workdirs: outcomes of one config, each with a base model of its own; they are pooled.
+      methods: method → dotted key of its weight among its runs' settings.
+      attack: name of the attack.
+      recalls: recall before the attack, in percent, at which curves are read.
+      reference: the method that the others are held against.
+      draws: bootstrap resamples.
+
+    Returns:
+      JSON-able: what `analysis.analyse` returns, with labels, every run's numbers, and what is missing.
+
+    Raises:
+      UserError: as `read.read_points`.
+    """
+    points = read_points(workdirs, methods, attack)
+    found = analyse(points.runs, points.bases, recalls, reference, draws=draws)
+    return {
+        "attack": attack,
+        "recalls": list(recalls),
+        "reference": reference,
+        "workdirs": sorted({run.sample[0] for run in points.runs}),
+        "seeds": sorted({run.sample[1] for run in points.runs}),
+        "images": points.images,
+        "draws": draws,
+        "labels": points.labels,
+        "weights": points.weights,
+        **found,
+        "runs": [_plain(run) for run in points.runs],
+        "missing": points.missing,
+    }
+
+
+def write(found: Mapping[str, Any], folder: Path, ours: str = "") -> list[Path]:
+    """Writes `frontier.json`, `.md`, `.csv` and two drawings.
+
+    Args:
+      found: from `frontier`.
+      folder: where to.
+      ours: the method that the Markdown speaks of first; none in particular where it is empty.
+
+    Returns:
+      The files.
+    """
+    folder = Path(folder)
+    files.write_json(folder / NAMES[0], dict(found))
+    files.write_text(folder / NAMES[1], as_markdown(found, ours))
+    files.write_text(folder / NAMES[2], as_csv(found))
+    for name, drawn in zip(NAMES[3:], frontiers(found).panels, strict=True):
+        files.write_text(folder / name, standing_alone(drawn.svg))
+    return [folder / name for name in NAMES]
+
+
+def as_markdown(found: Mapping[str, Any], ours: str = "") -> str:
+    """Sentences and tables."""
+    first = headline(found, ours, found["reference"])
+    parts = ["# Frontiers"]
+    if first:
+        parts.append(f"**{first.text}**")
+        parts += [text for recall in found["recalls"] if (text := excess_sentence(found, ours, recall))]
+    parts.append(f"From {basis(found)}.")
+    parts.append("\n".join(f"- {item.text}" for item in sentences(found, ours)))
+    parts += [table_markdown(table).rstrip() for table in tables(found)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def as_csv(found: Mapping[str, Any]) -> str:
+    """A line a run."""
+    text = io.StringIO()
+    columns = ["workdir", "method", "run", "weight", "seed", "recall", "before", "after", "recall_after"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found["runs"])
+    return text.getvalue()
+
+
+def _plain(run: Run) -> dict[str, Any]:
+    before, after = run.before.sum(axis=0), run.after.sum(axis=0)
+    return {
+        "workdir": run.sample[0],
+        "method": run.method,
+        "run": run.name,
+        "weight": run.weight,
+        "seed": run.sample[1],
+        "recall": 100 * before[FOUND] / before[TRUE],
+        "before": 100 * before[HALLUCINATED] / before[CAPTIONS],
+        "after": 100 * after[HALLUCINATED] / after[CAPTIONS],
+        "recall_after": 100 * after[FOUND] / after[TRUE],
+    }

@@ -1,0 +1,70 @@
+"""Frontiers drawn: CHAIR_S before and after the attack against recall before it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sare_jax.report import palette
+from sare_jax.report.figures import FigureGroup, Panel
+from sare_jax.report.palette import INK, MUTED
+from sare_jax.report.svg import inline, panel
+from sare_jax.report.tables import number_text
+
+_PANELS = (("after", "CHAIR_S after the attack"), ("before", "CHAIR_S before the attack"))
+
+
+def frontiers(found: Mapping[str, Any]) -> FigureGroup:
+    """Two panels with every method's curve, its single runs as faint marks, and the recalls that are read."""
+    return FigureGroup("frontiers", (), tuple(_panel(found, key, label) for key, label in _PANELS))
+
+
+def standing_alone(svg: str) -> str:
+    """A drawing of the page as a file of its own: with colours, a font and a ground."""
+    shades = {f"--run-{place}": pair[0] for place, pair in enumerate(palette.SHADES)}
+    shades |= {"--ink": "#1e2227", "--muted": "#5c6470", "--hair": "#e3e0da", "--page": "#ffffff"}
+    text = re.sub(r"var\((--[a-z0-9-]+)\)", lambda match: shades[match[1]], svg)
+    head, _, rest = text.partition(">")
+    style = '<style>text{font-family:system-ui,"Liberation Sans",sans-serif}</style>'
+    return f'{head}>{style}<rect width="100%" height="100%" fill="#ffffff"/>{rest}\n'
+
+
+def _panel(found: Mapping[str, Any], key: str, label: str) -> Panel:
+    told = []
+    with panel((460, 320)) as (figure, axes):
+        for recall in found["recalls"]:
+            axes.axvline(recall, color=MUTED, linewidth=0.8, linestyle=":")
+        for place, (method, item) in enumerate(found["methods"].items(), start=1):
+            look = palette.look_at(place)
+            points = sorted((point["recall"]["value"], point[key]["value"]) for point in item["points"])
+            xs, ys = zip(*points, strict=True)
+            runs = [run for run in found["runs"] if run["method"] == method]
+            axes.plot(
+                [run["recall"] for run in runs],
+                [run[key] for run in runs],
+                look.marker,
+                color=look.color,
+                alpha=0.3,
+                markersize=3,
+                linestyle="none",
+            )
+            axes.plot(
+                xs,
+                ys,
+                color=look.color,
+                linestyle=look.dash,
+                linewidth=1.8,
+                marker=look.marker,
+                markersize=6,
+                label=found["labels"][method],
+            )
+            told.append(
+                f"{found['labels'][method]} "
+                + ", ".join(f"{number_text(y)} at {number_text(x)}" for x, y in points)
+            )
+        axes.set_xlabel("recall before the attack")
+        axes.set_ylim(bottom=0)
+        legend = axes.legend(frameon=False, fontsize=11, loc="upper left")
+        for name in legend.get_texts():
+            name.set_color(INK)
+        text = f"{label} by recall before it. {'; '.join(told)}."
+        return Panel(label, inline(figure, f"frontier-{key}", text), "lower")
