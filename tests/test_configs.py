@@ -17,6 +17,8 @@ CONFIGS = [
     ("minigpt4_vicuna_sare",),
     ("demo_sare", "full"),
     ("demo_sare", "short"),
+    ("demo_frontier", "full"),
+    ("demo_frontier", "short"),
     *(("demo_sweep", part) for part in ("attack", "search", "seeds", "rho")),
 ]
 
@@ -28,5 +30,5 @@ def test_it_is_parsed_and_its_model_is_of_a_known_shape(name):
     family = find_family(config.model)
     shape = family.shape(family.config_of(config.model)[0])
     assert 0 < shape.num_image_tokens < 1024
-    assert set(config.runs) >= {"efuf", "sare"} or module.startswith("demo_sweep")
+    assert set(config.runs) >= {"efuf", "sare"} or module in ("demo_sweep", "demo_frontier")
     assert config.export.form in family.exports

@@ -8,7 +8,7 @@ from sare_jax.command import guarded
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
 from sare_jax.frontier.writing import as_markdown, frontier, write
-from sare_jax.settings.report import FrontierConfig
+from sare_jax.settings.report import FrontierConfig, ReportConfig
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -56,8 +56,9 @@ def main(argv: list[str] | None = None) -> None:
         options.reference or report.get("baseline", "efuf"),
         draws=options.draws,
     )
-    written = write(found, options.out or options.workdirs[0], ours)
-    print(as_markdown(found, ours))
+    equal_words = report.get("equal_words", ReportConfig.equal_words)
+    written = write(found, options.out or options.workdirs[0], ours, equal_words)
+    print(as_markdown(found, ours, equal_words))
     print("written: " + ", ".join(map(str, written)))
 
 

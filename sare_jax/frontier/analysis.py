@@ -16,7 +16,7 @@ from sare_jax.frontier.curves import area_between, common_range, value_at
 
 # An interval from fewer of the resamples would speak of those alone that reach the recall.
 LEAST_REACHED = 0.9
-CAPTIONS, HALLUCINATED, FOUND, TRUE = range(4)
+CAPTIONS, HALLUCINATED, FOUND, TRUE, WORDS = COLUMNS = range(5)
 """Columns of an image's counts."""
 
 Sample = tuple[str, int]
@@ -32,8 +32,8 @@ class Run:
       method: the method that it is a run of.
       weight: what the method's curve goes over.
       sample: base model and seed.
-      before, after: float[n, 4], counts of each image before and after the attack: captions, hallucinated
-        ones, objects found, objects there. All runs have the same images in the same order.
+      before, after: float[n, 5], counts of each image before and after the attack: captions, hallucinated
+        ones, objects found, objects there, words. All runs have the same images in the same order.
     """
 
     name: str
@@ -58,8 +58,9 @@ class Curve:
 
     Attributes:
       weights: float[W], rising.
-      recall, before, after, recall_after: float[1 + draws, W] in percent; row 0 is what was measured, and not
-        a number where a resample holds no run of a weight.
+      recall, before, after, recall_after: float[1 + draws, W], recall and CHAIR_S before and after the attack
+        in percent; row 0 is what was measured, and not a number where a resample holds no run of a weight.
+      words: the same of the mean length of captions before the attack.
     """
 
     weights: np.ndarray
@@ -67,6 +68,7 @@ class Curve:
     before: np.ndarray
     after: np.ndarray
     recall_after: np.ndarray
+    words: np.ndarray
 
     def at(self, values: np.ndarray, recall: float) -> np.ndarray:
         """float[1 + draws]: the values at a recall before the attack."""
@@ -94,12 +96,12 @@ def analyse(
 
     Returns:
       JSON-able. `methods`: by name `points` (a weight each: `weight`, `runs`, `recall`, `before`, `after`,
-      `recall_after`, `given_back`, `excess`), `range` of recall, and `at`, one entry a recall with `before`,
-      `after`, `given_back`, `excess`. `differences`: method − reference at each recall. `areas`: between
-      their curves over their common `range`, `before` and `after`, each with the signed `area` and the `mean`
-      distance, which is the area divided by the range's width. Every number is {"value", "interval",
-      "reached"}: None where the curve does not reach the recall; the 95 % interval, None where less than
-      `LEAST_REACHED` of the resamples reach it; and the share that does.
+      `recall_after`, `words`, `given_back`, `excess`), `range` of recall, and `at`, one entry a recall with
+      `before`, `after`, `words`, `given_back`, `excess`. `differences`: method − reference at each
+      recall. `areas`: between their curves over their common `range`, `before` and `after`, each with the
+      signed `area` and the `mean` distance, which is the area divided by the range's width. Every number is
+      {"value", "interval", "reached"}: None where the curve does not reach the recall; the 95 % interval,
+      None where less than `LEAST_REACHED` of the resamples reach it; and the share that does.
     """
     samples = sorted({run.sample for run in runs})
     taken = _samples_taken(samples, draws, seed)
@@ -157,6 +159,7 @@ def _at(curve: Curve, recall: float, by_base: np.ndarray) -> dict[str, np.ndarra
     return {
         "before": before,
         "after": after,
+        "words": curve.at(curve.words, recall),
         "given_back": after - before,
         "excess": after - before - by_base,
     }
@@ -165,7 +168,10 @@ def _at(curve: Curve, recall: float, by_base: np.ndarray) -> dict[str, np.ndarra
 def _points(curve: Curve, runs: list[Run], by_base: np.ndarray) -> list[dict[str, Any]]:
     points = []
     for place, weight in enumerate(curve.weights):
-        values = {key: getattr(curve, key)[:, place] for key in ("recall", "before", "after", "recall_after")}
+        values = {
+            key: getattr(curve, key)[:, place]
+            for key in ("recall", "before", "after", "recall_after", "words")
+        }
         values["given_back"] = values["after"] - values["before"]
         values["excess"] = values["given_back"] - by_base
         count = sum(bool(run.weight == weight) for run in runs)
@@ -188,7 +194,7 @@ def _areas(one: Curve, other: Curve) -> dict[str, Any]:
 def _curve(runs: list[Run], samples: list[Sample], taken: np.ndarray, images: np.ndarray) -> Curve:
     weights = np.unique([run.weight for run in runs])
     place = {sample: number for number, sample in enumerate(samples)}
-    sums = np.zeros((2, len(images), len(weights), 4))
+    sums = np.zeros((2, len(images), len(weights), len(COLUMNS)))
     for run in runs:
         at = int(np.searchsorted(weights, run.weight))
         times = taken[:, place[run.sample], None]
@@ -200,6 +206,7 @@ def _curve(runs: list[Run], samples: list[Sample], taken: np.ndarray, images: np
         before=_percent(sums[0], HALLUCINATED, CAPTIONS),
         after=_percent(sums[1], HALLUCINATED, CAPTIONS),
         recall_after=_percent(sums[1], FOUND, TRUE),
+        words=_percent(sums[0], WORDS, CAPTIONS) / 100,
     )
 
 
@@ -227,7 +234,7 @@ def _given_back_by_base(
     bases: Mapping[str, Base], samples: list[Sample], taken: np.ndarray, images: np.ndarray
 ) -> np.ndarray:
     """What the attack adds to the base models, float[1 + draws]; not a number where one was not attacked."""
-    sums = np.zeros((2, len(images), 4))
+    sums = np.zeros((2, len(images), len(COLUMNS)))
     for place, (model, _) in enumerate(samples):
         base = bases.get(model)
         if base is None or base.after is None:

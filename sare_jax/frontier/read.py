@@ -14,8 +14,10 @@ from sare_jax.evaluation.compare import paired, shipped_counts
 from sare_jax.evaluation.metrics import chair
 from sare_jax.frontier.analysis import Base, Run
 
-_COLUMNS = [chair.COLUMNS.index(name) for name in ("captions", "hallucinated")] + [
-    chair.COLUMNS.index(name) for name in ("categories_found", "categories_true")
+# In the order of `analysis.COLUMNS`.
+_COLUMNS = [
+    chair.COLUMNS.index(name)
+    for name in ("captions", "hallucinated", "categories_found", "categories_true", "length")
 ]
 
 
@@ -183,7 +185,7 @@ def _measured(
 def _shared(
     rows: dict[tuple[str, str, str], dict],
 ) -> tuple[dict[tuple[str, str, str], np.ndarray], int]:
-    """Counts of the images that all rows share, float[n, 4] by row, and how many those are."""
+    """Counts of the images that all rows share, float[n, 5] by row, and how many those are."""
     try:
         (part,) = paired(list(rows.values()), {"chair": shipped_counts()["chair"]})
     except UserError as error:

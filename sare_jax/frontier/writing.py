@@ -61,29 +61,30 @@ def frontier(
     }
 
 
-def write(found: Mapping[str, Any], folder: Path, ours: str = "") -> list[Path]:
+def write(found: Mapping[str, Any], folder: Path, ours: str, equal_words: float) -> list[Path]:
     """Writes `frontier.json`, `.md`, `.csv` and two drawings.
 
     Args:
       found: from `frontier`.
       folder: where to.
-      ours: the method that the Markdown speaks of first; none in particular where it is empty.
+      ours: the method that the Markdown holds against the reference first.
+      equal_words: captions whose mean length differs by more are called not comparable.
 
     Returns:
       The files.
     """
     folder = Path(folder)
     files.write_json(folder / NAMES[0], dict(found))
-    files.write_text(folder / NAMES[1], as_markdown(found, ours))
+    files.write_text(folder / NAMES[1], as_markdown(found, ours, equal_words))
     files.write_text(folder / NAMES[2], as_csv(found))
     for name, drawn in zip(NAMES[3:], frontiers(found).panels, strict=True):
         files.write_text(folder / name, standing_alone(drawn.svg))
     return [folder / name for name in NAMES]
 
 
-def as_markdown(found: Mapping[str, Any], ours: str = "") -> str:
-    """Sentences and tables."""
-    first = headline(found, ours, found["reference"])
+def as_markdown(found: Mapping[str, Any], ours: str, equal_words: float) -> str:
+    """Sentences and tables; see `write`."""
+    first = headline(found, ours, found["reference"], equal_words)
     parts = ["# Frontiers"]
     if first:
         parts.append(f"**{first.text}**")

@@ -96,7 +96,7 @@ def _in_results(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> Cel
     return excess_cell(found)
 
 
-def advice(inputs: Inputs, spec: ReportSpec, setting: str) -> str:
+def advice(setting: str) -> str:
     """How the base model's row of an attack is made."""
     return (
         f"name base among config.attacks.{setting}.runs (or leave that empty) and run the stages attack and "
@@ -116,7 +116,7 @@ def _not_attacked(inputs: Inputs, spec: ReportSpec) -> tuple[str, ...]:
     if not lacking:
         return ()
     names = ", ".join(setting.label for setting in lacking)
-    return (f"The base model was not attacked by {names}: {advice(inputs, spec, lacking[0].key)}.",)
+    return (f"The base model was not attacked by {names}: {advice(lacking[0].key)}.",)
 
 
 def _cells(

@@ -3,7 +3,8 @@
 from sare_jax.evaluation.columns import Measure
 from sare_jax.evaluation.compare import LEAST_DISCORDANT, told_apart
 from sare_jax.evaluation.metrics.chair import CHAIR_S
-from sare_jax.report.findings import Finding, Verdict, when
+from sare_jax.report.finding import Finding, Verdict
+from sare_jax.report.findings import when
 from sare_jax.report.measures import all_measures
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec, SettingSpec

@@ -1,11 +1,9 @@
 """What the numbers say, in sentences made by rule. Nothing here knows how a run ended."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 from sare_jax.evaluation.columns import Measure
-from sare_jax.evaluation.metrics.chair import CHAIR_S, RECALL, WORDS
+from sare_jax.evaluation.metrics.chair import CHAIR_S
 from sare_jax.report.contrasts import Contrast, contrast, measured, restored
+from sare_jax.report.finding import Finding
 from sare_jax.report.measures import price_in
 from sare_jax.report.read import Inputs, trained
 from sare_jax.report.spec import ReportSpec, SettingSpec
@@ -14,63 +12,6 @@ from sare_jax.report.tables import interval_text, number_text, signed_text
 # The attack is tuned on validation images until it gives back at least this share of the baseline's
 # erasure; below it the test of robustness says little.
 NEEDED_RESTORATION = 0.5
-# Caption lengths that differ by less are not worth a sentence.
-NOTABLE_LENGTH = 0.05
-
-
-Verdict = Literal["better", "worse", "none", "open", "note"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A claim, the numbers that it rests on, and its drift.
-
-    Attributes:
-      claim: the sentence, without a full stop.
-      numbers: what it rests on; may be empty.
-      verdict: `better` and `worse` are of the run named first, `none` no difference that can be told, `open`
-        not measured, `note` a fact without a side.
-    """
-
-    claim: str
-    numbers: str
-    verdict: Verdict
-
-    @property
-    def text(self) -> str:
-        """Claim and numbers as one sentence."""
-        return f"{self.claim}: {self.numbers}." if self.numbers else f"{self.claim}."
-
-
-def headline(inputs: Inputs, spec: ReportSpec) -> Finding:
-    """The answer to the report's question: does the proposed run hallucinate less after the attack?"""
-    setting = spec.setting(spec.headline_setting) or SettingSpec(spec.headline_setting, spec.headline_setting)
-    found = _versus(inputs, spec, spec.ours, spec.baseline, setting)
-    if found is None:
-        ours, baseline = spec.label(spec.ours), spec.label(spec.baseline)
-        claim = f"{when(setting)}, {ours} and {baseline} were not both measured, so the question is open"
-        return Finding(claim, "", "open")
-    return found
-
-
-def qualification(inputs: Inputs, spec: ReportSpec) -> str:
-    """What has to be read beside the headline: recall, and caption length where it differs."""
-    ours, baseline = spec.label(spec.ours), spec.label(spec.baseline)
-    recall = contrast(inputs, spec, spec.ours, spec.baseline, spec.headline_setting, RECALL)
-    words = contrast(inputs, spec, spec.ours, spec.baseline, spec.headline_setting, WORDS)
-    parts = []
-    if recall:
-        claim = {
-            "worse": f"{ours} names fewer of the objects that are in the picture",
-            "better": f"{ours} names more of the objects that are in the picture",
-            "none": "No difference can be told in how many of the objects in the picture they name",
-        }[recall.verdict]
-        parts.append(f"{claim}: {_numbers(recall, RECALL)}.")
-    if words and abs(words.difference) > NOTABLE_LENGTH * words.b.number:
-        length = "shorter" if words.difference < 0 else "longer"
-        a, b = number_text(words.a.number), number_text(words.b.number)
-        parts.append(f"The captions of {ours} are {length} than those of {baseline}: {a} words against {b}.")
-    return " ".join(parts)
 
 
 def findings(inputs: Inputs, spec: ReportSpec) -> list[Finding]:
@@ -79,10 +20,10 @@ def findings(inputs: Inputs, spec: ReportSpec) -> list[Finding]:
     found = [_attack_strength(inputs, spec)]
     for setting in spec.settings:
         if setting is not headline_setting and not setting.samples:
-            found.append(_versus(inputs, spec, spec.ours, spec.baseline, setting))
+            found.append(versus(inputs, spec, spec.ours, spec.baseline, setting))
     if headline_setting:
         for without, with_rho in spec.pairs:
-            found.append(_versus(inputs, spec, with_rho, without, headline_setting))
+            found.append(versus(inputs, spec, with_rho, without, headline_setting))
     found.append(_price(inputs, spec))
     return [item for item in found if item is not None]
 
@@ -121,7 +62,8 @@ def _percent(share: float) -> str:
     return f"{number_text(100 * share, 0)} %"
 
 
-def _versus(inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: SettingSpec) -> Finding | None:
+def versus(inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: SettingSpec) -> Finding | None:
+    """Run a against run b in CHAIR_S under one setting; None where they were not both measured."""
     found = contrast(inputs, spec, a, b, setting.key, CHAIR_S)
     if found is None:
         return None
@@ -131,7 +73,7 @@ def _versus(inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: SettingSp
         "worse": f"{first} hallucinates in more captions than {second}",
         "none": f"no difference between {first} and {second} can be told",
     }[found.verdict]
-    return Finding(f"{when(setting)}, {claim}", _numbers(found, CHAIR_S), found.verdict)
+    return Finding(f"{when(setting)}, {claim}", numbers_of(found, CHAIR_S), found.verdict)
 
 
 def _price(inputs: Inputs, spec: ReportSpec) -> Finding | None:
@@ -142,7 +84,7 @@ def _price(inputs: Inputs, spec: ReportSpec) -> Finding | None:
     for run in trained(spec):
         for measure in prices:
             found = contrast(inputs, spec, run.key, spec.base, "origin", measure)
-            name = _within(measure.label)
+            name = within(measure.label)
             if found:
                 compared[name] = None
             if found and found.verdict == "worse":
@@ -157,12 +99,13 @@ def _price(inputs: Inputs, spec: ReportSpec) -> Finding | None:
     return Finding(f"Before any attack, no run lost {names} beyond the intervals", "", "note")
 
 
-def _within(label: str) -> str:
+def within(label: str) -> str:
     """A label in the middle of a sentence: "recall", but "POPE F1"."""
     return label[0].lower() + label[1:] if label[1:2].islower() else label
 
 
-def _numbers(found: Contrast, measure: Measure) -> str:
+def numbers_of(found: Contrast, measure: Measure) -> str:
+    """The two values of a contrast, their difference and what it rests on."""
     a, b = (number_text(side.number, measure.digits) for side in (found.a, found.b))
     text = f"{measure.label} {a} against {b}, difference {signed_text(found.difference, measure.digits)}"
     if found.interval:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sare_jax.report.attacked import NO_BASE
-from sare_jax.report.findings import Finding, Verdict
+from sare_jax.report.finding import Finding, Verdict
 from sare_jax.report.tables import (
     Cell,
     Column,
@@ -28,6 +28,7 @@ _VALUES = (
     Column("after", "CHAIR_S after", "lower"),
     Column("given_back", "given back"),
     Column("excess", "excess", "lower", "Given back by the method minus given back by the base model."),
+    Column("words", "Words before"),
 )
 
 
@@ -45,15 +46,22 @@ def basis(found: Mapping[str, Any]) -> str:
     return f"{pooled}; {orders}; {found['images']} images; attack {found['attack']}"
 
 
-def headline(found: Mapping[str, Any], ours: str, baseline: str) -> Finding | None:
-    """How two methods compare at the highest recall that both reach; None where one of them has no curve."""
+def headline(found: Mapping[str, Any], ours: str, baseline: str, equal_words: float) -> Finding | None:
+    """How two methods compare at the highest recall that both reach; None where one of them has no curve.
+
+    Args:
+      found: contents of `frontier.json`.
+      ours: the method that is spoken of.
+      baseline: the one that it is held against.
+      equal_words: captions whose mean length differs by more are not comparable.
+    """
     if ours not in found["methods"] or baseline not in found["methods"] or found["reference"] != baseline:
         return None
     name, other = found["labels"][ours], found["labels"][baseline]
     for recall in sorted(found["recalls"], reverse=True):
         change = _entry(found["differences"], recall, method=ours)
         if change and change["after"]["value"] is not None:
-            return _versus(found, (ours, baseline), recall, change)
+            return _versus(found, (ours, baseline), recall, change, equal_words)
     reach = "; ".join(
         f"{found['labels'][method]} {number_text(low)} to {number_text(high)}"
         for method in (ours, baseline)
@@ -70,7 +78,8 @@ def excess_sentence(found: Mapping[str, Any], method: str, recall: float) -> str
     if at is None or at["given_back"]["value"] is None:
         return ""
     name = found["labels"][method]
-    given = f"The attack adds {number_text(at['given_back']['value'])} points of CHAIR_S to {name}"
+    points = number_text(at["given_back"]["value"])
+    given = f"At a recall of {recall:g} the attack adds {points} points of CHAIR_S to {name}"
     if at["excess"]["value"] is None:
         return f"{given}; the base model was not attacked, so what it teaches is not known."
     by_base = number_text(at["given_back"]["value"] - at["excess"]["value"])
@@ -119,7 +128,11 @@ def sentences(found: Mapping[str, Any], ours: str) -> list[Finding]:
 
 
 def _versus(
-    found: Mapping[str, Any], pair: tuple[str, str], recall: float, change: Mapping[str, Any]
+    found: Mapping[str, Any],
+    pair: tuple[str, str],
+    recall: float,
+    change: Mapping[str, Any],
+    equal_words: float,
 ) -> Finding:
     ours, baseline = pair
     name, other = found["labels"][ours], found["labels"][baseline]
@@ -137,7 +150,13 @@ def _versus(
         f"difference after it {signed_text(change['after']['value'])}{_bounds(change['after'])}, before it "
         f"{signed_text(change['before']['value'])}{_bounds(change['before'])}; {basis(found)}"
     )
-    return Finding(f"At a recall of {recall:g} before the attack, {claim}", numbers, _VERDICTS[side])
+    words = [number_text(at["words"]["value"]) for at in (mine, theirs)]
+    numbers += f"; captions of {words[0]} and {words[1]} words before the attack"
+    where = f"At a recall of {recall:g} before the attack, "
+    if round(abs(change["words"]["value"]), 1) > equal_words:
+        claim = f"{name} and {other} are not comparable: the length of their captions differs"
+        return Finding(where + claim, f"{numbers}, equal would be {number_text(equal_words)} at most", "open")
+    return Finding(where + claim, numbers, _VERDICTS[side])
 
 
 def _entry(entries: Sequence[Mapping[str, Any]], recall: float, **wanted: str) -> Mapping[str, Any] | None:
@@ -268,6 +287,7 @@ def _value_cells(at: Mapping[str, Any]) -> list[Cell]:
         _cell(at["after"]),
         _cell(at["given_back"], signed=True),
         _cell(at["excess"], signed=True, lacking=NO_BASE if reached else NOT_REACHED),
+        _cell(at["words"]),
     ]
 
 

@@ -105,6 +105,7 @@ def _sample(spec: ReportSpec, key: str) -> Markup:
 def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Anchors of the sections that the page has."""
     optional = (
+        ("frontier", "Frontiers"),
         ("relearning", "Relearning"),
         ("prompts", "Adversarial prompt"),
         ("landscape", "Sharpness"),

@@ -22,6 +22,7 @@ class Inputs:
       selection: contents of `selection.json`, or None.
       config: contents of `config.json`; empty where there is none.
       manifest: contents of `curated/manifest.json`, or None.
+      frontier: contents of `frontier.json`, or None.
       missing: what is not there, in words.
       sources: file read, relative to the workdir → SHA-256.
       cache: differences of two runs that were computed already (see `contrasts`).
@@ -35,6 +36,7 @@ class Inputs:
     selection: dict | None
     config: dict
     manifest: dict | None
+    frontier: dict | None
     missing: list[str]
     sources: dict[str, str]
     cache: dict[tuple, dict] = field(default_factory=dict, repr=False, compare=False)
@@ -105,6 +107,7 @@ def read(workdir: Path, spec: ReportSpec) -> Inputs:
         selection=reader.json("selection.json", dict, "choice of hyper-parameters"),
         config=reader.json("config.json", dict, "settings of the run") or {},
         manifest=reader.json("curated/manifest.json", dict, "curation manifest"),
+        frontier=reader.json("frontier.json", dict, ""),
         missing=reader.missing,
         sources=reader.sources,
     )

@@ -80,6 +80,7 @@ class ReportSpec:
       baseline, ours: keys of the two runs that the headline compares.
       pairs: further (without ρ, with ρ) pairs of keys that get a sentence of their own.
       headline_setting: key of the condition that the headline looks at.
+      equal_recall, equal_words: runs are compared where these differ by no more before any attack.
       gallery_images: number of test images in the gallery.
       metrics: names of the metrics whose columns the tables have.
       benchmarks: the same of the benchmarks.
@@ -94,6 +95,8 @@ class ReportSpec:
     ours: str = "sare"
     pairs: tuple[tuple[str, str], ...] = (("unlikelihood", "unlikelihood_sam"),)
     headline_setting: str = "relearn_140"
+    equal_recall: float = 1.0
+    equal_words: float = 1.0
     gallery_images: int = 8
     metrics: tuple[str, ...] = tuple(METRICS)
     benchmarks: tuple[str, ...] = tuple(BENCHMARKS)
@@ -134,6 +137,8 @@ def spec_of(config: dict) -> ReportSpec:
         ours=ours,
         pairs=_pairs(settings_of, {baseline, ours}) if settings_of else default.pairs,
         headline_setting=report.get("matched_attack", default.headline_setting),
+        equal_recall=report.get("equal_recall", default.equal_recall),
+        equal_words=report.get("equal_words", default.equal_words),
         gallery_images=report.get("gallery", default.gallery_images),
         metrics=_names(measured["metrics"]) if "metrics" in measured else default.metrics,
         benchmarks=tuple(dict.fromkeys([*default.benchmarks, *measured.get("benchmarks", ())])),

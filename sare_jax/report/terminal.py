@@ -8,7 +8,7 @@ from rich.table import Table as Grid
 
 from sare_jax.report.attacked import with_excess
 from sare_jax.report.details import counts
-from sare_jax.report.findings import headline
+from sare_jax.report.headline import headline
 from sare_jax.report.read import read
 from sare_jax.report.spec import ReportSpec
 from sare_jax.report.tables import Cell, Table, result_tables

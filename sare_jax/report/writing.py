@@ -5,12 +5,14 @@ from typing import Any
 
 from sare_jax import files
 from sare_jax.records.coco import Truth
-from sare_jax.report import details, figures, page
+from sare_jax.report import details, figures, frontier_figures, frontiers, page
 from sare_jax.report.attacked import attacks, with_excess
 from sare_jax.report.comparisons import at_equal_footing, comparisons
 from sare_jax.report.curated import curation, score_figure
-from sare_jax.report.findings import Finding, findings, headline, qualification
+from sare_jax.report.finding import Finding
+from sare_jax.report.findings import findings
 from sare_jax.report.gallery import exhibits
+from sare_jax.report.headline import headline, qualification
 from sare_jax.report.read import Inputs, read
 from sare_jax.report.spec import ReportSpec
 from sare_jax.report.tables import Table, result_tables, table_json, table_markdown
@@ -56,7 +58,11 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
     return {
         "headline": headline(inputs, spec),
         "qualification": qualification(inputs, spec),
-        "findings": [*findings(inputs, spec), *at_equal_footing(inputs, spec)],
+        "findings": [
+            *(frontiers.sentences(inputs.frontier, spec.ours) if inputs.frontier else ()),
+            *findings(inputs, spec),
+            *at_equal_footing(inputs, spec),
+        ],
         "summary": details.summary(inputs, spec),
         "results": [with_excess(first, inputs, spec), *more],
         "attacks": attacks(inputs, spec),
@@ -64,6 +70,8 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
         "counts": details.counts(inputs, spec),
         "comparisons": comparisons(inputs, spec),
         "hero": figures.hero(inputs, spec),
+        "frontier": frontiers.tables(inputs.frontier) if inputs.frontier else [],
+        "frontier_figures": frontier_figures.frontiers(inputs.frontier) if inputs.frontier else None,
         "relearning": figures.relearning(inputs, spec),
         "prompts": figures.prompts(inputs, spec),
         "landscape": figures.landscape(inputs, spec),
@@ -84,7 +92,12 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
 
 def _tables(content: dict[str, Any]) -> list[Table]:
     single = [content[key] for key in ("summary", "attacks", "comparisons", "sharpness", "selection")]
-    return [*content["results"], *(table for table in single if table), *content["curation"]]
+    return [
+        *content["frontier"],
+        *content["results"],
+        *(table for table in single if table),
+        *content["curation"],
+    ]
 
 
 def as_json(content: dict[str, Any], inputs: Inputs) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from sare_jax import files, report
 from sare_jax.config import BASE_RUN, ORIGIN, to_dict
 from sare_jax.evaluation.metrics import chair
+from sare_jax.frontier import writing as frontier
 from sare_jax.pipeline import Task
 from sare_jax.report import table_text, write
 from sare_jax.report.spec import spec_of
@@ -16,11 +18,60 @@ from sare_jax.training.checkpoints import steps_in
 
 
 def tasks(context: Context) -> Iterator[Task]:
-    """Makes `landscape.json`, `matched.json`, `comparisons.json` and the report in its three forms."""
+    """Makes `landscape.json`, `matched.json`, `comparisons.json`, frontiers and the report in its forms."""
     yield from landscape.tasks(context)
     yield from matched.tasks(context)
     yield _comparisons(context)
+    yield from _frontier(context)
     yield _page(context)
+
+
+def _frontier(context: Context) -> Iterator[Task]:
+    """Makes `frontier.json` and its other forms where the config names methods with a weight."""
+    settings = context.config.report
+    if not settings.frontier.methods:
+        return
+    rows = [
+        context.metrics(run, name)
+        for run in (BASE_RUN, *context.config.runs)
+        for name in (ORIGIN, settings.matched_attack)
+    ]
+    yield Task(
+        name="report/frontier",
+        inputs={
+            "rows": {
+                path.relative_to(context.workdir).as_posix(): files.hash_file(path)
+                for path in rows
+                if path.exists()
+            },
+            "frontier": dataclasses.asdict(settings.frontier),
+            "compared": [settings.baseline, settings.ours, settings.equal_words, settings.matched_attack],
+            "draws": context.config.evaluate.bootstrap,
+            "labels": context.config.run_labels,
+            "code": _code(frontier, report),
+        },
+        outputs=tuple(context.workdir / name for name in frontier.NAMES),
+        run=lambda: _draw_frontier(context),
+    )
+
+
+def _draw_frontier(context: Context) -> None:
+    settings = context.config.report
+    found = frontier.frontier(
+        [context.workdir],
+        settings.frontier.methods,
+        settings.matched_attack,
+        settings.frontier.levels,
+        settings.baseline,
+        draws=context.config.evaluate.bootstrap,
+    )
+    frontier.write(found, context.workdir, settings.ours, settings.equal_words)
+
+
+def _code(*packages: ModuleType) -> list[str]:
+    """Hashes of the sources of some packages, or of a module's package."""
+    folders = [Path(str(package.__file__)).parent for package in packages]
+    return [files.hash_file(path) for folder in folders for path in sorted(folder.glob("*.*"))]
 
 
 def _comparisons(context: Context) -> Task:
@@ -119,7 +170,10 @@ def _page(context: Context) -> Task:
             for name in _settings(context)
         ),
         *(context.log(run) for run in context.config.runs),
-        *(workdir / name for name in ("landscape.json", "comparisons.json", "curated/manifest.json")),
+        *(
+            workdir / name
+            for name in ("landscape.json", "comparisons.json", "frontier.json", "curated/manifest.json")
+        ),
     ]
     return Task(
         name="report/page",
@@ -130,7 +184,7 @@ def _page(context: Context) -> Task:
             "settings": dataclasses.asdict(context.config.report),
             "selection": _selection_hash(context),
             "labels": context.config.run_labels,
-            "code": [files.hash_file(path) for path in sorted(Path(report.__file__).parent.glob("*.*"))],
+            "code": _code(report),
         },
         outputs=outputs,
         run=lambda: _write(context, outputs[0]),

@@ -8,10 +8,10 @@ from sare_jax.frontier.analysis import Base, Run, analyse
 IMAGES = 200
 
 
-def counts(chair_s, recall, shift=0):
+def counts(chair_s, recall, shift=0, words=50):
     """An image has one caption and ten objects; shares in percent are met exactly, on shifted images."""
-    rows = np.zeros((IMAGES, 4))
-    rows[:, 0], rows[:, 3] = 1, 10
+    rows = np.zeros((IMAGES, 5))
+    rows[:, 0], rows[:, 3], rows[:, 4] = 1, 10, words
     rows[: round(chair_s * IMAGES / 100), 1] = 1
     total = round(recall * IMAGES * 10 / 100)
     rows[:, 2] = total // IMAGES

@@ -57,14 +57,14 @@ def test_points_are_the_metrics_of_the_runs(workdir, found):
 
 
 def test_better_is_said_and_so_is_worse(found, workdir):
-    said = headline(found, "robust", "efuf")
+    said = headline(found, "robust", "efuf", 1.0)
     assert said.verdict == "better"
     assert said.claim == (
         "At a recall of 95 before the attack, Robust hallucinates in fewer captions than EFUF (Eq. 1) after "
         "the attack"
     )
     assert "one base model; 2 seeds of the order of samples; 60 images" in said.numbers
-    turned = headline(measured(workdir, reference="robust"), "efuf", "robust")
+    turned = headline(measured(workdir, reference="robust"), "efuf", "robust", 1.0)
     assert turned.verdict == "worse"
     assert "EFUF (Eq. 1) hallucinates in more captions than Robust" in turned.claim
 
@@ -77,7 +77,7 @@ def test_alike_is_said(workdir, tmp_path):
         shutil.rmtree(metrics)
         shutil.copytree(twin, metrics)
     found = measured(folder)
-    said = headline(found, "robust", "efuf")
+    said = headline(found, "robust", "efuf", 1.0)
     assert said.verdict == "none"
     assert "no difference between Robust and EFUF (Eq. 1) after the attack can be told" in said.claim
     assert sentences(found, "robust")[0].verdict == "none"
@@ -85,7 +85,7 @@ def test_alike_is_said(workdir, tmp_path):
 
 def test_a_recall_that_is_not_reached_is_not_invented(workdir):
     found = measured(workdir, recalls=(99.5,))
-    said = headline(found, "robust", "efuf")
+    said = headline(found, "robust", "efuf", 1.0)
     assert said.verdict == "open"
     assert "do not both reach a recall of 99.5, so they are not comparable there" in said.claim
     first = tables(found)[0]
@@ -93,13 +93,13 @@ def test_a_recall_that_is_not_reached_is_not_invented(workdir):
 
 
 def test_the_headline_takes_the_highest_recall_that_both_reach(workdir):
-    said = headline(measured(workdir, recalls=(90.0, 95.0, 99.5)), "robust", "efuf")
+    said = headline(measured(workdir, recalls=(90.0, 95.0, 99.5)), "robust", "efuf", 1.0)
     assert said.claim.startswith("At a recall of 95 ")
 
 
 def test_excess_is_told_both_ways(found):
     text = excess_sentence(found, "robust", 90.0)
-    assert text.startswith("The attack adds ")
+    assert text.startswith("At a recall of 90 the attack adds ")
     assert "less than it teaches the base model" in text
     assert "more than it teaches the base model" in excess_sentence(found, "efuf", 90.0)
 
@@ -109,7 +109,7 @@ def test_without_an_attacked_base_the_way_to_it_is_named(tmp_path):
     found = measured(folder)
     assert any("config.attacks.relearn_140.runs" in line for line in found["missing"])
     assert "the base model was not attacked" in excess_sentence(found, "robust", 90.0)
-    assert "base not attacked" in as_markdown(found, "robust")
+    assert "base not attacked" in as_markdown(found, "robust", 1.0)
 
 
 def test_workdirs_are_pooled_and_said_to_be(workdir, tmp_path):
@@ -117,7 +117,7 @@ def test_workdirs_are_pooled_and_said_to_be(workdir, tmp_path):
     found = measured(workdir, second)
     assert found["workdirs"] == ["one", "two"]
     assert found["methods"]["efuf"]["points"][0]["runs"] == 4
-    assert "2 base models (one, two), pooled" in as_markdown(found, "robust")
+    assert "2 base models (one, two), pooled" in as_markdown(found, "robust", 1.0)
     with pytest.raises(UserError, match="two workdirs of this name"):
         measured(workdir, workdir)
 
@@ -170,7 +170,7 @@ def test_names_of_runs():
 
 
 def test_files(found, tmp_path):
-    written = write(found, tmp_path, "robust")
+    written = write(found, tmp_path, "robust", 1.0)
     assert [path.name for path in written] == list(NAMES)
     assert files.read_json(tmp_path / "frontier.json") == found
     rows = list(csv.DictReader((tmp_path / "frontier.csv").read_text().splitlines()))
@@ -182,7 +182,7 @@ def test_files(found, tmp_path):
         assert "var(" not in text
         assert "Robust" in text
     before = [path.read_bytes() for path in written]
-    write(found, tmp_path, "robust")
+    write(found, tmp_path, "robust", 1.0)
     assert [path.read_bytes() for path in written] == before
 
 
@@ -204,3 +204,10 @@ def test_mistakes_end_in_one_line(workdir, arguments, names):
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
     assert names in ended.stderr
+
+
+def test_captions_of_another_length_are_not_comparable(found):
+    said = headline(found, "robust", "efuf", 0.05)
+    assert said.verdict == "open"
+    assert "are not comparable: the length of their captions differs" in said.claim
+    assert said.numbers.endswith("equal would be 0.1 at most")

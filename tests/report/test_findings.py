@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import shutil
 
 import pytest
@@ -10,7 +11,8 @@ from sare_jax.evaluation.metrics.chair import CHAIR_S, RECALL
 from sare_jax.evaluation.metrics.pope import F1
 from sare_jax.report import ReportSpec
 from sare_jax.report.contrasts import contrast, restored
-from sare_jax.report.findings import findings, headline, qualification
+from sare_jax.report.findings import findings
+from sare_jax.report.headline import headline, qualification
 from sare_jax.report.read import read
 from tests.report.workdirs import RATES, make_workdir, swapped
 
@@ -103,7 +105,7 @@ def test_without_counts_the_intervals_are_held_against_each_other(inputs):
 def test_without_intervals_nothing_is_claimed(inputs):
     found = headline(strip(inputs, "intervals"), SPEC)
     assert found.verdict == "none"
-    assert found.numbers.endswith("(no intervals were computed)")
+    assert "(no intervals were computed)" in found.numbers
 
 
 def test_rows_measured_by_other_rules_are_not_compared(inputs):
@@ -155,16 +157,90 @@ def test_lost_grounding_is_named_by_run(inputs):
     assert text.startswith("Before any attack, unlearning cost grounding: SARE recall 50.0 (base ")
 
 
-def test_headline_is_qualified_by_recall_and_length(inputs):
+def set_before(inputs, run, **values):
+    """The inputs with other numbers of a run before the attack."""
+    changed = strip(inputs)
+    changed.result(run, "origin")["chair"] |= values
+    return changed
+
+
+def test_headline_says_before_and_after_and_at_which_recall(inputs):
+    numbers = headline(inputs, SPEC).numbers
+    for run in ("sare", "efuf"):
+        before = inputs.result(run, "origin")["chair"]
+        assert f"{before['chair_s']:.1f} at recall {before['recall']:.1f}" in numbers
+    ours, other = (inputs.result(run, "relearn_140")["chair"]["chair_s"] for run in ("sare", "efuf"))
+    assert numbers.startswith(f"CHAIR_S {ours:.1f} against {other:.1f}")
+
+
+@pytest.mark.parametrize(
+    ("key", "gap", "comparable"),
+    [("recall", 0.9, True), ("recall", -1.2, False), ("mean_words", 0.8, True), ("mean_words", -3.0, False)],
+)
+def test_runs_of_other_recall_or_length_are_not_comparable(inputs, key, gap, comparable):
+    there = inputs.result("efuf", "origin")["chair"][key]
+    found = headline(set_before(inputs, "sare", **{key: there + gap}), SPEC)
+    said = "SARE and EFUF are not comparable: before the attack they are "
+    assert found.claim.startswith(said) != comparable
+    assert (found.verdict == "open") != comparable
+    assert f"{abs(gap):.1f}" in found.claim or comparable
+
+
+def test_bounds_are_the_specs(inputs):
+    there = inputs.result("efuf", "origin")["chair"]["recall"]
+    spec = dataclasses.replace(SPEC, equal_recall=3.0)
+    inputs = set_before(inputs, "sare", recall=there + 2.5)
+    assert headline(inputs, SPEC).verdict == "open"
+    assert headline(inputs, spec).verdict != "open"
+    assert "equal within 3.0 points" in qualification(inputs, spec)
+    assert "not equal within 1.0 points" in qualification(inputs, SPEC)
+
+
+def attacked(inputs, before, after, base_before, base_after):
+    """The inputs with so many hallucinated captions of SARE and the base model before and after."""
+    metrics = copy.deepcopy(inputs.metrics)
+    places = zip(
+        (("sare", "origin"), ("sare", "relearn_140"), ("base", "origin"), ("base", "relearn_140")),
+        (before, after, base_before, base_after),
+        strict=True,
+    )
+    for key, count in places:
+        row = metrics[key]["chair"]
+        row["per_image"]["hallucinated"] = [1] * count + [0] * (row["n"] - count)
+        row["chair_s"] = 100 * count / row["n"]
+    return type(inputs)(**{**vars(inputs), "metrics": metrics, "cache": {}})
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((6, 30, 30, 33), "adds 40.0 points of CHAIR_S to SARE, more than it teaches the base model"),
+        ((6, 8, 30, 50), "adds 3.3 points of CHAIR_S to SARE, less than it teaches the base model"),
+        (
+            (6, 18, 30, 41),
+            "adds 20.0 points of CHAIR_S to SARE, not told apart from what it teaches the base",
+        ),
+    ],
+)
+def test_what_comes_back_is_held_against_the_base(inputs, counts, words):
+    text = qualification(attacked(inputs, *counts), SPEC)
+    assert words in text
+    assert "excess " in text
+
+
+def test_a_base_that_was_not_attacked_is_named(inputs):
+    metrics = {key: row for key, row in inputs.metrics.items() if key != ("base", "relearn_140")}
+    text = qualification(type(inputs)(**{**vars(inputs), "metrics": metrics, "cache": {}}), SPEC)
+    assert "is not known, since the base model was not attacked: name base among config.attacks" in text
+
+
+def test_lost_recall_after_the_attack_is_said(inputs):
     stripped = strip(inputs)
     ours, other = (stripped.result(run, "relearn_140")["chair"] for run in ("sare", "efuf"))
-    ours |= {"recall": 70.0, "mean_words": 20.0}
-    ours["intervals"]["recall"] = [68.0, 72.0]
-    other |= {"recall": 90.0, "mean_words": 30.0}
-    other["intervals"]["recall"] = [88.0, 92.0]
+    ours["recall"], ours["intervals"]["recall"] = 70.0, [68.0, 72.0]
+    other["recall"], other["intervals"]["recall"] = 90.0, [88.0, 92.0]
     text = qualification(stripped, SPEC)
     assert "SARE names fewer of the objects that are in the picture: Recall 70.0 against 90.0" in text
-    assert "The captions of SARE are shorter than those of EFUF: 20.0 words against 30.0." in text
     assert contrast(stripped, SPEC, "sare", "efuf", "relearn_140", RECALL).verdict == "worse"
 
 

@@ -9,8 +9,11 @@ from html.parser import HTMLParser
 import pytest
 
 from sare_jax import files
+from sare_jax.frontier.writing import frontier
+from sare_jax.frontier.writing import write as write_frontier
 from sare_jax.report import ReportSpec, spec_of, table_text, write
 from sare_jax.report.__main__ import main
+from tests.frontier.workdirs import make as make_frontier
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -227,3 +230,24 @@ def test_json_is_strict(written):
     json.loads(
         (written / "report.json").read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name)
     )
+
+
+def test_frontiers_stand_on_the_page_and_make_its_headline(tmp_path):
+    folder = make_frontier(tmp_path / "run")
+    config = files.read_json(folder / "config.json")
+    found = frontier(
+        [folder], config["report"]["frontier"]["methods"], "relearn_140", (90.0,), "efuf", draws=50
+    )
+    write_frontier(found, folder, "robust", 1.0)
+    page = Page(write(folder, spec_of(config)).read_text(encoding="utf-8"))
+    assert "frontier" in page.ids
+    drawn = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg" and "aria-label" in attrs]
+    assert sum("by recall before it. EFUF (Eq. 1)" in label for label in drawn) == 2
+    report = files.read_json(folder / "report.json")
+    assert report["headline"]["text"].startswith(
+        "At a recall of 90 before the attack, Robust hallucinates in"
+    )
+    assert "At a recall of 90 the attack adds" in report["qualification"]
+    assert {"frontier", "frontier_areas", "frontier_points"} <= set(report["tables"])
+    assert "At a recall of 90 before" in (folder / "report.md").read_text(encoding="utf-8")
+    assert any("the curve of Robust lies below" in item["text"] for item in report["findings"])

@@ -1,0 +1,75 @@
+"""Methods of the demo as curves over their weight, with several seeds each: frontiers, not points.
+
+    python main.py --config configs/demo_frontier.py          all methods, weights and seeds
+    python main.py --config configs/demo_frontier.py:short    two weights of two methods, to see that it runs
+
+Seeds vary the order of samples. Another base model is another workdir of the same config,
+
+    python main.py --config configs/demo_frontier.py --config.model.folder=FOLDER --workdir runs/frontier_b
+
+and several workdirs are pooled by `python -m sare_jax.frontier runs/demo_frontier runs/frontier_b`. What is
+finished is not run again, so the command goes on where it stopped, and more weights or seeds cost only
+theirs.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import demo_sare
+
+SEEDS: tuple[int, ...] = (0, 1, 2, 3, 4)
+# Method → the dotted key of its weight, and its values. Each starts from the demo's run of its name.
+METHODS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "efuf": ("neg_weight", (0.1, 0.14, 0.18, 0.22, 0.3)),
+    "sare": ("neg_weight", (0.1, 0.14, 0.18, 0.22, 0.3)),
+    "unlikelihood_sam": ("neg_weight", (0.06, 0.08, 0.1, 0.15, 0.2)),
+}
+OURS = "sare"
+
+
+def get_config(variant: str = "full") -> ConfigDict:
+    """Settings of the frontiers.
+
+    Args:
+      variant: `full`, or `short` for a quick pass with figures that mean little.
+    """
+    if variant not in ("full", "short"):
+        raise ValueError(f"configs/demo_frontier.py:{variant}: the variants are full and short")
+    config = demo_sare.get_config(variant)
+    config.unlock()
+    config.name = "demo_frontier" if variant == "full" else "demo_frontier_short"
+    config.stages = "prepare,caption,curate,unlearn,evaluate,attack,report"
+    config.evaluate.metrics = "chair,lengths"
+    config.optim.checkpoint_every = 0
+    attack = config.report.matched_attack
+    config.attacks = ConfigDict({attack: config.attacks[attack].to_dict()})
+    config.report.update(
+        {"landscape_images": 0, "matched": False, "gallery": 0, "selection": "", "ours": OURS}
+    )
+    methods, seeds = METHODS, SEEDS
+    if variant == "short":
+        methods = {name: (key, weights[::4]) for name, (key, weights) in list(METHODS.items())[:2]}
+        seeds = SEEDS[:1]
+    runs = config.runs.to_dict()
+    config.runs = ConfigDict(
+        {
+            f"{method}_w{place}_s{seed}": _changed(runs[method], key, weight, seed)
+            for method, (key, weights) in methods.items()
+            for place, weight in enumerate(weights)
+            for seed in seeds
+        }
+    )
+    config.report.frontier.methods = ConfigDict({method: key for method, (key, _) in methods.items()})
+    return config.lock()
+
+
+def _changed(settings: dict[str, Any], key: str, weight: float, seed: int) -> dict[str, Any]:
+    """A run's settings with another weight, at a dotted key, and seed."""
+    label = f"{settings['label']}, {key.rpartition('.')[2]} {weight:g}, seed {seed}"
+    return {**_with(settings, key.split("."), weight), "seed": seed, "label": label}
+
+
+def _with(settings: dict[str, Any], keys: list[str], value: float) -> dict[str, Any]:
+    first, *rest = keys
+    return {**settings, first: _with(settings.get(first, {}), rest, value) if rest else value}
