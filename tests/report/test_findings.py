@@ -218,7 +218,7 @@ def attacked(inputs, before, after, base_before, base_after):
         ((6, 8, 30, 50), "adds 3.3 points of CHAIR_S to SARE, less than it teaches the base model"),
         (
             (6, 18, 30, 41),
-            "adds 20.0 points of CHAIR_S to SARE, not told apart from what it teaches the base",
+            "adds 20.0 points of CHAIR_S to SARE, not told apart from what it teaches",
         ),
     ],
 )
