@@ -18,7 +18,12 @@ def main(argv: list[str] | None = None) -> None:
     """Exports, reads the result back, and prints what differs from the base."""
     options = _parser().parse_args(argv)
     checkpoint, step = find_step(options.checkpoint)
-    model = ModelConfig(folder=options.base, family=options.family, vision_tower=options.vision_tower)
+    model = ModelConfig(
+        folder=options.base,
+        family=options.family,
+        vision_tower=options.vision_tower,
+        files=dict(options.file),
+    )
     source = open_source(model_folder(model), model)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = read_tuned(checkpoint, step, source, sharding)
@@ -46,14 +51,31 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="its vision tower, where it lies apart and config.json does not tell where",
     )
+    parser.add_argument(
+        "--file",
+        type=_named_path,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a file of a base whose parts are published apart, by its name in config.model.files; once for "
+        "each of them",
+    )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument(
         "--form",
         default="folder",
         help="a form of the model's family; of LLaVA's: folder (the whole Hugging Face folder, default), "
-        "projector (tuned tensors as safetensors) or efuf (EFUF's .pth of them)",
+        "projector (tuned tensors as safetensors) or efuf (EFUF's .pth of them); "
+        "of MiniGPT-4's: published",
     )
     return parser
+
+
+def _named_path(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not (name and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
+    return name, path
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from sare_jax import files
@@ -18,7 +17,8 @@ from sare_jax.export.tensors import stored, tuned_tensors
 from sare_jax.export.tuned import about_base, require_own_folder
 from sare_jax.models.interface import ExportForm
 from sare_jax.models.minigpt4.names import PROJECTOR
-from sare_jax.models.minigpt4.source import MiniGpt4Source, read_part
+from sare_jax.models.minigpt4.source import INSIDE, MiniGpt4Source, read_part
+from sare_jax.models.shared import torch_pickle
 from sare_jax.models.shared.partition import Tree
 from sare_jax.models.shared.safetensors_io import write_file
 
@@ -42,15 +42,13 @@ def export_published(
       UserError: parameters other than `llama_proj` were tuned; the base lacks a tuned tensor or has it in
         another shape; or `folder` holds files that no export wrote.
     """
-    import torch  # takes seconds, and only this form needs it
-
     tensors = _tensors(source, params)
     plain = {key: value for key, value in settings.items() if isinstance(value, int | float | str | None)}
     about = about_base(source)
     require_own_folder(Path(folder), "|".join(map(re.escape, _FILES)))
     with files.replacing(folder) as draft:
         draft.mkdir()
-        torch.save({"model": {name: _to_torch(value) for name, value in tensors.items()}}, draft / TORCH_FILE)
+        torch_pickle.write_file(draft / TORCH_FILE, tensors, INSIDE)
         layout = [(name, value.dtype, value.shape) for name, value in tensors.items()]
         header = {"format": "pt", **about, "step": str(step)}
         write_file(draft / SAFETENSORS_FILE, layout, tensors.values(), header)
@@ -66,7 +64,7 @@ def verify_published(source: MiniGpt4Source, params: Tree, folder: Path, step: i
     del step
     tensors = _tensors(source, params)
     for name in (TORCH_FILE, SAFETENSORS_FILE):
-        again = read_part(folder / name, "model")
+        again = read_part(folder / name, INSIDE)
         wrong = sorted(again.keys() ^ tensors.keys()) or [
             key for key, value in tensors.items() if not np.array_equal(again[key].map(), value)
         ]
@@ -77,28 +75,17 @@ def verify_published(source: MiniGpt4Source, params: Tree, folder: Path, step: i
 
 
 def _tensors(source: MiniGpt4Source, params: Tree) -> dict[str, np.ndarray]:
-    """Published name → array: what the base reads from its `pretrained` file, the tuned tensors replaced."""
+    """Published name → array: all of the base's `pretrained` file in its order, the tuned tensors replaced."""
     tuned = tuned_tensors(source, params)
     if others := [name for name in tuned if not name.startswith(PROJECTOR)]:
         raise UserError(
             f"{source}: {others[0]} was tuned too, which lies in another published file; the form has "
             "llama_proj alone"
         )
-    own = {name: tensor for name, tensor in source.tensors.items() if tensor.file == source.pretrained}
     return {
         name: stored(tuned[name], tensor.dtype) if name in tuned else tensor.map()
-        for name, tensor in own.items()
+        for name, tensor in read_part(source.pretrained, INSIDE).items()
     }
-
-
-def _to_torch(value: np.ndarray) -> Any:
-    """A torch tensor that shares no memory with `value`; torch reads no bfloat16 array from NumPy."""
-    import torch
-
-    value = np.array(value, order="C")
-    if value.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(value)
 
 
 PUBLISHED = ExportForm(write=export_published, verify=verify_published)

@@ -4,12 +4,19 @@ Published files hold parts of these names: eva_vit_g.pth those of the tower with
 LLaMA's folder its own without `llama_model.`.
 """
 
+import re
+
 from sare_jax.models.minigpt4.config import MiniGpt4Config
 from sare_jax.models.shared.entry import Entry
 from sare_jax.models.shared.llama_names import is_llama_buffer, llama_entries
 
 TOWER, LLAMA, PROJECTOR, VISION_NORM = "visual_encoder.", "llama_model.", "llama_proj.", "ln_vision."
 QUERIES, BERT = "query_tokens", "Qformer.bert."
+# `intermediate` and `output` are a Q-Former layer's MLP for text, beside the one for queries.
+_LAYER = re.compile(
+    rf"((?P<tower>{re.escape(TOWER)}blocks)|{re.escape(BERT)}encoder\.layer)\.(?P<number>\d+)\."
+    r"(?!intermediate\.|output\.)"
+)
 _VECTOR, _SWAP, _AS_IS = (0,), (1, 0), (0, 1, 2)
 # Beside a LLaMA in bfloat16: matrices as they were published, norms as MiniGPT-4's autocast computes them.
 _MATRIX, _EXACT = "float16", "float32"
@@ -40,6 +47,15 @@ def is_unused(name: str, config: MiniGpt4Config) -> bool:
     """
     del config
     return is_buffer(name)
+
+
+def is_of_a_layer(name: str, config: MiniGpt4Config) -> bool:
+    """Whether a name is that of a tensor of a layer that is run, the Q-Former's layers for text left out."""
+    match = _LAYER.match(name)
+    if not match:
+        return False
+    qformer = config.qformer.num_layers if config.qformer else 0
+    return int(match["number"]) < (config.vision.num_layers if match["tower"] else qformer)
 
 
 def _tower(layers: int) -> list[Entry]:

@@ -12,7 +12,7 @@ from sare_jax.settings.building import refuse_unknown
 EVA, PRETRAINED, QFORMER = "eva_vit", "pretrained", "qformer"
 KEYS = (EVA, PRETRAINED, QFORMER)
 LLAMA_2, VICUNA = "meta-llama/Llama-2-7b-chat-hf", "Vision-CAIR/vicuna-7b"
-_LAVIS = "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2"
+LAVIS = "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2"
 _TOKENIZER: Needed = {"tokenizer.model": ("tokenizer.model",)}
 
 
@@ -67,9 +67,9 @@ def how_to_get(settings: ModelConfig) -> str:
     llama, pretrained, more = LLAMA_2, "pretrained_minigpt4_llama2_7b.pth", ""
     if has_qformer(settings):
         llama, pretrained = VICUNA, "prerained_minigpt4_7b.pth"
-        more = f" && wget {_LAVIS}/blip2_pretrained_flant5xxl.pth"
+        more = f" && wget {LAVIS}/blip2_pretrained_flant5xxl.pth"
     return (
-        f"Get it with: hf download {llama} --local-dir MODEL && wget {_LAVIS}/eva_vit_g.pth{more}, and "
+        f"Get it with: hf download {llama} --local-dir MODEL && wget {LAVIS}/eva_vit_g.pth{more}, and "
         f"{pretrained} from the page of Vision-CAIR/MiniGPT-4; then set --config.model.folder=MODEL and the "
         "paths in --config.model.files"
     )

@@ -1,5 +1,6 @@
 """A MiniGPT-4 on disk, under one set of names."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sare_jax.errors import UserError
 from sare_jax.files import read_json
 from sare_jax.models.minigpt4 import names, parts
 from sare_jax.models.minigpt4.config import MiniGpt4Config, Towers
@@ -21,7 +23,7 @@ from sare_jax.settings import ModelConfig
 if TYPE_CHECKING:
     from sare_jax.models.interface import Family
 
-_INSIDE = "model"  # where a MiniGPT-4 and a BLIP-2 keep their tensors, beside what their trainings need
+INSIDE = "model"  # where a MiniGPT-4 and a BLIP-2 keep their tensors, beside what their trainings need
 
 
 @dataclass(frozen=True)
@@ -71,22 +73,28 @@ def open_minigpt4(folder: Path, settings: ModelConfig, towers: Towers) -> MiniGp
       towers: shapes of vision tower and Q-Former.
 
     Raises:
-      UserError: files are missing (all are listed) or broken, or the LLaMA's config has a setting that is not
-        implemented.
+      UserError: files are missing (all are listed), broken, or of another tower or Q-Former; or the LLaMA's
+        config has a setting that is not implemented.
     """
     require_files(folder, parts.needed_files(folder, settings), parts.how_to_get(settings))
     path, files = folder / "config.json", parts.paths(settings)
     config = config_from(read_json(path), str(path), settings, towers)
     beside = {f"{names.TOWER}{name}": tensor for name, tensor in read_part(files[parts.EVA], "").items()}
     if parts.QFORMER in files:
-        beside |= read_part(files[parts.QFORMER], _INSIDE)
-    beside |= read_part(files[parts.PRETRAINED], _INSIDE)
+        beside |= read_part(files[parts.QFORMER], INSIDE)
+    beside |= read_part(files[parts.PRETRAINED], INSIDE)
     # Only the tensors that the name table lists: the files also hold unused blocks, text layers and buffers.
     wanted = {name for entry in names.entries(config) for name in entry.names()}
+    _refuse_other_layers({name: tensor for name, tensor in beside.items() if name not in wanted}, config)
     tensors = {name: tensor for name, tensor in beside.items() if name in wanted}
     if config.qformer is None and not any(name.startswith(names.VISION_NORM) for name in tensors):
         # MiniGPT-4's own code loads none for this form, and leaves the norm as it was made.
         tensors |= _untrained_norm(files[parts.PRETRAINED], config.vision.width)
+        where = files[parts.PRETRAINED]
+        print(
+            f"{where}: has no ln_vision; its scale is 1 and its bias 0, as in MiniGPT-4's own code",
+            file=sys.stderr,
+        )
     tensors |= {f"{names.LLAMA}{name}": tensor for name, tensor in read_weights(folder).items()}
     return MiniGpt4Source(folder, towers, config, tensors, files[parts.PRETRAINED])
 
@@ -120,6 +128,26 @@ def read_part(file: Path, part: str) -> Mapping[str, Tensor]:
     if file.suffix == ".safetensors":
         return safetensors_io.read_header(file)[0]
     return torch_pickle.read_file(file, part)
+
+
+def _refuse_other_layers(others: Mapping[str, Tensor], config: MiniGpt4Config) -> None:
+    """Checks that the layers that are run have nothing beside what the table knows of.
+
+    Args:
+      others: the tensors of the files that the table does not ask for.
+      config: says which layers are run.
+
+    Raises:
+      UserError: they have, so the file is of another tower or Q-Former.
+    """
+    strange = [tensor for name, tensor in others.items() if names.is_of_a_layer(name, config)]
+    if strange:
+        file = strange[0].file
+        listed = ", ".join(tensor.name for tensor in strange if tensor.file == file)
+        raise UserError(
+            f"{file}: has {listed}, which MiniGPT-4's own tower and Q-Former do not have; take the file from "
+            f"{parts.LAVIS}"
+        )
 
 
 def _untrained_norm(file: Path, width: int) -> dict[str, Tensor]:

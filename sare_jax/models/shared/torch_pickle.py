@@ -89,19 +89,21 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return gather(folder, TORCH, read_file)
 
 
-def write_file(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
+def write_file(file: Path, tensors: Mapping[str, np.ndarray], part: str = "") -> None:
     """Writes tensors by name, and nothing else, as `torch.load(weights_only=True)` reads them.
 
     Args:
       file: the new file.
       tensors: name -> array; arrays that lie in order are not copied.
+      part: key under which they lie, as in `read_file`; empty for none.
     """
     import torch
 
     with warnings.catch_warnings():
         # Mapped arrays are read-only, of which torch warns; nothing is written to them.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        torch.save({name: _as_tensor(np.ascontiguousarray(array)) for name, array in tensors.items()}, file)
+        state = {name: _as_tensor(np.ascontiguousarray(array)) for name, array in tensors.items()}
+        torch.save({part: state} if part else state, file)
 
 
 def _as_tensor(array: np.ndarray) -> Any:

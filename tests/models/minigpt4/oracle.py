@@ -54,6 +54,11 @@ def vision_norm(tensors: Tensors, x: torch.Tensor) -> torch.Tensor:
     return functional.layer_norm(x, x.shape[-1:], weight, bias, 1e-5)
 
 
+def looks(number: int) -> bool:
+    """Whether a layer of the Q-Former looks at the image."""
+    return number % 2 == 0
+
+
 def qformer(tensors: Tensors, image: torch.Tensor, heads: int) -> torch.Tensor:
     """Image tokens [I, S, width] -> [I, queries, width of the Q-Former]."""
     queries = tensors["query_tokens"].expand(len(image), -1, -1)
@@ -62,7 +67,7 @@ def qformer(tensors: Tensors, image: torch.Tensor, heads: int) -> torch.Tensor:
     while f"Qformer.bert.encoder.layer.{number}.attention.self.query.weight" in tensors:
         layer = f"Qformer.bert.encoder.layer.{number}."
         x = _attend(tensors, f"{layer}attention.", x, x, heads)
-        if number % 2 == 0:
+        if looks(number):
             x = _attend(tensors, f"{layer}crossattention.", x, image, heads)
         inner = functional.gelu(_linear(tensors, f"{layer}intermediate_query.dense", x))
         made = _linear(tensors, f"{layer}output_query.dense", inner)

@@ -1,6 +1,8 @@
 """The files that a MiniGPT-4 is published in: what is missing, refused, ignored and filled in."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,16 @@ from tests.models.minigpt4.tiny import write_minigpt4
 
 class Run:
     """An object that only running its pickle could make."""
+
+
+class Payload:
+    """An object whose pickle makes a file."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
 
 
 @pytest.fixture(scope="module", params=["llama2", "vicuna"])
@@ -79,12 +91,31 @@ def test_a_llama_alone_is_of_no_family(written):
         find_family(ModelConfig(folder=written.settings.folder))
 
 
-def test_the_norm_that_no_file_has_is_the_identity(tmp_path):
+def test_the_norm_that_no_file_has_is_the_identity_and_that_is_said(tmp_path, capsys):
     written = write_minigpt4(tmp_path, "llama2")
     tensors = open_source(written.settings.folder, written.settings).tensors
     assert "ln_vision.weight" not in written.tensors
     assert (tensors["ln_vision.weight"].map() == 1).all()
     assert (tensors["ln_vision.bias"].map() == 0).all()
+    assert "pretrained_minigpt4.pth: has no ln_vision; its scale is 1" in capsys.readouterr().err
+    normed = write_minigpt4(tmp_path / "normed", "llama2_norm").settings
+    capsys.readouterr()
+    open_source(normed.folder, normed)
+    assert "ln_vision" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "lost", "missing"),
+    [
+        ("vicuna", "qformer", ("ln_vision.weight", "ln_vision.bias"), r"ln_vision\.weight, ln_vision\.bias"),
+        ("llama2_norm", "pretrained", ("ln_vision.bias",), r"ln_vision\.bias"),
+    ],
+)
+def test_a_norm_that_should_be_there_or_is_half_there_is_missing(tmp_path, name, key, lost, missing):
+    settings = write_minigpt4(tmp_path, name).settings
+    edit(settings.files[key], lambda tensors: [tensors.pop(each) for each in lost])
+    with pytest.raises(UserError, match=f"missing: {missing}$"):
+        checked(open_source(settings.folder, settings))
 
 
 def test_the_other_forms_projection_is_refused(tmp_path):
@@ -92,6 +123,39 @@ def test_the_other_forms_projection_is_refused(tmp_path):
     files = {key: path for key, path in settings.files.items() if key != "qformer"}
     with pytest.raises(UserError, match=r"llama_proj.weight is \[48, 16\], need \[48, 96\]"):
         checked(open_source(settings.folder, dataclasses.replace(settings, files=files)))
+
+
+def edit(file, change):
+    """Changes the tensors of a torch file."""
+    kept = torch.load(file, weights_only=True)
+    change(kept.get("model", kept))
+    torch.save(kept, file)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("eva_vit", "blocks.1.attn.k_bias"),
+        ("eva_vit", "blocks.0.gamma_1"),
+        ("qformer", "Qformer.bert.encoder.layer.1.crossattention.self.query.weight"),
+    ],
+)
+def test_layers_with_more_than_is_run_are_refused(tmp_path, key, name):
+    """What a file has beside the table is left out, but not of a layer that is run: it would be missed."""
+    settings = write_minigpt4(tmp_path, "vicuna").settings
+    edit(settings.files[key], lambda tensors: tensors.update({name: torch.ones(3)}))
+    with pytest.raises(UserError, match=rf"{settings.files[key]}: has {name}, which MiniGPT-4's own"):
+        open_source(settings.folder, settings)
+    edit(settings.files[key], lambda tensors: tensors.pop(name))
+    checked(open_source(settings.folder, settings))
+
+
+def test_a_layer_that_does_not_look_at_the_image_is_missing_that(tmp_path):
+    settings = write_minigpt4(tmp_path, "vicuna").settings
+    name = "Qformer.bert.encoder.layer.0.crossattention.self.key.weight"
+    edit(settings.files["qformer"], lambda tensors: tensors.pop(name))
+    with pytest.raises(UserError, match=f"missing: {name}$"):
+        checked(open_source(settings.folder, settings))
 
 
 @pytest.mark.parametrize("name", ["blocks.1.attn.q_bias", "pos_embed"])
@@ -116,6 +180,23 @@ def test_the_hash_is_of_what_is_read(written, tmp_path):
         settings = dataclasses.replace(written.settings, files=files)
         hashes.append(content_hash(open_source(settings.folder, settings)))
     assert hashes[0] == content_hash(source) != hashes[1]
+
+
+@pytest.mark.parametrize("place", ["beside", "inside"])
+@pytest.mark.parametrize("key", ["eva_vit", "pretrained", "qformer"])
+def test_a_file_that_would_run_something_is_refused_and_does_not(tmp_path, key, place):
+    settings = write_minigpt4(tmp_path, "vicuna").settings
+    mark, file = tmp_path / "ran", settings.files[key]
+    kept = torch.load(file, weights_only=True)
+    target = kept if place == "beside" else kept.get("model", kept)
+    target["payload"] = Payload(mark)
+    torch.save(kept, file)
+    with pytest.raises(UserError, match=rf"{file}: refused, since it asks for \w+\.system, which could run"):
+        open_source(settings.folder, settings)
+    assert not mark.exists()
+    command, arguments = Payload(mark).__reduce__()
+    command(*arguments)
+    assert mark.exists()  # so it would have been seen
 
 
 @pytest.mark.parametrize(

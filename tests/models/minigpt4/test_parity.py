@@ -21,7 +21,6 @@ from tests.models.minigpt4.tiny import SHAPES, Written, changed, write_minigpt4
 
 TOLERANCE = 2e-5
 STEPS = 12
-CROSS = "Qformer.bert.encoder.layer.0.crossattention.self.key.weight"
 
 
 def relative(ours, theirs) -> float:
@@ -220,29 +219,18 @@ def test_gradient_of_the_projection(pair):
     assert relative(ours["bias"], bias.grad) <= TOLERANCE
 
 
-CHANGES = {
-    "visual_encoder.blocks.1.attn.q_bias": ("llama2", "vicuna"),
-    "visual_encoder.blocks.0.attn.v_bias": ("llama2", "vicuna"),
-    "visual_encoder.blocks.1.mlp.fc2.weight": ("llama2", "vicuna"),
-    "visual_encoder.pos_embed": ("llama2", "vicuna"),
-    "llama_proj.bias": ("llama2", "vicuna"),
-    "ln_vision.bias": ("vicuna",),
-    "query_tokens": ("vicuna",),
-    CROSS: ("vicuna",),
-    "Qformer.bert.encoder.layer.1.output_query.LayerNorm.weight": ("vicuna",),
-}
-
-
-@pytest.mark.parametrize("pair", ["llama2", "vicuna"], indirect=True)
-def test_one_changed_tensor_is_seen(pair):
-    """The comparison has to be able to fail: one tensor turned around."""
+@pytest.mark.parametrize("pair", ["llama2_norm", "vicuna"], indirect=True)
+def test_each_changed_tensor_is_seen(pair):
+    """The comparison has to be able to fail, whichever tensor is turned around."""
     pixels, theirs = images(pair)
     _, embeds = pair.encode(pixels)
-    form = "llama2" if pair.loaded.config.qformer is None else "vicuna"
-    for name in (name for name, forms in CHANGES.items() if form in forms):
+    for name in pair.theirs.tensors:
         tensors = changed(pair.theirs.tensors, name, lambda tensor: tensor.flip(-1))
-        reference = oracle.image_embeds(tensors, theirs, pair.theirs.towers)
-        assert relative(embeds, reference) > 10 * TOLERANCE, name
+        wrong = relative(embeds, oracle.image_embeds(tensors, theirs, pair.theirs.towers))
+        if name.endswith(".key.bias"):
+            assert wrong <= TOLERANCE, name  # it moves all weights of a query alike, and so none
+        else:
+            assert wrong > 5 * TOLERANCE, name
 
 
 def heads_first(tensor: torch.Tensor, heads: int) -> torch.Tensor:
@@ -251,7 +239,7 @@ def heads_first(tensor: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("pair", ["llama2", "vicuna"], indirect=True)
-@pytest.mark.parametrize("slip", ["order", "gelu", "final_norm", "class_token", "squares"])
+@pytest.mark.parametrize("slip", ["order", "key_bias", "gelu", "final_norm", "class_token", "squares"])
 def test_usual_slips_are_seen(pair, slip, monkeypatch):
     config, written = pair.loaded.config, pair.theirs
     pixels, theirs = images(pair)
@@ -261,6 +249,10 @@ def test_usual_slips_are_seen(pair, slip, monkeypatch):
         for number in range(config.vision.num_layers):
             turn = functools.partial(heads_first, heads=config.vision.num_heads)
             tensors = changed(tensors, f"visual_encoder.blocks.{number}.attn.qkv.weight", turn)
+    if slip == "key_bias":
+        # As if the second bias were the keys': one of theirs moves all weights of a query alike, so none.
+        for number in range(config.vision.num_layers):
+            tensors = changed(tensors, f"visual_encoder.blocks.{number}.attn.v_bias", torch.zeros_like)
     if slip == "gelu":
         tanh = functools.partial(torch.nn.functional.gelu, approximate="tanh")
         monkeypatch.setattr(oracle.functional, "gelu", tanh)
@@ -281,6 +273,30 @@ def test_usual_slips_are_seen(pair, slip, monkeypatch):
     else:
         wrong = oracle.image_features(tensors, theirs, written.towers)
     assert relative(features, wrong) > 5 * TOLERANCE
+
+
+@pytest.mark.parametrize("pair", ["vicuna", "vicuna_wide"], indirect=True)
+@pytest.mark.parametrize("slip", ["every_layer", "odd_layers", "first_layer"])
+def test_layers_that_look_at_the_image_are_every_second_from_the_first_on(pair, slip, monkeypatch):
+    layers, written = pair.loaded.config.qformer.num_layers, pair.theirs
+    looking = {
+        "every_layer": range(layers),
+        "odd_layers": range(1, layers, 2),
+        "first_layer": range(1),
+    }[slip]
+    if slip == "first_layer" and layers == 2:
+        pytest.skip("the first layer alone is every second of two")
+    prefix, tensors = "Qformer.bert.encoder.layer.", dict(written.tensors)
+    for name, tensor in written.tensors.items():
+        if ".crossattention." in name:
+            number, _, rest = name.removeprefix(prefix).partition(".")
+            tensors[f"{prefix}{int(number) + 1}.{rest}"] = tensor
+    pixels, theirs = images(pair)
+    features, _ = pair.encode(pixels)
+    given = oracle.image_features(tensors, theirs, written.towers)
+    assert relative(features, given) <= TOLERANCE  # the tensors beside do nothing as long as nobody looks
+    monkeypatch.setattr(oracle, "looks", looking.__contains__)
+    assert relative(features, oracle.image_features(tensors, theirs, written.towers)) > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize("pair", ["llama2_norm"], indirect=True)

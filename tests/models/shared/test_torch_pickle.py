@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sare_jax.errors import UserError
-from sare_jax.models.shared.torch_pickle import read_file, read_tensors
+from sare_jax.models.shared.torch_pickle import read_file, read_tensors, write_file
 from sare_jax.models.shared.weight_files import TORCH
 
 TENSORS = {
@@ -53,6 +53,18 @@ def test_reads_what_torch_writes(file):
 
 def test_a_folder_of_one_file_reads_alike(file):
     assert read_tensors(file.parent).keys() == TENSORS.keys()
+
+
+@pytest.mark.parametrize("part", ["", "model"])
+def test_what_is_written_is_tensors_alone_and_reads_back(file, part):
+    tensors = {name: tensor.map() for name, tensor in read_file(file).items()}
+    write_file(file.with_name("again.pth"), tensors, part)
+    state = torch.load(file.with_name("again.pth"), weights_only=True)
+    assert list(state) == ([part] if part else list(TENSORS))
+    again = read_file(file.with_name("again.pth"), part)
+    for name, array in tensors.items():
+        assert again[name].dtype == array.dtype
+        np.testing.assert_array_equal(again[name].map(), array)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's memory counters")
