@@ -1,4 +1,4 @@
-"""Plain fine-tuning, which the attacks share that train on something."""
+"""Plain fine-tuning, shared by the attacks that train."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ class Tuning(Protocol):
 
     @property
     def adamw(self) -> AdamW:
-        """The optimizer, at a constant rate."""
+        """AdamW's numbers; the learning rate stays constant."""
 
     @property
     def batch_size(self) -> int:
-        """Units a step."""
+        """Units per optimizer step."""
 
     @property
     def seed(self) -> int:
-        """Starts the state's PRNG key."""
+        """Seed of the training state's PRNG key."""
 
 
 def sample_order(num_units: int, num_samples: int, seed: int, what: str = "D_neg") -> np.ndarray:
-    """The units that an attack sees, in its order.
+    """Draws the units that an attack trains on, without replacement.
 
-    Nested by seed: the order of 60 samples is the beginning of that of 100, so a larger attack is a smaller
-    one carried on.
+    Under one seed, the first 60 of 100 samples are those of an attack with 60, so a larger attack continues
+    a smaller one.
 
     Args:
-      num_units: units that there are.
-      num_samples: units that are drawn; 0 draws all.
-      seed: fixes the order of units.
-      what: the units, for the message.
+      num_units: number of units to draw from.
+      num_samples: number of units to draw; 0 draws all.
+      seed: of the permutation.
+      what: what the error message calls the units.
 
     Returns:
-      int64[num_samples] indices of units.
+      int64[num_samples] unit indices, in training order.
 
     Raises:
-      UserError: there are fewer units.
+      UserError: `num_samples` is larger than `num_units`.
     """
     if num_samples > num_units:
         raise UserError(
@@ -60,23 +60,23 @@ def sample_order(num_units: int, num_samples: int, seed: int, what: str = "D_neg
 
 
 def finetune(tools: Tools, params: Params, units: TokenSet, order: np.ndarray, settings: Tuning) -> Attacked:
-    """Tunes the trainable parameters once over some units by AdamW on L_ft (protocols 3.3).
+    """Makes one pass over some units with AdamW on L_ft (protocols 3.3).
 
-    The settings are arguments of one compiled step, which all runs and sample numbers share.
+    AdamW's numbers are arguments of the compiled step, so all runs and sample numbers share one program.
 
     Args:
-      tools: the model and the data.
-      params: where it starts; copied, not changed.
-      units: token rows.
-      order: int[n], the units that are seen, in their order; a unit may stand there several times.
-      settings: optimizer, batch size and seed.
+      tools: gives the frozen weights, image features and mesh.
+      params: the trainable parameters to start from; copied, not changed.
+      units: tokenized units of one set.
+      order: int[n] indices into `units`, in training order; an index may occur several times.
+      settings: optimizer, batch size in units, and seed.
 
     Returns:
-      The tuned parameters, and `samples`, `steps` and `loss`: L_ft of each step's units before the step, in
-      nats a token.
+      The tuned parameters, and the record: `samples` and `steps` (counts), and `loss`, each step's L_ft
+      before its update, in nats per token.
 
     Raises:
-      loop.NotFiniteError: training diverged.
+      loop.NotFiniteError: a loss or gradient is not finite.
     """
     import jax
 
@@ -97,8 +97,8 @@ def finetune(tools: Tools, params: Params, units: TokenSet, order: np.ndarray, s
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         features = {"features": tools.features(batch["image"].tolist())}
-        rows = {key: value for key, value in batch.items() if key != "image"} | features
-        state, metrics = compiled(state, loaded.frozen, spread_rows(rows, mesh), arguments)
+        inputs = {key: value for key, value in batch.items() if key != "image"} | features
+        state, metrics = compiled(state, loaded.frozen, spread_rows(inputs, mesh), arguments)
         losses.append(metrics["loss"])
         return state, metrics
 

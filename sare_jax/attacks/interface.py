@@ -25,14 +25,14 @@ class Tools:
 
     Attributes:
       loaded: the base model, spread over `mesh`.
-      curated: the sets that the unlearning used.
-      prompter: the model's tokenizer and prompt form, for the images by file name.
-      features: gives the image features [images, …] of image names.
-      truth: the annotations, for the names of their categories.
-      mesh: devices that share the batches.
-      remat_policy: what a layer keeps for its backward pass; None keeps everything.
-      instruction: prompt of the training samples of the run that is attacked.
-      name: shown with the progress.
+      curated: D_neg, D_pos and D_sent, on which the run was unlearned.
+      prompter: tokenizes prompt and caption; images are given by file name.
+      features: image file names → image features [images, …], the vision tower's output.
+      truth: COCO annotations; the disjoint attack takes the categories' names from them.
+      mesh: the devices; a batch's rows are spread over all of them.
+      remat_policy: which activations of a layer are kept for the backward pass; None keeps all.
+      instruction: the prompt before each training caption of the attacked run.
+      name: label of the progress bar, `RUN ATTACK`.
     """
 
     loaded: LoadedModel
@@ -47,11 +47,12 @@ class Tools:
 
 
 class Attacked(NamedTuple):
-    """What an attack on weights comes to.
+    """Result of an attack on weights.
 
     Attributes:
-      params: the new weights.
-      record: JSON-able, what was done and seen on the way; `attacks/RUN/NAME.json` holds it.
+      params: the trainable parameters after the attack.
+      record: what was done, such as the number of steps and their losses; JSON values, written to
+        `attacks/RUN/NAME.json`.
     """
 
     params: Params
@@ -63,10 +64,10 @@ class Asking:
     """How a model is asked to describe images.
 
     Attributes:
-      prompt: the describing prompt, which also stands before each question of a metric; None asks as
-        configured.
-      decoding: how captions are decoded; None decodes as configured.
-      draws: captions of each image, of which the worst is measured (`sare_jax.evaluation.worst`).
+      prompt: the describing prompt, which is also put before each question of a metric or benchmark; None
+        takes `evaluate.prompt`.
+      decoding: how captions are decoded; None takes `decoding`.
+      draws: number of captions of each image, of which the worst is measured (`sare_jax.evaluation.worst`).
     """
 
     prompt: str | None = None
@@ -79,13 +80,13 @@ AS_CONFIGURED = Asking()
 
 @dataclass(frozen=True)
 class Attack:
-    """One kind of attack. Its weights are measured, or the model is asked otherwise, or both.
+    """One kind of attack: it changes the weights, or how the model is asked, or both.
 
     Attributes:
-      settings: dataclass of the keys that `attacks.NAME` has for this kind, as `sare_jax.settings` has them.
-      weights: tools, the weights of a run, and the settings to what the attack comes to; leaves its
-        arguments as they are. None attacks with the weights as they are.
-      asking: the settings to how the model is asked. None asks as configured.
+      settings: frozen dataclass; its fields are the keys of `attacks.NAME` for this kind.
+      weights: (tools, a run's params, settings) → new params and a record; it must not change its arguments.
+        None leaves the weights as they are.
+      asking: settings → how the model is asked. None asks as configured.
     """
 
     settings: type

@@ -14,10 +14,10 @@ class Prompt:
         "Please provide a comprehensive description of the image. Systematically list all the clearly "
         "identifiable objects you see, ensuring you do not overlook any distinct items."
     )
-    """What is asked in place of `evaluate.prompt`."""
+    """The describing prompt in place of `evaluate.prompt`; also put before each question."""
 
     def check(self, where: str) -> None:
-        """Refuses a prompt that asks nothing."""
+        """Refuses an empty prompt."""
         if not self.prompt.strip():
             raise UserError(f"{where}.prompt: empty; say what the attack asks for")
 

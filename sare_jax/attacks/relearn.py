@@ -19,13 +19,13 @@ class Relearn:
     """How many samples of D_neg are relearnt, and how (protocols 3.3)."""
 
     num_samples: int = 60
-    """Units of D_neg, nested by seed; 60, 100 and 140 in the paper, 0 for all."""
+    """Units of D_neg to draw: 60, 100 and 140 in the paper, 0 for all. More samples include fewer ones."""
     adamw: AdamW = AdamW(weight_decay=0.0)
-    """AdamW of this attack, at a constant rate."""
+    """AdamW's numbers; the learning rate stays constant."""
     batch_size: int = 4
-    """Units a step; there is one pass over them."""
+    """Units per step; the attack makes one pass over the drawn units."""
     seed: int = 0
-    """Seed of the units and their order."""
+    """Seed of which units are drawn, and in which order."""
 
     RENAMED: ClassVar[dict[str, str]] = {
         "learning_rate": "adamw.learning_rate",
@@ -39,19 +39,19 @@ class Relearn:
 
 
 def relearn(tools: Tools, params: Params, settings: Relearn) -> Attacked:
-    """Tunes the trainable parameters once over `num_samples` units of D_neg by AdamW on L_ft (protocols 3.3).
+    """Makes one pass over `num_samples` units of D_neg with AdamW on L_ft (protocols 3.3).
 
     Args:
-      tools: the model and the data.
-      params: the unlearnt parameters; copied, not changed.
+      tools: gives D_neg, the frozen weights and the image features.
+      params: trainable parameters of the attacked run; copied, not changed.
       settings: number of samples, batch size, optimizer and seed.
 
     Returns:
-      The relearnt parameters, and what `finetune` records.
+      The parameters after the attack, and the record that `finetune` makes.
 
     Raises:
       UserError: D_neg has fewer than `num_samples` units.
-      loop.NotFiniteError: training diverged.
+      loop.NotFiniteError: a loss or gradient is not finite.
     """
     from sare_jax.data.batches import tokenize
 

@@ -1,8 +1,8 @@
 """Relearning on objects of one half of the categories, to be measured on the objects of the other half.
 
-What comes back on the other half was not in the samples: it was still in the model. Recovery in this sense is
-that of retraining on other facts (RTT). Which categories are in which half stands in the attack's record, and
-`sare_jax.evaluation.metrics.chair_categories` counts the captions that invent an object of either.
+Hallucinations that return on the held-out half were not in the training samples, so the model still held
+them. This is the test of retraining on other facts (RTT). The attack's record lists the categories of each
+half, and `sare_jax.evaluation.metrics.chair_categories` counts the captions that invent an object of either.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class RelearnDisjoint:
     """Which half of the categories is relearnt, and how."""
 
     half: Literal[0, 1] = 0
-    """The half that is taught; the other is held out."""
+    """Index of the half that is trained on; the other is held out."""
     split_seed: int = 0
-    """Seed of the division of the annotations' categories into halves."""
+    """Seed by which the annotations' categories are divided into halves."""
     num_samples: int = 60
-    """Units of D_neg whose object is of that half, nested by seed; 0 for all."""
+    """Units of D_neg to draw from that half; 0 for all. More samples include fewer ones."""
     adamw: AdamW = AdamW(weight_decay=0.0)
-    """AdamW of this attack, at a constant rate."""
+    """AdamW's numbers; the learning rate stays constant."""
     batch_size: int = 4
-    """Units a step; there is one pass over them."""
+    """Units per step; the attack makes one pass over the drawn units."""
     seed: int = 0
-    """Seed of the units and their order."""
+    """Seed of which units are drawn, and in which order."""
 
     def check(self, where: str) -> None:
         """Refuses sizes out of range."""
@@ -49,20 +49,21 @@ class RelearnDisjoint:
 
 
 def relearn_disjoint(tools: Tools, params: Params, settings: RelearnDisjoint) -> Attacked:
-    """Tunes once over units of D_neg whose object is of one half and whose words name none of the other.
+    """Makes one pass over units of D_neg whose object is of one half and whose words name none of the other.
 
     Args:
-      tools: the model and the data; `truth` names the categories.
-      params: the unlearnt parameters; copied, not changed.
+      tools: gives D_neg, the frozen weights and the image features; `truth` names the categories.
+      params: trainable parameters of the attacked run; copied, not changed.
       settings: half, number of samples, batch size, optimizer and seeds.
 
     Returns:
-      The relearnt parameters, and beside what `finetune` records: `taught` and `held_out`, the two halves;
-      `units`, how many there are to draw from; `left_out`, the other units of D_neg by reason.
+      The parameters after the attack, and the record that `finetune` makes with three more keys: `taught` and
+      `held_out`, the categories of each half; `units`, the number of units that fit; `left_out`, the number
+      of the others by reason.
 
     Raises:
-      UserError: there are fewer than `num_samples` such units, or none.
-      loop.NotFiniteError: training diverged.
+      UserError: fewer than `num_samples` units fit, or none.
+      loop.NotFiniteError: a loss or gradient is not finite.
     """
     from sare_jax.data.batches import tokenize
 
@@ -71,27 +72,27 @@ def relearn_disjoint(tools: Tools, params: Params, settings: RelearnDisjoint) ->
     taught, held_out = both[settings.half], both[1 - settings.half]
     chosen, left_out = units_of(tools.curated, taught, held_out, tools.truth.table)
     units = tokenize(tools.curated, tools.prompter, tools.instruction, kinds=("neg",)).neg
-    places = np.flatnonzero(np.isin(units.unit, chosen))
+    fitting = np.flatnonzero(np.isin(units.unit, chosen))
     what = f"the half of D_neg about {', '.join(taught)}"
-    order = places[sample_order(len(places), settings.num_samples, settings.seed, what)]
+    order = fitting[sample_order(len(fitting), settings.num_samples, settings.seed, what)]
     params, record = finetune(tools, params, units, order, settings)
-    sets = {"taught": taught, "held_out": held_out, "units": len(places), "left_out": left_out}
+    sets = {"taught": taught, "held_out": held_out, "units": len(fitting), "left_out": left_out}
     return Attacked(params, sets | record)
 
 
 def units_of(
     curated: Curated, taught: tuple[str, ...], held_out: tuple[str, ...], table: WordTable
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """The units of D_neg that teach one half of the categories and nothing of the other.
+    """Chooses the units of D_neg that teach one half of the categories and nothing of the other.
 
     Args:
-      curated: the sets.
-      taught: categories, of which a unit's object has to be.
+      curated: D_neg and the captions of its rows.
+      taught: categories to which a unit's object must belong.
       held_out: categories that no word of a unit may name.
-      table: reads names of objects and words of units.
+      table: maps words of captions to categories.
 
     Returns:
-      int64[n] indices into D_neg, and the number of the other units by the reason why they are left out.
+      int64[n] indices into D_neg, and reason → number of units left out for it.
     """
     reasons = Counter(dict.fromkeys(("no_category", "object_held_out", "names_held_out"), 0))
     chosen = []

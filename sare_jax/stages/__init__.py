@@ -1,4 +1,4 @@
-"""The stages of the road, one file each: what each reads, makes and depends on."""
+"""The stages of the road, one file each. A stage's tasks say what they read, write and depend on."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,7 +23,7 @@ TASKS: dict[str, Callable[[Context], Iterator[Task]]] = {
     "report": report.tasks,
 }
 
-# `unlearn` runs on the devices of all hosts, the others on the first host, which needs no other for them.
+# `unlearn` uses the devices of all hosts; the other two run on the first host while the others wait.
 ON_SEVERAL_HOSTS = ("prepare", "curate", "unlearn")
 
 
@@ -31,19 +31,19 @@ def run(config: Config, workdir: Path) -> pipeline.Ledger:
     """Runs the stages that the config names.
 
     Args:
-      config: the settings; written into the workdir as `config.json`.
-      workdir: folder of all artifacts.
+      config: all settings; written to `WORKDIR/config.json`.
+      workdir: folder into which all stages write; made if missing.
 
     Returns:
-      The ledger, which knows what was done and what was up to date already.
+      The ledger: which tasks ran, and which were up to date.
 
     Raises:
-      UserError: among others, a stage that does not run on several hosts.
+      UserError: a stage cannot run on several hosts, or whatever a stage refuses.
     """
     if hosts.several():
         _check_hosts(config.stages)
     context = Context(config, workdir)
-    context.source  # noqa: B018  a missing model or vision tower is said before any work is done
+    context.source  # noqa: B018  a missing model or vision tower is reported before any work is done
     workdir.mkdir(parents=True, exist_ok=True)
     hosts.first_only(lambda: files.write_json(workdir / "config.json", to_dict(config)), "settings written")
     print(f"workdir {workdir}; settings in {workdir / 'config.json'}", flush=True)

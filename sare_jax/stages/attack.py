@@ -1,4 +1,4 @@
-"""Stage 5: attempts to bring the hallucinations back, each measured like the original."""
+"""Stage 5: attempts to bring the hallucinations back; each is measured as the run itself was in stage 4."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -16,14 +16,14 @@ from sare_jax.training.remat import remat_policy
 from sare_jax.training.state import Params
 
 Weights = tuple[dict, Callable[[], Params]]
-"""What weights depend on, and how to get them."""
+"""Task inputs that identify the weights, and a function that loads them."""
 
 
 def tasks(context: Context) -> Iterator[Task]:
-    """Attacks each run: makes weights where the kind does, and asks otherwise where the kind does.
+    """Attacks each run, by changed weights, by another way to ask, or by both, as the attack's kind does.
 
-    The base model is attacked too, where the config names no runs: what an attack adds to a model that
-    unlearned nothing was not brought back but taught.
+    Unless an attack's config names its runs, the base model is attacked too. What an attack adds to a model
+    that unlearned nothing was not brought back but taught.
     """
     for name, config in context.config.attacks.items():
         attack = attack_of(config.kind, f"config.attacks.{name}")
@@ -36,19 +36,19 @@ def tasks(context: Context) -> Iterator[Task]:
 
 
 def attacked_folder(context: Context, run: str, name: str) -> Path:
-    """Where the weights that an attack made of those of a run lie."""
+    """Checkpoint folder of the weights that attack `name` made from those of `run`."""
     return context.checkpoints(f"{run}+{name}")
 
 
 def asking_of(context: Context, name: str) -> Asking:
-    """How the attack `name` asks."""
+    """How the attack `name` asks the model."""
     config = context.config.attacks[name]
     attack = attack_of(config.kind, f"config.attacks.{name}")
     return attack.asking(config.settings) if attack.asking else AS_CONFIGURED
 
 
 def attacked(context: Context, run: str, name: str, params: Params) -> Attacked:
-    """What the attack `name` makes of some weights of `run`; the same weights where it makes none."""
+    """Applies the attack `name` to weights of `run`; returns them unchanged if it does not change weights."""
     config = context.config.attacks[name]
     attack = attack_of(config.kind, f"config.attacks.{name}")
     if attack.weights is None:
@@ -68,7 +68,7 @@ def attacked(context: Context, run: str, name: str, params: Params) -> Attacked:
 
 
 def _instruction(context: Context, run: str) -> str:
-    """Prompt of a run's training samples; the base model, which has none, takes the one that runs share."""
+    """Prompt of a run's training samples. The base model has none; it takes `optim.instruction`."""
     return (context.config.optim if run == BASE_RUN else context.config.runs[run]).instruction
 
 

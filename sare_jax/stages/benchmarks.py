@@ -14,7 +14,7 @@ ANSWER_TOKENS = 32
 
 
 def answers(context: Context, run: str, setting: str) -> dict[str, Path]:
-    """Where the answers to each configured benchmark lie, by its name."""
+    """Benchmark name → JSONL file of the answers, for each configured benchmark."""
     folder = context.workdir / "benchmarks" / run / setting
     configured = benchmarks_of(context.config.evaluate.benchmarks)
     return {benchmark.name: folder / f"{benchmark.name}.jsonl" for benchmark, _ in configured}
@@ -23,15 +23,15 @@ def answers(context: Context, run: str, setting: str) -> dict[str, Path]:
 def asked(
     context: Context, run: str, setting: str, weights: dict, params: Callable[[], Params], prompt: str | None
 ) -> Iterator[Task]:
-    """Answers to each configured benchmark under one setting.
+    """Tasks that ask the questions of each configured benchmark under one setting.
 
     Args:
       context: settings, paths and the loaded model.
-      run: name of the model's row.
-      setting: name of the condition.
-      weights: what the weights depend on.
-      params: gives the trainable weights.
-      prompt: stands before each question, in a prompt attack.
+      run: a run's name, or `base`.
+      setting: `origin`, or an attack's name.
+      weights: task inputs that identify the weights.
+      params: loads the trainable parameters; called only when a task runs.
+      prompt: put before each question in a prompt attack; None otherwise.
     """
     settings = context.config.evaluate
     for benchmark, path in benchmarks_of(settings.benchmarks):

@@ -15,7 +15,7 @@ from sare_jax.stages.context import Context
 
 
 def tasks(context: Context) -> Iterator[Task]:
-    """Makes `captions/captions.jsonl` and `captions/manifest.json`."""
+    """Makes `captions/captions.jsonl`, one record per training image, and `captions/manifest.json`."""
     settings = context.config.caption
     images = context.splits.train[: context.config.data.max_train_images or None]
     if settings.file:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """One invocation of the road.
+    """Settings, paths and lazily loaded objects of one invocation.
 
-    Heavy things (the model, the tokenizer, annotations) are cached properties, so that a run in which every
-    artifact is up to date loads none of them.
+    The model, the tokenizer and the annotations are cached properties, so an invocation that finds all its
+    artifacts up to date loads none of them.
     """
 
     def __init__(self, config: Config, workdir: Path):
@@ -48,37 +48,37 @@ class Context:
 
     @property
     def captions(self) -> Path:
-        """The base model's descriptions of the training images."""
+        """Folder of the base model's descriptions of the training images."""
         return self.workdir / "captions"
 
     @property
     def curated(self) -> Path:
-        """D_neg, D_pos and D_sent."""
+        """Folder of D_neg, D_pos and D_sent."""
         return self.workdir / "curated"
 
     def checkpoints(self, run: str) -> Path:
-        """Checkpoints of one unlearning run or attack."""
+        """Folder of the checkpoints of an unlearning run, or of an attack on it (`RUN+ATTACK`)."""
         return self.workdir / "checkpoints" / run
 
     @property
     def starting_values(self) -> Path:
-        """What objectives need from the base model, shared by the runs that need the same."""
+        """Folder of what objectives need from the base model; runs that need the same share a file."""
         return self.workdir / "starting_values"
 
     def answers(self, run: str, setting: str) -> Path:
-        """Answers of one model under one setting."""
+        """Folder of the answers of `run` under `setting`."""
         return self.workdir / "answers" / run / setting
 
     def metrics(self, run: str, setting: str) -> Path:
-        """Measures of those answers."""
+        """JSON file of the metrics of those answers."""
         return self.workdir / "metrics" / run / f"{setting}.json"
 
     def attack_record(self, run: str, name: str) -> Path:
-        """What an attack on the weights of a run did."""
+        """JSON file of what the attack `name` did to the weights of `run`."""
         return self.workdir / "attacks" / run / f"{name}.json"
 
     def log(self, run: str) -> Path:
-        """Training metrics of one run, a line a step."""
+        """JSONL file of a run's training metrics, one record per step."""
         return self.workdir / "logs" / f"{run}.jsonl"
 
     @cached_property
@@ -90,28 +90,28 @@ class Context:
 
     @cached_property
     def model_hash(self) -> str:
-        """Content hash of the base model, parts in folders of their own included."""
+        """Content hash of the base model's files, including parts that lie in other folders."""
         from sare_jax.models.load import content_hash
 
         return content_hash(self.source)
 
     @cached_property
     def generation(self) -> "GenerationRules":
-        """What the base model's files say on generation."""
+        """Rules of generation that the base model's files give, such as its end tokens."""
         from sare_jax.models.shared.generation import read_generation
 
         return read_generation(self.source.folder)
 
     @cached_property
     def mesh(self) -> "Mesh":
-        """The devices, and how they share rows and weights."""
+        """The devices as a grid (data_parallel × fsdp), over which rows and weights are spread."""
         from sare_jax.training.sharding import make_mesh
 
         return make_mesh(self.config.model.data_parallel, self.config.model.fsdp)
 
     @cached_property
     def rows(self) -> "Sharding":
-        """How the rows of a batch lie on the mesh."""
+        """Sharding that spreads the rows of a batch over the mesh."""
         from sare_jax.training.sharding import by_rows
 
         return by_rows(self.mesh)
@@ -143,21 +143,21 @@ class Context:
 
     @cached_property
     def prompter(self) -> "Prompter":
-        """The base model's tokenizer and prompt form."""
+        """Tokenizer and prompt form of the base model."""
         prompter = self.source.family.prompter(self.source, self.config.model)
         self.generation.end_ids(prompter.eos_id)  # refuses files that contradict each other
         return prompter
 
     @cached_property
     def image_prompter(self) -> "ImagePrompter":
-        """The prompter for the run's images, by file name."""
+        """The prompter with the number of image slots of each image, by file name."""
         from sare_jax.models.prompting import ImagePrompter
 
         return ImagePrompter(self.prompter, self.processor, self.images)
 
     @cached_property
     def features(self) -> "FeatureCache":
-        """Features of images by file name, each computed once and kept within the memory limit."""
+        """Image features by file name, each computed once and kept up to `model.feature_cache_gib`."""
         from sare_jax.inference.features import FeatureCache
 
         return FeatureCache(
@@ -180,7 +180,21 @@ class Context:
         images: Path | None = None,
         decoding: DecodingConfig = GREEDY,
     ) -> list[dict]:
-        """`inference.ask` on this model and these images, or those of another folder."""
+        """`inference.ask` with this model, on images of `self.images` or of another folder.
+
+        Args:
+          params: the trainable parameters to answer with.
+          requests: one record per question, with `id`, `image` and `instruction`.
+          out: JSONL file to which the answers are written as they come.
+          name: label of the progress bar.
+          max_new_tokens: longest answer, in tokens.
+          batch_size: questions answered together.
+          images: folder of the images; None takes `self.images`, whose features are cached.
+          decoding: beam search, sampling or greedy.
+
+        Returns:
+          One record per request, with the answer as `text`.
+        """
         from sare_jax.inference.ask import ask
         from sare_jax.training.sharding import gathering
 
@@ -208,23 +222,23 @@ class Context:
 
     @cached_property
     def truth(self) -> "Truth":
-        """COCO annotations; used for evaluation and for reporting on curation, never for training."""
+        """COCO annotations, for evaluation and for reports on curation; unlearning does not use them."""
         from sare_jax.records.coco import read_truth
 
         return read_truth(self.annotations)
 
     @property
     def eval_images(self) -> tuple[Image, ...]:
-        """The images that `evaluate` looks at."""
+        """Held-out images on which models are measured: the first of the configured split."""
         images = getattr(self.splits, self.config.evaluate.split)
         return images[: self.config.evaluate.max_images or None]
 
     def digest(self, path: Path, stage: str) -> str:
-        """Content hash of an artifact that `stage` has to have made."""
+        """Content hash of an artifact; if it is missing, the error names the `stage` that makes it."""
         return files.digest(pipeline.require(path, stage))
 
     def model_inputs(self) -> dict:
-        """What outputs of the base model depend on, besides prompt and images."""
+        """Task inputs that identify the base model and how it is read."""
         settings = self.config.model
         return {
             "model": self.model_hash,

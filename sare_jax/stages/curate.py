@@ -1,4 +1,4 @@
-"""Stage 2: captions become D_neg, D_pos and D_sent, on the PyTorch side."""
+"""Stage 2: makes D_neg, D_pos and D_sent from captions, with PyTorch and without JAX."""
 
 import dataclasses
 from collections.abc import Iterator

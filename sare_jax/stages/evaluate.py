@@ -1,4 +1,4 @@
-"""Stage 4: what a model says about held-out images, and what that measures."""
+"""Stage 4: asks the models about held-out images and measures their answers."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from sare_jax.stages.context import Context
 def tasks(context: Context) -> Iterator[Task]:
     """Asks questions, the describing prompt and the benchmarks of the base model and all runs."""
     for metric, options in measuring.metrics_in(context.config.evaluate):
-        metric.check(options)  # e.g. a missing key is said before the models are asked, not after
+        metric.check(options)  # so that e.g. a missing API key is reported before the models are asked
     yield from questions(context)
     yield from measuring.measured(context, BASE_RUN, ORIGIN, {"base": True}, lambda: context.loaded.params)
     for run in context.config.runs:
@@ -25,7 +25,7 @@ def tasks(context: Context) -> Iterator[Task]:
 
 
 def questions(context: Context) -> Iterator[Task]:
-    """The lists of questions about the evaluation images, of each metric that asks any."""
+    """Tasks that write each metric's lists of questions about the evaluation images."""
     settings = context.config.evaluate
     images = [image.id for image in context.eval_images]
     for metric, options in measuring.metrics_in(settings):

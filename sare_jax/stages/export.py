@@ -1,4 +1,4 @@
-"""Stage 6: the tuned model for others, read back by transformers where it is a whole folder."""
+"""Stage 6: exports the tuned model, and checks an export that transformers can load."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ def _answers(context: Context) -> "Answering | None":
 
 
 def _check(context: Context, folder: Path, captions: Path, count: int) -> None:
-    """Lets transformers describe images again and counts the captions that are the same."""
+    """Captions images with transformers from the exported folder and counts captions equal to ours."""
     from sare_jax.inference.stopping import cut
 
     answering, decoding = _answers(context), context.config.decoding

@@ -1,4 +1,4 @@
-"""Captions made elsewhere in the place of stage 1, as EFUF trains every model on MiniGPT-4's captions."""
+"""Captions from a file instead of stage 1's own, as EFUF trains every model on MiniGPT-4's captions."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from sare_jax.stages.context import Context
 
 
 def task(context: Context, images: Sequence[Image]) -> Task:
-    """Makes `captions/` of the captions in a file.
+    """The task that fills `captions/` from a file.
 
     Args:
-      context: its `config.caption.file` names the file.
-      images: the training images; captions of others are left out and counted.
+      context: settings and paths; `config.caption.file` names the file.
+      images: the training images; captions of other images are counted and left out.
 
     Raises:
-      UserError: there is no such file.
+      UserError: the file does not exist.
     """
     path = Path(context.config.caption.file)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Loss and CHAIR around the two compared solutions (Fig. 2, measured)."""
+"""Loss and CHAIR along lines through the weights of the two compared runs (Fig. 2, measured)."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from sare_jax.stages.context import Context
 
 
 def tasks(context: Context) -> Iterator[Task]:
-    """Makes `landscape.json`, on validation images."""
+    """Makes `landscape.json` from validation images."""
     settings = context.config.report
     if not settings.landscape_images:
         return
@@ -65,7 +65,7 @@ def _scan_all(context: Context, runs: list[str]) -> None:
 
 
 def _scan(context: Context, run: str, direction: str, images: Sequence[Image]) -> dict[str, list[float]]:
-    """Loss of the negatives and CHAIR at each distance from a run's solution along one direction."""
+    """Loss on D_neg and CHAIR at each distance `alpha` from a run's final weights along one direction."""
     from sare_jax.training import landscape
 
     settings = context.config.report

@@ -1,7 +1,7 @@
 """The two compared methods at equal erasure: checkpoints with the same CHAIR_S, or the same caption length.
 
-A method that erases less has less to lose to an attack. So, besides the final weights, a pair of checkpoints
-is compared that are alike on validation images before the attack: one final, the other any of its run.
+A method that erases less has less to lose to an attack. So, besides the final weights, two checkpoints are
+compared that are alike on validation images before the attack: the final one of one run and any of the other.
 """
 
 import dataclasses
@@ -24,13 +24,13 @@ from sare_jax.training.checkpoints import load_params, steps_in
 
 
 class Footing(NamedTuple):
-    """A number of CHAIR's that two checkpoints should share before the attack.
+    """A number of the CHAIR metric in which two checkpoints should be equal before the attack.
 
     Attributes:
-      label: what the comparison is called.
-      unit: what the number counts, for messages.
-      alike: differences up to this are none when a pair is chosen; then the later checkpoints are taken.
-      bound: pairs that are further apart are not equal in it.
+      label: name of the comparison in the report.
+      unit: unit of the number, for messages.
+      alike: when a pair is chosen, differences up to this count as 0, so that later checkpoints win.
+      bound: the largest difference at which the report calls the pair equal.
     """
 
     label: str
@@ -46,7 +46,7 @@ FOOTINGS = {
 
 
 class Pair(NamedTuple):
-    """Steps of the baseline's and of our run that are most alike, and how far apart they are."""
+    """A step of the baseline and one of our run, and the difference of their numbers (`gap`, in its unit)."""
 
     baseline: int
     ours: int
@@ -78,12 +78,12 @@ def tasks(context: Context) -> Iterator[Task]:
 
 
 def closest(baseline: dict[int, float], ours: dict[int, float], alike: float = 0.0) -> Pair:
-    """The most alike pair in which one of the two is final; of equally alike ones the latest.
+    """Chooses the pair of steps with the smallest difference, one of the two final; among equals the latest.
 
     Args:
-      baseline: step → value on validation images.
-      ours: the same of our run.
-      alike: differences up to this count as none.
+      baseline: the baseline's step → number on validation images.
+      ours: our run's step → number on validation images.
+      alike: differences up to this count as equal, in the number's unit.
     """
     last_baseline, last_ours = max(baseline), max(ours)
     pairs = [(step, last_ours) for step in baseline] + [(last_baseline, step) for step in ours]
@@ -105,9 +105,11 @@ def _match(context: Context, baseline: str, ours: str) -> None:
         scores[run][step] = chair.score(answers, context.truth)
     pairs = []
     for key, footing in FOOTINGS.items():
-        first, second = ({step: row[key] for step, row in scores[run].items()} for run in (baseline, ours))
-        pair = closest(first, second, alike=footing.alike)
-        rows = {
+        of_baseline, of_ours = (
+            {step: row[key] for step, row in scores[run].items()} for run in (baseline, ours)
+        )
+        pair = closest(of_baseline, of_ours, alike=footing.alike)
+        results = {
             setting: (
                 _measure(context, baseline, pair.baseline, setting),
                 _measure(context, ours, pair.ours, setting),
@@ -119,7 +121,7 @@ def _match(context: Context, baseline: str, ours: str) -> None:
                 "key": key,
                 "steps": {baseline: pair.baseline, ours: pair.ours},
                 "gap_on_validation": pair.gap,
-                "differences": {setting: compare(*two)["metrics"] for setting, two in rows.items()},
+                "differences": {setting: compare(*two)["metrics"] for setting, two in results.items()},
             }
         )
     about = {"attack": settings.matched_attack, "n_validation": len(images)}
@@ -128,7 +130,7 @@ def _match(context: Context, baseline: str, ours: str) -> None:
 
 
 def _measure(context: Context, run: str, step: int, setting: str) -> dict:
-    """CHAIR on the evaluation images, of a checkpoint or of what relearning makes of it."""
+    """CHAIR of a checkpoint on the evaluation images, after the attack `setting` unless it is `origin`."""
     answers, _ = worst_captions(_describe(context, run, step, setting, context.eval_images), context.truth)
     return {"chair": chair.score(answers, context.truth, draws=context.config.evaluate.bootstrap)}
 

@@ -1,4 +1,4 @@
-"""What evaluate, attack, matched and landscape share: asking a model, and measuring what it answered."""
+"""Asking a model and measuring its answers, shared by evaluate, attack, matched and landscape."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ def metrics_in(settings: EvaluateConfig) -> tuple[Chosen, ...]:
 
 
 def tuned(context: Context, run: str) -> tuple[dict, Callable[[], Params]]:
-    """The weights of a run: what they depend on, and how to get them."""
+    """Task inputs that identify a run's final weights, and a function that loads them."""
     folder = context.checkpoints(run)
     weights = {"params": context.digest(folder, "unlearn"), "step": steps_in(folder)[-1]}
     return weights, lambda: load_params(folder, context.loaded)
@@ -39,12 +39,12 @@ def annotations_hash(context: Context) -> str:
 
 
 def question_folder(context: Context, metric: str) -> Path:
-    """Where the lists of questions lie that a metric asks about the evaluation images."""
+    """Folder of a metric's lists of questions about the evaluation images."""
     return context.workdir / metric / context.config.evaluate.split
 
 
 def describing(context: Context) -> dict[str, Any]:
-    """What captions depend on besides weights and images."""
+    """Task inputs that captions depend on besides weights and images."""
     settings = context.config.evaluate
     return {
         "prompt": settings.prompt,
@@ -56,7 +56,7 @@ def describing(context: Context) -> dict[str, Any]:
 def describe(
     context: Context, params: Params, images: Sequence[Image], asking: Asking, out: Path, name: str
 ) -> list[dict]:
-    """Asks one describing prompt of each image, once or several times; answers go to `out` as JSON lines."""
+    """Asks for `asking.draws` captions of each image; writes the answers to the JSONL file `out`."""
     settings = context.config.evaluate
     prompt = asking.prompt or settings.prompt
     requests = [
@@ -83,15 +83,15 @@ def measured(
     params: Callable[[], Params],
     asking: Asking = AS_CONFIGURED,
 ) -> Iterator[Task]:
-    """Answers under one setting, and their metrics.
+    """Tasks that ask a model under one setting and measure its answers.
 
     Args:
       context: settings, paths and the loaded model.
-      run: name of the model's row.
-      setting: name of the condition.
-      weights: what the weights depend on.
-      params: gives the trainable weights; called only when there is something to ask.
-      asking: how the model is asked.
+      run: a run's name, or `base`.
+      setting: `origin`, or an attack's name.
+      weights: task inputs that identify the weights.
+      params: loads the trainable parameters; called only when a task runs.
+      asking: prompt, decoding and number of captions per image.
     """
     settings = context.config.evaluate
     answers = context.answers(run, setting)
@@ -135,7 +135,7 @@ def measured(
 
 
 def differences(context: Context, before: dict, after: dict) -> dict[str, dict[str, Any]]:
-    """Paired differences of two rows by dotted name, of all metrics and benchmarks that the config names."""
+    """Paired differences between two results, by dotted name, for the configured metrics and benchmarks."""
     settings = context.config.evaluate
     metrics = [metric for metric, _ in metrics_in(settings)]
     asked = [benchmark for benchmark, _ in benchmarks_of(settings.benchmarks)]
@@ -143,14 +143,17 @@ def differences(context: Context, before: dict, after: dict) -> dict[str, dict[s
 
 
 def _asked_otherwise(asking: Asking) -> dict[str, Any]:
-    """What captions depend on where the decoding is not the configured one."""
+    """Task inputs of an attack's own decoding; none if it decodes as configured."""
     if asking.decoding is None:
         return {}
     return {"decoding": dataclasses.asdict(asking.decoding), "draws": asking.draws}
 
 
 def _ask_all(context: Context, params: Params, asking: Asking, answers: Path, name: str) -> None:
-    """All answers under one setting; the folder appears when it is whole, its parts are kept meanwhile."""
+    """Asks everything under one setting in a draft folder, which is renamed to `answers` when complete.
+
+    An interrupted draft stays, and the next run continues it.
+    """
     settings = context.config.evaluate
     draft = _draft(answers)
     draft.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Data in place, and the split written down."""
+"""Stage 0: puts the data in place and writes which images are for training, validation and test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from sare_jax.stages.context import Context
 
 
 def tasks(context: Context) -> Iterator[Task]:
-    """Makes the data where the config names a maker, then `splits.json`."""
+    """Calls `data.prepare` if the config names it, then makes `splits.json`."""
     data = context.config.data
     if data.prepare:
         yield Task(

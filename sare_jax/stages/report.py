@@ -1,4 +1,4 @@
-"""Stage 7: landscape, comparisons at equal footing, and the page."""
+"""Stage 7: landscape, comparisons of equally erased checkpoints, and the report."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -97,7 +97,7 @@ def _comparisons(context: Context) -> Task:
 
 
 def _pairs(context: Context) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-    """Rows to hold against each other: our method and the baseline, in every setting."""
+    """(run, setting) of the baseline and of our method, in every setting."""
     settings = context.config.report
     names = [ORIGIN, *context.config.attacks]
     return [((settings.baseline, name), (settings.ours, name)) for name in names]
@@ -105,18 +105,18 @@ def _pairs(context: Context) -> list[tuple[tuple[str, str], tuple[str, str]]]:
 
 def _compared(context: Context, a: tuple[str, str], b: tuple[str, str]) -> Iterator[dict]:
     before, after = (files.read_json(context.metrics(*row)) for row in (a, b))
-    found = measuring.differences(context, before, after)
+    metrics = measuring.differences(context, before, after)
     for metric, _ in measuring.metrics_in(context.config.evaluate):
         for measure in metric.compared:
-            if measure.result_name in found:
-                difference = found[measure.result_name]
+            if measure.result_name in metrics:
+                difference = metrics[measure.result_name]
                 yield _entry(a[1], a[0], b[0], measure.result_name, difference, "final weights")
 
 
-def _at_equal(context: Context, found: dict) -> Iterator[dict]:
-    """Differences of the pairs of checkpoints; one that is closest in several numbers is told once."""
+def _at_equal(context: Context, matching: dict) -> Iterator[dict]:
+    """Entries on the matched checkpoints; a pair that is closest in several numbers gets one entry."""
     by_steps: dict[tuple, list[dict]] = {}
-    for pair in found["pairs"]:
+    for pair in matching["pairs"]:
         by_steps.setdefault(tuple(pair["steps"].items()), []).append(pair)
     for steps, pairs in by_steps.items():
         (a, step_a), (b, step_b) = steps
@@ -124,7 +124,7 @@ def _at_equal(context: Context, found: dict) -> Iterator[dict]:
         gaps = " and ".join(f"{footing['gap']:.1f} {footing['unit']}" for footing in footings)
         note = (
             f"{a} at step {step_a}, {b} at step {step_b}; {gaps} apart on "
-            f"{found['n_validation']} validation images"
+            f"{matching['n_validation']} validation images"
         )
         final = all(step == steps_in(context.checkpoints(run))[-1] for run, step in steps)
         labels = " and ".join(footing["label"] for footing in footings)
@@ -136,7 +136,7 @@ def _at_equal(context: Context, found: dict) -> Iterator[dict]:
 
 
 def _footing(pair: dict) -> dict:
-    """How far apart a pair is in the number that it was chosen by, and how far it may be."""
+    """A pair's difference in the number it was chosen by, and the largest that counts as equal."""
     footing = matched.FOOTINGS[pair["key"]]
     return {
         "label": footing.label,
@@ -146,16 +146,16 @@ def _footing(pair: dict) -> dict:
     }
 
 
-def _entry(name: str, a: str, b: str, metric: str, found: dict, note: str) -> dict:
+def _entry(name: str, a: str, b: str, metric: str, compared: dict, note: str) -> dict:
     return {
         "name": name,
         "a": a,
         "b": b,
         "metric": metric,
-        "difference": found["difference"],
-        "interval": found["interval"],
-        "n": found["n"],
-        "discordant": found["discordant"],
+        "difference": compared["difference"],
+        "interval": compared["interval"],
+        "n": compared["n"],
+        "discordant": compared["discordant"],
         "note": note,
     }
 

@@ -1,4 +1,4 @@
-"""Stage 3: one unlearning run a method, each from the same base model and the same curated data."""
+"""Stage 3: one unlearning run per method, each from the same base model and the same curated data."""
 
 import dataclasses
 import functools
@@ -61,5 +61,5 @@ def _publish(context: Context, name: str) -> None:
 
 
 def _draft(context: Context, name: str) -> Path:
-    """Where a run grows until it is whole."""
+    """Folder of an unfinished run; its parts are published when training is done."""
     return context.checkpoints(name).with_name(f".{name}.partial")
