@@ -75,7 +75,7 @@ def verify_published(source: MiniGpt4Source, params: Tree, folder: Path, step: i
 
 
 def _tensors(source: MiniGpt4Source, params: Tree) -> dict[str, np.ndarray]:
-    """Published name → array: all of the base's `pretrained` file in its order, the tuned tensors replaced."""
+    """Published name → array: the base's whole `pretrained` file in its order, the tuned tensors replaced."""
     tuned = tuned_tensors(source, params)
     if others := [name for name in tuned if not name.startswith(PROJECTOR)]:
         raise UserError(

@@ -99,16 +99,14 @@ class GenerationRules:
         """The tokens that end an answer.
 
         Args:
-          eos_id: the tokenizer's end token, with which whole captions end in training; it alone counts where
-            the file names none.
+          eos_id: the tokenizer's end token; it alone counts where the file names none.
 
         Raises:
           UserError: the file names others but not this one.
         """
         if self.ends and eos_id not in self.ends:
             raise UserError(
-                f"{self.file}: eos_token_id {list(self.ends)} lacks {eos_id}, the tokenizer's end token, "
-                "with which captions are trained to end; add it"
+                f"{self.file}: eos_token_id {list(self.ends)} lacks {eos_id}, the tokenizer's end token; add it"
             )
         return self.ends or (eos_id,)
 
