@@ -106,7 +106,8 @@ class GenerationRules:
         """
         if self.ends and eos_id not in self.ends:
             raise UserError(
-                f"{self.file}: eos_token_id {list(self.ends)} lacks {eos_id}, the tokenizer's end token; add it"
+                f"{self.file}: eos_token_id {list(self.ends)} lacks {eos_id}, the tokenizer's end token; "
+                "add it"
             )
         return self.ends or (eos_id,)
 
