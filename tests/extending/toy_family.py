@@ -21,12 +21,11 @@ from tokenizers import Tokenizer
 from sare_jax.data.images import load_image
 from sare_jax.export.tensors import tuned_tensors
 from sare_jax.models.interface import AnswerEnd, ExportForm, Family, ModelShape, Source
-from sare_jax.models.shared import safetensors_io
+from sare_jax.models.shared import reading, safetensors_io
 from sare_jax.models.shared.config import TextConfig, text_config
 from sare_jax.models.shared.entry import Entry
-from sare_jax.models.shared.gather import fill_image_slots
 from sare_jax.models.shared.layers import BiasedLinear, Embedding, Linear
-from sare_jax.models.shared.llama import Cache, DecoderLayer, Llama
+from sare_jax.models.shared.llama import Llama
 from sare_jax.models.shared.pieces import token_border, token_ends
 from sare_jax.models.shared.target import Target
 from sare_jax.settings import ModelConfig
@@ -54,6 +53,9 @@ class ToyConfig:
 class Toy(nnx.Module):
     """The model."""
 
+    read, logits = reading.read, reading.logits
+    prefill, parts, decode = reading.prefill, reading.parts, reading.decode
+
     def __init__(self, config: ToyConfig, target: Target, rngs: nnx.Rngs):
         self.cells = BiasedLinear(SIDE * SIDE * COLOURS, config.text.width, rngs=rngs)
         self.embed = Embedding(config.text.vocab_size, config.text.width, rngs=rngs)
@@ -68,42 +70,6 @@ class Toy(nnx.Module):
 
     def project(self, features: jax.Array) -> jax.Array:
         return self.cells(features.astype(jnp.float32))
-
-    def read(
-        self,
-        tokens: jax.Array,
-        image_embeds: jax.Array,
-        *,
-        positions: jax.Array,
-        prefix: tuple[int, ...] = (),
-        remat_policy: Any = None,
-    ) -> jax.Array:
-        before = self.embed(jnp.array([prefix])) if prefix else None
-        return self.language_model.read(self._words(tokens, image_embeds), positions, before, remat_policy)
-
-    def logits(self, hidden: jax.Array) -> jax.Array:
-        return jnp.matmul(hidden, self.head.kernel[...], preferred_element_type=jnp.float32)
-
-    def prefill(
-        self, tokens: jax.Array, features: jax.Array | None, lengths: jax.Array, beams: int, steps: int
-    ) -> tuple[jax.Array, Cache]:
-        words = self.embed(tokens) if features is None else self._words(tokens, self.project(features))
-        hidden, cache = self.language_model.prefill(words, lengths, beams, steps)
-        return self.logits(hidden), cache
-
-    def parts(self) -> tuple[DecoderLayer, ...]:
-        return self.language_model.parts()
-
-    def decode(
-        self, token: jax.Array, positions: jax.Array, cache: Cache, parts: Sequence[DecoderLayer]
-    ) -> tuple[jax.Array, Cache]:
-        hidden, cache = self.language_model.decode(self.embed(token), positions, cache, parts)
-        return self.logits(hidden), cache
-
-    def _words(self, tokens: jax.Array, image_embeds: jax.Array) -> jax.Array:
-        slots = tokens == self.config.image_token_id
-        words = self.embed(jnp.where(slots, 0, tokens))
-        return jnp.where(slots[..., None], fill_image_slots(image_embeds.astype(words.dtype), slots), words)
 
 
 @dataclass(frozen=True)

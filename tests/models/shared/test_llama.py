@@ -11,7 +11,7 @@ from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.models.llava.family import FAMILY
 from sare_jax.models.llava.modeling import Llava
 from sare_jax.models.load import abstract
-from sare_jax.models.shared import target
+from sare_jax.models.shared import reading, target
 from sare_jax.models.shared.llama import rotary_at
 from sare_jax.models.shared.partition import unflatten
 from sare_jax.models.shared.target import Target
@@ -123,7 +123,7 @@ def test_tk_07_image_features_go_to_the_image_tokens_in_order(model):
     tokens[1, :11] = [1, *image, 7, *image, 8]
     tokens[2, :4] = [1, 9, 10, 11]
     features = jax.random.normal(jax.random.key(1), (3, 8, 16))
-    merged = model._merge_image(jnp.asarray(tokens), features)
+    merged = reading.embedded(model, jnp.asarray(tokens), model.project(features))
     projected = model.projector(features)
     counts = []
     for row in range(3):
