@@ -37,7 +37,7 @@ def _config(workdir: Path) -> dict:
 
 
 def _folder(workdir: Path, config: dict, name: str) -> Path | None:
-    """The folder that the run's settings name, if it is there."""
+    """The folder that `data.NAME` in the config names, or None if it does not exist."""
     data = config.get("data") or {}
     root = Path(data["root"]) if data.get("root") else workdir / "data"
     folder = root / (data.get(name) or name)

@@ -1,4 +1,4 @@
-"""The table of attacks: what each gave back to each run, and how much of that it teaches any model."""
+"""The table of attacks: how far each raised CHAIR_S in each run, and how far it raises the base model's."""
 
 import dataclasses
 
@@ -40,13 +40,13 @@ _COLUMNS = (
 
 
 def attacks(inputs: Inputs, spec: ReportSpec) -> Table | None:
-    """One row a run and attack; None where nothing was attacked."""
+    """The table with one row per run and attack; None if nothing was attacked."""
     groups = []
     for run in spec.runs:
         rows = [
-            Row(setting.key, setting.label, _cells(inputs, spec, run.key, setting, found))
+            Row(setting.key, setting.label, _cells(inputs, spec, run.key, setting, given))
             for setting in spec.settings
-            if setting.key != "origin" and (found := given_back(inputs, spec, run.key, setting.key))
+            if setting.key != "origin" and (given := given_back(inputs, spec, run.key, setting.key))
         ]
         if rows:
             groups.append(Group(run.key, run.label, tuple(rows)))
@@ -68,7 +68,7 @@ def attacks(inputs: Inputs, spec: ReportSpec) -> Table | None:
 
 
 def with_excess(table: Table, inputs: Inputs, spec: ReportSpec) -> Table:
-    """A table with a group a run and a row a setting, and the excess as its last column."""
+    """Adds the excess as the last column of a table that has a group per run and a row per setting."""
     if not any(run != spec.base and setting != "origin" for run, setting in inputs.metrics):
         return table
     column = Column("excess", "Excess", "lower", EXCESS)
@@ -90,14 +90,14 @@ def with_excess(table: Table, inputs: Inputs, spec: ReportSpec) -> Table:
 def _in_results(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> Cell:
     if setting == "origin" or run == spec.base:
         return plain("–")
-    found = given_back(inputs, spec, run, setting)
-    if found is None:
+    given = given_back(inputs, spec, run, setting)
+    if given is None:
         return plain(NOT_RUN if inputs.result(run, setting) is None else NOT_MEASURED)
-    return excess_cell(found)
+    return excess_cell(given)
 
 
 def advice(setting: str) -> str:
-    """How the base model's row of an attack is made."""
+    """What to configure and run so that the base model is attacked, too; a clause for a sentence."""
     return (
         f"name base among config.attacks.{setting}.runs (or leave that empty) and run the stages attack and "
         "report"
@@ -105,7 +105,7 @@ def advice(setting: str) -> str:
 
 
 def _not_attacked(inputs: Inputs, spec: ReportSpec) -> tuple[str, ...]:
-    """A line on the attacks that the base model did not get."""
+    """A note that names the attacks which were not made on the base model; empty if there are none."""
     lacking = [
         setting
         for setting in spec.settings
@@ -120,17 +120,17 @@ def _not_attacked(inputs: Inputs, spec: ReportSpec) -> tuple[str, ...]:
 
 
 def _cells(
-    inputs: Inputs, spec: ReportSpec, run: str, setting: SettingSpec, found: GivenBack
+    inputs: Inputs, spec: ReportSpec, run: str, setting: SettingSpec, given: GivenBack
 ) -> tuple[Cell, ...]:
     recall, recall_after = (measured(inputs, run, key, RECALL).number for key in ("origin", setting.key))
     words = measured(inputs, run, setting.key, WORDS).number
     base = run == spec.base
     return (
-        _number(found.before),
-        _number(found.after),
-        Cell(signed_text(found.amount), value=found.amount),
-        plain("–") if base else _by_base(found),
-        plain("–") if base else excess_cell(found),
+        _number(given.before),
+        _number(given.after),
+        Cell(signed_text(given.amount), value=given.amount),
+        plain("–") if base else _by_base(given),
+        plain("–") if base else excess_cell(given),
         _number(recall),
         _number(recall_after),
         _number(words),
@@ -141,20 +141,20 @@ def _number(number: float | None) -> Cell:
     return plain(NOT_MEASURED) if number is None else Cell(number_text(number), value=number)
 
 
-def _by_base(found: GivenBack) -> Cell:
-    if found.by_base is None:
+def _by_base(given: GivenBack) -> Cell:
+    if given.by_base is None:
         return plain(NO_BASE)
-    return Cell(signed_text(found.by_base), value=found.by_base)
+    return Cell(signed_text(given.by_base), value=given.by_base)
 
 
-def excess_cell(found: GivenBack) -> Cell:
-    """The excess with its interval, or that the base model was not attacked."""
-    if found.excess is None:
+def excess_cell(given: GivenBack) -> Cell:
+    """A cell with the excess and its interval; words if the base model was not attacked."""
+    if given.excess is None:
         return plain(NO_BASE)
     return Cell(
-        signed_text(found.excess),
-        interval_text(found.interval) if found.interval else "",
-        found.excess,
-        found.interval,
-        best=found.verdict in ("less", "more"),
+        signed_text(given.excess),
+        interval_text(given.interval) if given.interval else "",
+        given.excess,
+        given.interval,
+        best=given.verdict in ("less", "more"),
     )

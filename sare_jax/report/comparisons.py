@@ -1,4 +1,4 @@
-"""The differences that the pipeline computed: final weights, and checkpoints at equal footing."""
+"""Paired differences from `comparisons.json`: of final weights, and of checkpoints with equal erasure."""
 
 from sare_jax.evaluation.columns import Measure
 from sare_jax.evaluation.compare import LEAST_DISCORDANT, told_apart
@@ -21,7 +21,7 @@ from sare_jax.report.tables import (
 
 
 def comparisons(inputs: Inputs, spec: ReportSpec) -> Table | None:
-    """One row a comparison, one column a measure: B − A with its paired interval; None without entries."""
+    """A table of B − A, one row per comparison and one column per measure; None if there are no entries."""
     by_row: dict[tuple[str, str, str, str], dict[str, dict]] = {}
     for item in inputs.comparisons:
         key = (item.get("name") or "", item["a"], item["b"], item.get("note") or "")
@@ -30,9 +30,9 @@ def comparisons(inputs: Inputs, spec: ReportSpec) -> Table | None:
         return None
     metrics = list(dict.fromkeys(item["metric"] for item in inputs.comparisons))
     rows = []
-    for number, ((name, a, b, note), found) in enumerate(by_row.items()):
+    for number, ((name, a, b, note), by_metric) in enumerate(by_row.items()):
         cells = [plain(f"{spec.label(b)} − {spec.label(a)}")]
-        cells += [_difference(found.get(metric)) for metric in metrics]
+        cells += [_difference(by_metric.get(metric)) for metric in metrics]
         rows.append(Row(str(number), _named(name, spec), (*cells, plain(note))))
     columns = [Column("sides", "Difference")]
     columns += [_column(metric, all_measures(spec).get(metric)) for metric in metrics]
@@ -51,27 +51,30 @@ def comparisons(inputs: Inputs, spec: ReportSpec) -> Table | None:
 
 def at_equal_footing(inputs: Inputs, spec: ReportSpec) -> list[Finding]:
     """Sentences on the checkpoints that were alike before the attack, as measured after it."""
-    found = []
+    sentences = []
     setting = spec.setting(spec.headline_setting)
     for item in inputs.comparisons:
         key, _, _ = (item.get("name") or "").partition(", ")
         wanted = key == spec.headline_setting and item["metric"] == CHAIR_S.result_name
         if wanted and setting and item.get("footings") and item.get("interval"):
-            found += _sentences(item, setting, spec)
-    return found
+            sentences += _sentences(item, setting, spec)
+    return sentences
 
 
 def _sentences(item: dict, setting: SettingSpec, spec: ReportSpec) -> list[Finding]:
-    """What a pair of checkpoints says from each number that they share; where they share none, that alone."""
+    """Findings on a pair of checkpoints: the numbers in which they are not equal, then the comparison.
+
+    The comparison is left out if the checkpoints are equal in no number.
+    """
     equal = [footing for footing in item["footings"] if footing["gap"] <= footing["bound"]]
-    found = [_not_comparable(footing) for footing in item["footings"] if footing not in equal]
+    unequal = [_not_comparable(footing) for footing in item["footings"] if footing not in equal]
     if not equal:
-        return found
+        return unequal
     label = " and ".join(footing["label"] for footing in equal)
     if item.get("final"):
         claim = f"The checkpoints of {label} are the final weights, of which the headline speaks"
-        return [*found, Finding(claim, item.get("note") or "", "note")]
-    return [*found, _sentence(item, label, setting, spec)]
+        return [*unequal, Finding(claim, item.get("note") or "", "note")]
+    return [*unequal, _sentence(item, label, setting, spec)]
 
 
 def _not_comparable(footing: dict) -> Finding:
@@ -119,5 +122,5 @@ def _named(name: str, spec: ReportSpec) -> str:
 
 
 def _column(metric: str, measure: Measure | None) -> Column:
-    """The heading of a difference; the number's own name where no metric of the report has it."""
+    """The column of a measure; `metric` is its heading if no metric of the report has the measure."""
     return Column(metric, measure.label, measure.better) if measure else Column(metric, metric)

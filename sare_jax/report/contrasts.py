@@ -1,4 +1,4 @@
-"""One run against another: paired bootstrap differences where the per-image counts allow it."""
+"""Differences between two runs, by paired bootstrap if the results hold counts by image."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -15,7 +15,7 @@ Verdict = Literal["better", "worse", "none"]
 
 
 class Number(NamedTuple):
-    """A measured number with its 95 % interval, where it has one."""
+    """A measured number, and its 95 % interval (low, high) if it has one."""
 
     number: float
     interval: tuple[float, float] | None
@@ -26,11 +26,12 @@ class Contrast:
     """Run a against run b under one setting.
 
     Attributes:
-      a, b: the two values.
-      difference: a − b.
-      interval: paired 95 % interval of the difference; None where the metrics hold no counts by image.
-      verdict: of a. Without a paired interval, two intervals that overlap count as no difference.
-      n, discordant: images of the paired interval, and those of them whose own value differs.
+      a, b: the runs' numbers, in the measure's unit (percent for most).
+      difference: a − b, in the same unit.
+      interval: paired 95 % interval of the difference; None if the results hold no counts by image.
+      verdict: whether a is better or worse than b. Without a paired interval, overlapping intervals of a and
+        b give `none`.
+      n, discordant: number of images that were compared, and of those among them whose values differ.
     """
 
     a: Number
@@ -43,7 +44,7 @@ class Contrast:
 
 
 def measured(inputs: Inputs, run: str, setting: str, measure: Measure) -> Value:
-    """One value of the result table."""
+    """A run's number under one setting, or the reason why there is none."""
     return value(inputs.result(run, setting), measure, f"metrics/{run}/{setting}.json")
 
 
@@ -53,15 +54,15 @@ def contrast(
     """Compares two runs.
 
     Args:
-      inputs: the workdir's artifacts.
-      spec: what the report shows.
-      a: key of one run.
-      b: key of the run that it is held against.
-      setting: condition of both.
-      measure: what is compared.
+      inputs: contents of the workdir; differences are kept in its cache.
+      spec: names the metrics whose counts can be paired.
+      a: key of the run that the verdict is about.
+      b: key of the run that it is compared with.
+      setting: key of the condition of both.
+      measure: the number to compare.
 
     Returns:
-      None where either was not measured.
+      The contrast, or None if either run was not measured.
 
     Raises:
       UserError: the two were measured by different rules.
@@ -82,9 +83,9 @@ def contrast(
 
 
 def restored(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> float | None:
-    """Share of a run's erasure (CHAIR_S of base − origin) that an attack gives back.
+    """Share of a run's erasure that an attack undoes: (attacked − origin) / (base − origin), of CHAIR_S.
 
-    None where nothing was erased or not all three were measured.
+    None if nothing was erased, or if one of the three was not measured.
     """
     base = measured(inputs, spec.base, "origin", CHAIR_S).number
     origin = measured(inputs, run, "origin", CHAIR_S).number
@@ -97,7 +98,7 @@ def restored(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> float 
 def _paired(
     inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: str, measure: Measure
 ) -> dict[str, Any] | None:
-    """The difference a − b over the images that both runs were measured on, as `compare` gives it."""
+    """What `compare` says of a − b, over the images on which both runs were measured; None if nothing."""
     key = (a, b, setting, measure.path[0])
     if key not in inputs.cache:
         inputs.cache[key] = _differences(inputs, spec, *key)
@@ -107,7 +108,7 @@ def _paired(
 def _differences(
     inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: str, section: str
 ) -> dict[str, dict]:
-    """Paired differences of a section's numbers by dotted name; empty where there are no counts by image."""
+    """Dotted name → paired difference of a metric's numbers; empty if a result holds no counts by image."""
     result_a, result_b = inputs.result(a, setting) or {}, inputs.result(b, setting) or {}
     after, before = (with_counts(result.get(section)) for result in (result_a, result_b))
     if not after or not before:
@@ -121,7 +122,7 @@ def _differences(
 
 
 def with_counts(result: Any) -> dict:
-    """The result itself where it has counts by image, or those of its parts that have them."""
+    """A result reduced to the parts that hold counts by image."""
     if not isinstance(result, dict):
         return {}
     if "per_image" in result:
@@ -131,7 +132,7 @@ def with_counts(result: Any) -> dict:
 
 
 def sampling(result: dict) -> dict[str, int]:
-    """Draws and seed of the row's own intervals, so that paired ones go with them."""
+    """Bootstrap `draws` and `seed` of a result's own intervals, to be used for paired ones, too."""
     stated = result.get("bootstrap") or {}
     return {key: stated[key] for key in ("draws", "seed") if key in stated}
 
@@ -144,5 +145,5 @@ def _unpaired(a: Number, b: Number, measure: Measure) -> Verdict:
 
 
 def _verdict(interval: tuple[float, float], measure: Measure) -> Verdict:
-    """Of a difference whose interval lies on one side of 0."""
+    """The verdict on a difference whose interval excludes 0."""
     return "better" if (interval[1] < 0) == (measure.better == "lower") else "worse"

@@ -1,4 +1,4 @@
-"""What curation kept, by which limits, and how right it was."""
+"""Tables and figure of curation: sizes of the sets, thresholds, precision and recall."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,17 +18,17 @@ _SETS = (
 
 
 def curation(inputs: Inputs) -> list[Table]:
-    """Tables of the three sets, and of everything left out; empty without a manifest."""
+    """A table of the three sets and one of what was left out; empty without a manifest."""
     if not inputs.manifest:
         return []
     return [table for table in (_sets(inputs.manifest), _dropped(inputs.manifest)) if table]
 
 
-def _part(found: Any, *keys: str) -> Any:
-    """A nested entry, or None."""
+def _part(node: Any, *keys: str) -> Any:
+    """The value under nested keys, or None."""
     for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
 
 
 def _sets(manifest: dict) -> Table:
@@ -112,7 +112,7 @@ def _dropped(manifest: dict) -> Table | None:
 
 
 def score_figure(inputs: Inputs) -> FigureGroup | None:
-    """Score distributions of objects and captions with the thresholds; None where the manifest has none."""
+    """CLIP scores of objects and captions, with the thresholds; None if the manifest holds no scores."""
     manifest = inputs.manifest or {}
     quantiles = _part(manifest, "scores", "quantiles")
     rows = [
@@ -125,24 +125,24 @@ def score_figure(inputs: Inputs) -> FigureGroup | None:
     rows = [(label, values, limits) for label, values, limits in rows if values]
     if not quantiles or not rows:
         return None
-    told = []
+    described = []
     with panel((420, 60 + 60 * len(rows))) as (figure, axes):
         for height, (label, values, limits) in enumerate(rows):
             by_quantile = dict(zip(quantiles, values, strict=True))
             _spread(axes, height, by_quantile)
-            told.append(f"{label} from {number_text(values[0])} to {number_text(values[-1])}")
+            described.append(f"{label} from {number_text(values[0])} to {number_text(values[-1])}")
             for key, name in limits:
                 threshold = _part(manifest, "thresholds", key)
                 if isinstance(threshold, int | float):
                     axes.plot([threshold] * 2, [height - 0.36, height + 0.36], color=INK, linewidth=1.4)
                     axes.text(threshold, height - 0.4, name, ha="center", va="bottom")
-                    told.append(f"{name} at {number_text(threshold)}")
+                    described.append(f"{name} at {number_text(threshold)}")
         axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(len(rows) - 0.5, -0.75)
         axes.grid(visible=False)
         axes.set_xlabel("CLIP score")
-        svg = inline(figure, "curation-scores", f"CLIP scores: {'; '.join(told)}.")
+        svg = inline(figure, "curation-scores", f"CLIP scores: {'; '.join(described)}.")
     label = "CLIP scores: range, middle 90 %, middle half and median, with the thresholds"
     return FigureGroup("curation", (), (Panel(label, svg),))
 

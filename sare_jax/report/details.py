@@ -24,14 +24,14 @@ from sare_jax.report.tables import (
 )
 
 
-def _number(found: float | None, digits: int = 1, unit: str = "") -> Cell:
-    if found is None:
+def _number(number: float | None, digits: int = 1, unit: str = "") -> Cell:
+    if number is None:
         return plain(NOT_MEASURED)
-    return Cell(number_text(found, digits) + unit, value=found)
+    return Cell(number_text(number, digits) + unit, value=number)
 
 
-def _signed(found: float | None, digits: int = 1) -> Cell:
-    return plain(NOT_MEASURED) if found is None else Cell(signed_text(found, digits), value=found)
+def _signed(number: float | None, digits: int = 1) -> Cell:
+    return plain(NOT_MEASURED) if number is None else Cell(signed_text(number, digits), value=number)
 
 
 def _single(
@@ -41,7 +41,7 @@ def _single(
 
 
 def summary(inputs: Inputs, spec: ReportSpec) -> Table:
-    """What each run erased, what the attack gave back beyond what it teaches the base, and the price."""
+    """A row per run: what it erased, what the headline attack brought back, and what erasing cost."""
     setting = spec.setting(spec.headline_setting)
     attack = setting.label if setting else spec.headline_setting
     prices = price_in(spec)
@@ -54,13 +54,13 @@ def summary(inputs: Inputs, spec: ReportSpec) -> Table:
             contrast(inputs, spec, run.key, spec.base, "origin", measure) for measure in (CHAIR_S, *prices)
         ]
         erased, *price = (change.difference if change else None for change in changes)
-        found = given_back(inputs, spec, run.key, spec.headline_setting)
+        given = given_back(inputs, spec, run.key, spec.headline_setting)
         cells = (
             _number(origin),
             _signed(erased),
             _number(after),
-            _signed(found.amount if found else None),
-            excess_cell(found) if found else plain(NOT_MEASURED),
+            _signed(given.amount if given else None),
+            excess_cell(given) if given else plain(NOT_MEASURED),
             *(_signed(change) for change in price),
         )
         rows.append(Row(run.key, run.label, cells))
@@ -78,7 +78,7 @@ def summary(inputs: Inputs, spec: ReportSpec) -> Table:
 
 
 def sharpness(inputs: Inputs, spec: ReportSpec) -> Table | None:
-    """How far the loss of the negatives falls, and CHAIR rises, within the scan; None without a scan."""
+    """Changes of D_neg's loss and of CHAIR_S from the solution to the scan's ends; None without a scan."""
     record = inputs.landscape or {}
     scans = record.get("runs") or {}
     rows = []
@@ -107,15 +107,15 @@ def _change(scan: dict, key: str, end: Any) -> float | None:
     return points[end(points)] - points[0.0] if 0.0 in points and len(points) > 1 else None
 
 
-def _landscape_notes(found: dict, end: float) -> tuple[str, ...]:
+def _landscape_notes(record: dict, end: float) -> tuple[str, ...]:
     notes = []
-    if found.get("n_images"):
-        split = {"val": "validation ", "test": "test "}.get(str(found.get("split")), "")
-        notes.append(f"CHAIR from {found['n_images']} {split}images a point.")
-    if found.get("rho"):
-        times = end / found["rho"]
+    if record.get("n_images"):
+        split = {"val": "validation ", "test": "test "}.get(str(record.get("split")), "")
+        notes.append(f"CHAIR from {record['n_images']} {split}images a point.")
+    if record.get("rho"):
+        times = end / record["rho"]
         notes.append(
-            f"ρ, the length of ε* in training, is {found['rho']:g}; the ends are {times:.3g} ρ away."
+            f"ρ, the length of ε* in training, is {record['rho']:g}; the ends are {times:.3g} ρ away."
         )
     return tuple(notes)
 
@@ -130,17 +130,17 @@ _SETTING_LABELS = {
 
 
 def selection(inputs: Inputs, spec: ReportSpec) -> Table | None:
-    """The search budget and the chosen settings of each run; None where no record was kept.
+    """The settings chosen for each run, and how they were searched for; None without `selection.json`.
 
-    `selection.json` is read as {"runs": {run: {name: value}}, …}, whatever else it holds becoming notes; one
-    without `runs` is shown name by name.
+    The file is read as {"runs": {run: {name: value}}, …}; its other keys become notes. A file without `runs`
+    is shown as a list of names and values.
     """
     caption = "Settings chosen on validation images"
     record = inputs.selection or {}
-    found = record.get("runs")
-    if not isinstance(found, dict) or not all(isinstance(item, dict) for item in found.values()):
+    runs = record.get("runs")
+    if not isinstance(runs, dict) or not all(isinstance(item, dict) for item in runs.values()):
         return mapping_table("selection", caption, record)
-    flat = {run: _flat(item) for run, item in found.items()}
+    flat = {run: _flat(item) for run, item in runs.items()}
     names = list(dict.fromkeys(key for item in flat.values() for key in item))
     rows = [
         Row(run, spec.label(run), tuple(plain(_text(item.get(name, "–"))) for name in names))
@@ -153,31 +153,31 @@ def selection(inputs: Inputs, spec: ReportSpec) -> Table | None:
 
 
 def _flat(item: Mapping, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys; lists stay whole."""
+    """Dotted name → value of each leaf of a nested mapping; a list is one value."""
     flat: dict[str, Any] = {}
-    for key, found in item.items():
+    for key, value in item.items():
         name = f"{prefix}{key}"
-        if isinstance(found, Mapping):
-            flat |= _flat(found, f"{name}.")
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{name}.")
         else:
-            flat[name] = found
+            flat[name] = value
     return flat
 
 
-def _text(found: Any) -> str:
-    if isinstance(found, float):
-        return f"{found:.6g}".replace("-", "−")
-    if isinstance(found, bool):
-        return "yes" if found else "no"
-    if isinstance(found, list | tuple):
-        short = len(found) <= 12 and not any(isinstance(item, Mapping | list) for item in found)
-        return ", ".join(map(_text, found)) if short else f"{len(found)} entries"
-    return "none" if found is None else str(found)
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}".replace("-", "−")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        short = len(value) <= 12 and not any(isinstance(item, Mapping | list) for item in value)
+        return ", ".join(map(_text, value)) if short else f"{len(value)} entries"
+    return "none" if value is None else str(value)
 
 
 def mapping_table(key: str, caption: str, mapping: Mapping) -> Table | None:
-    """A nested mapping as a table of dotted names and values; None where it is empty."""
-    rows = [Row(name, name, (plain(_text(found)),)) for name, found in _flat(mapping).items()]
+    """A nested mapping as a table of dotted names and values; None if it is empty."""
+    rows = [Row(name, name, (plain(_text(value)),)) for name, value in _flat(mapping).items()]
     return _single(key, caption, "Name", [Column("value", "Value")], rows) if rows else None
 
 
@@ -202,7 +202,7 @@ def _dotless(sources: Mapping[str, str]) -> dict[str, str]:
 
 
 def rules(inputs: Inputs, spec: ReportSpec) -> list[tuple[str, str]]:
-    """(measure, rule) as the metrics files state them, one entry for each distinct statement."""
+    """(names of measures, rule by which they are computed) from the metrics files; each rule once."""
     known = {metric.name: metric.rules for metric in metrics_in(spec)}
     names: dict[str, dict[str, None]] = {}
     for result in inputs.metrics.values():
@@ -217,11 +217,11 @@ def rules(inputs: Inputs, spec: ReportSpec) -> list[tuple[str, str]]:
 
 
 def counts(inputs: Inputs, spec: ReportSpec) -> list[str]:
-    """What n each row stands on, said once where all rows agree."""
+    """Sentences on how many images or questions the rows rest on; a range if the rows differ."""
     lines = []
     for name, paths in (item for metric in metrics_in(spec) for item in metric.counted.items()):
-        found = (lookup(result, path) for result in inputs.metrics.values() for path in paths)
-        numbers = sorted({n for n in found if isinstance(n, int)})
+        values = (lookup(result, path) for result in inputs.metrics.values() for path in paths)
+        numbers = sorted({n for n in values if isinstance(n, int)})
         if len(numbers) == 1:
             lines.append(f"{numbers[0]} {name} in every row.")
         elif numbers:

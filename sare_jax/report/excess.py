@@ -1,4 +1,4 @@
-"""What attacks give back to each run, beside what the same attacks teach the base model."""
+"""How far attacks raise CHAIR_S in each run, compared with how far they raise it in the base model."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,12 +20,13 @@ class GivenBack:
     """CHAIR_S of one run before and after an attack, in points.
 
     Attributes:
-      before, after: the two values.
-      amount: after − before.
-      by_base: the same of the base model; None where it was not attacked or is the run itself.
-      excess: amount − by_base.
-      interval: paired 95 % interval of the excess; None where the metrics hold no counts by image.
-      n, discordant: images of the interval, and those of them whose own change differs.
+      before, after: CHAIR_S without and with the attack, in percent.
+      by_base: points that the same attack adds to the base model; None if the base model was not attacked, or
+        is the run itself.
+      excess: amount − by_base, in points.
+      interval: paired 95 % interval of the excess; None if the results hold no counts by image.
+      n, discordant: number of images that were compared, and of those among them whose change differs from
+        the base model's.
       verdict: whether less or more came back than the attack teaches the base model; `none` where neither can
         be told, `unpaired` without an interval.
     """
@@ -41,12 +42,12 @@ class GivenBack:
 
     @property
     def amount(self) -> float:
-        """What the attack gave back."""
+        """Points of CHAIR_S that the attack added: after − before."""
         return self.after - self.before
 
 
 def given_back(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> GivenBack | None:
-    """What an attack gave back to a run; None where it was not measured before and after.
+    """CHAIR_S of a run before and after an attack; None if either was not measured.
 
     Raises:
       UserError: the rows were measured by different rules.
@@ -72,7 +73,7 @@ def given_back(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> Give
 
 
 def _paired(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> dict | None:
-    """The excess of CHAIR_S as `evaluation.excess` gives it; None where there are no counts by image."""
+    """The entry of `evaluation.excess` for CHAIR_S; None if a result holds no counts by image."""
     section = CHAIR_S.path[0]
     key = ("excess", run, setting, section)
     if key not in inputs.cache:

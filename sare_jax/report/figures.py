@@ -18,7 +18,7 @@ from sare_jax.report.tables import number_text
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing. `label` is typeset on the page (`CHAIR_S` gets its subscript), `better` a direction."""
+    """One drawing: its heading, its SVG, and `better`, which is `lower`, `higher` or None."""
 
     label: str
     svg: str
@@ -30,9 +30,9 @@ class FigureGroup:
     """Panels that share a legend.
 
     Attributes:
-      key: anchor on the page.
-      runs: keys of the runs in the legend.
-      panels: in reading order.
+      key: the group's anchor on the page.
+      runs: keys of the runs in the legend, in its order.
+      panels: the drawings, in reading order.
     """
 
     key: str
@@ -41,7 +41,7 @@ class FigureGroup:
 
 
 def relearning(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
-    """Fig. 1b: what relearning gives back, with 95 % bands; None where no run was attacked."""
+    """Fig. 1b: measures by number of relearning samples, with 95 % bands; None if no run was attacked."""
     attacked = relearned(inputs, spec)
     if not attacked:
         return None
@@ -74,18 +74,18 @@ def _relearning_panel(
     inputs: Inputs, spec: ReportSpec, runs: Sequence[str], measure: Measure, place: str = "relearn"
 ) -> Panel:
     steps = [(setting.samples, setting.key) for setting in spec.settings if setting.samples is not None]
-    told = []
+    described = []
     with panel() as (figure, axes):
         base = measured(inputs, spec.base, "origin", measure)
         if base.number is not None:
             _level(axes, Number(base.number, base.interval), look(spec, spec.base).color)
-            told.append(f"{spec.label(spec.base)} {number_text(base.number)}")
+            described.append(f"{spec.label(spec.base)} {number_text(base.number)}")
         attacked = [key for _, key in steps if (spec.base, key) in inputs.metrics]
         for run in (*((spec.base,) if len(attacked) > 1 else ()), *runs):
             values = [(x, measured(inputs, run, key, measure)) for x, key in steps]
             points = [(x, Number(v.number, v.interval)) for x, v in values if v.number is not None]
             _curve(axes, spec, run, points)
-            told.append(
+            described.append(
                 f"{spec.label(run)} " + ", ".join(f"{number_text(v.number)} at {x}" for x, v in points)
             )
         axes.set_xticks([samples for samples, _ in steps])
@@ -94,7 +94,7 @@ def _relearning_panel(
             axes.set_ylim(bottom=0)
         if measure is RECALL:
             axes.set_ylim(top=min(axes.get_ylim()[1], 101))
-        text = f"{measure.label} by number of relearning samples. {'; '.join(told)}."
+        text = f"{measure.label} by number of relearning samples. {'; '.join(described)}."
         return Panel(measure.label, inline(figure, f"{place}-{measure.key}", text), measure.better)
 
 
@@ -104,14 +104,14 @@ def _level(axes: Axes, base: Number, color: str) -> None:
     axes.axhline(base.number, color=color, linestyle=":", linewidth=1.6)
 
 
-def _curve(axes: Axes, spec: ReportSpec, run: str, found: list[tuple[int, Number]]) -> None:
+def _curve(axes: Axes, spec: ReportSpec, run: str, points: list[tuple[int, Number]]) -> None:
     style = look(spec, run)
-    banded = [(x, v.interval) for x, v in found if v.interval]
+    banded = [(x, v.interval) for x, v in points if v.interval]
     if banded:
         xs, bounds = zip(*banded, strict=True)
         lows, highs = zip(*bounds, strict=True)
         axes.fill_between(xs, lows, highs, color=style.color, alpha=0.12, linewidth=0)
-    _line(axes, spec, run, [x for x, _ in found], [v.number for _, v in found])
+    _line(axes, spec, run, [x for x, _ in points], [v.number for _, v in points])
 
 
 def _line(axes: Axes, spec: ReportSpec, run: str, xs: Sequence, ys: Sequence, every: int = 1) -> None:
@@ -131,7 +131,7 @@ def _line(axes: Axes, spec: ReportSpec, run: str, xs: Sequence, ys: Sequence, ev
 
 
 def prompts(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
-    """Origin against each setting that is no relearning: one row a run, intervals as whiskers."""
+    """Measures before and under each attack that is no relearning, a row per run; None without any."""
     others = [s for s in spec.settings if s.samples is None]
     runs = tuple(r.key for r in spec.runs if any((r.key, s.key) in inputs.metrics for s in others))
     if not runs:
@@ -147,32 +147,32 @@ def prompts(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
 def _prompt_panel(
     inputs: Inputs, spec: ReportSpec, runs: Sequence[str], setting: str, label: str, measure: Measure
 ) -> Panel:
-    told = []
+    described = []
     with panel((420, 50 + 36 * len(runs))) as (figure, axes):
         for row, run in enumerate(runs):
             color = look(spec, run).color
             before, after = (measured(inputs, run, key, measure) for key in ("origin", setting))
-            for found, offset, filled in ((before, -0.14, False), (after, 0.14, True)):
-                if found.number is None:
+            for point, offset, filled in ((before, -0.14, False), (after, 0.14, True)):
+                if point.number is None:
                     continue
-                if found.interval:
-                    axes.plot(found.interval, [row + offset] * 2, color=color, linewidth=1.6)
+                if point.interval:
+                    axes.plot(point.interval, [row + offset] * 2, color=color, linewidth=1.6)
                 fill = color if filled else "white"
-                axes.plot(found.number, row + offset, "o", color=color, markerfacecolor=fill, markersize=6)
-            told.append(f"{spec.label(run)} {_shown(before)} before, {_shown(after)} under the prompt")
+                axes.plot(point.number, row + offset, "o", color=color, markerfacecolor=fill, markersize=6)
+            described.append(f"{spec.label(run)} {_shown(before)} before, {_shown(after)} under the prompt")
         axes.set_yticks(range(len(runs)), [spec.label(run) for run in runs])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(len(runs) - 0.5, -0.5)
         axes.grid(visible=True, axis="x")
         axes.grid(visible=False, axis="y")
-        text = f"{measure.label} before and under the {label}. {'; '.join(told)}."
+        text = f"{measure.label} before and under the {label}. {'; '.join(described)}."
         svg = inline(figure, f"prompt-{setting}-{measure.key}", text)
         svg = svg.replace("#ffffff", "var(--page)")
         return Panel(measure.label, svg, measure.better)
 
 
-def _shown(found: Value) -> str:
-    return found.reason if found.number is None else number_text(found.number)
+def _shown(value: Value) -> str:
+    return value.reason if value.number is None else number_text(value.number)
 
 
 ERASING = (("neg", "L_neg at θ"), ("neg_perturbed", "L_neg at θ + ε*"), ("neg_grad_norm", "‖∇L_neg(θ)‖"))
@@ -181,9 +181,9 @@ CURVE_POINTS = 40
 
 
 def training(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
-    """Losses and norms by step; None where no log was found.
+    """Losses and gradient norms by step; None without logs.
 
-    Erasing losses of different objectives have different scales, so each pair of runs has panels of its own.
+    The erasing losses of two objectives differ in scale, so each pair of runs gets panels of its own.
     """
     runs = tuple(run.key for run in trained(spec) if run.key in inputs.logs)
     paired = [key for pair in spec.pairs for key in pair]
@@ -202,7 +202,7 @@ def training(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
 
 
 def _series(records: list[dict], key: str) -> list[tuple[float, float]]:
-    """(step, value) pairs, averaged over neighbouring steps until there are at most `CURVE_POINTS`."""
+    """(step, value) pairs of a logged metric, averaged over neighbours to at most `CURVE_POINTS` pairs."""
     pairs = [
         (record["step"], record[key])
         for record in records
@@ -214,14 +214,14 @@ def _series(records: list[dict], key: str) -> list[tuple[float, float]]:
 
 
 def _training_panel(spec: ReportSpec, key: str, label: str, series: dict[str, list]) -> Panel:
-    told = []
+    described = []
     with panel() as (figure, axes):
         for run, pairs in series.items():
             xs, ys = zip(*pairs, strict=True)
             _line(axes, spec, run, xs, ys, every=8)
-            told.append(f"{spec.label(run)} from {number_text(ys[0], 2)} to {number_text(ys[-1], 2)}")
+            described.append(f"{spec.label(run)} from {number_text(ys[0], 2)} to {number_text(ys[-1], 2)}")
         axes.set_xlabel("step")
-        text = f"{label} by training step. {'; '.join(told)}."
+        text = f"{label} by training step. {'; '.join(described)}."
         return Panel(label, inline(figure, f"training-{key}-{'-'.join(series)}", text))
 
 
@@ -229,7 +229,7 @@ DIRECTIONS = (("eps", "along ε*"), ("random", "along a random direction"))
 
 
 def landscape(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
-    """Fig. 2, measured: loss of the negatives and CHAIR around the solutions."""
+    """Fig. 2, measured: loss on D_neg and CHAIR along lines through the solutions; None without a scan."""
     record = inputs.landscape or {}
     scans = record.get("runs") or {}
     runs = tuple(run.key for run in trained(spec) if run.key in scans)
@@ -260,7 +260,7 @@ def scan_points(scan: dict, key: str) -> list[tuple[float, float]]:
 
 
 def _limits(values: list[float]) -> tuple[float, float] | None:
-    """Common limits, so that the two directions can be compared by eye."""
+    """Limits of the y axis that two panels share, so that they can be compared by eye."""
     if not values:
         return None
     margin = 0.06 * ((max(values) - min(values)) or 1.0)
@@ -275,7 +275,7 @@ def _landscape_panel(
     limits: tuple[float, float] | None,
     rho: float | None,
 ) -> Panel:
-    told = []
+    described = []
     with panel() as (figure, axes):
         axes.axvline(0, color=MUTED, linewidth=0.8)
         if isinstance(rho, int | float) and rho > 0:
@@ -283,9 +283,11 @@ def _landscape_panel(
         for run, points in curves.items():
             xs, ys = zip(*points, strict=True)
             _line(axes, spec, run, xs, ys)
-            told.append(f"{spec.label(run)} " + ", ".join(f"{number_text(y, 2)} at {x:g}" for x, y in points))
+            described.append(
+                f"{spec.label(run)} " + ", ".join(f"{number_text(y, 2)} at {x:g}" for x, y in points)
+            )
         if limits:
             axes.set_ylim(*limits)
         axes.set_xlabel("‖Δθ‖₂,  towards hallucination →" if name[1] == "eps" else "‖Δθ‖₂")
-        text = f"{label}, by distance from the solution. {'; '.join(told)}."
+        text = f"{label}, by distance from the solution. {'; '.join(described)}."
         return Panel(label, inline(figure, f"landscape-{'-'.join(name)}", text), None)

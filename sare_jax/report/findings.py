@@ -83,13 +83,13 @@ def _price(inputs: Inputs, spec: ReportSpec) -> Finding | None:
     compared: dict[str, None] = {}
     for run in trained(spec):
         for measure in prices:
-            found = contrast(inputs, spec, run.key, spec.base, "origin", measure)
+            change = contrast(inputs, spec, run.key, spec.base, "origin", measure)
             name = within(measure.label)
-            if found:
+            if change:
                 compared[name] = None
-            if found and found.verdict == "worse":
+            if change and change.verdict == "worse":
                 losses.append(
-                    f"{run.label} {name} {number_text(found.a.number)} (base {number_text(found.b.number)})"
+                    f"{run.label} {name} {number_text(change.a.number)} (base {number_text(change.b.number)})"
                 )
     if losses:
         return Finding("Before any attack, unlearning cost grounding", "; ".join(losses), "note")
@@ -104,15 +104,17 @@ def within(label: str) -> str:
     return label[0].lower() + label[1:] if label[1:2].islower() else label
 
 
-def numbers_of(found: Contrast, measure: Measure) -> str:
+def numbers_of(difference: Contrast, measure: Measure) -> str:
     """The two values of a contrast, their difference and what it rests on."""
-    a, b = (number_text(side.number, measure.digits) for side in (found.a, found.b))
-    text = f"{measure.label} {a} against {b}, difference {signed_text(found.difference, measure.digits)}"
-    if found.interval:
-        bounds = interval_text(found.interval, measure.digits)
-        return f"{text} (paired 95 % interval {bounds}; {found.discordant} of {found.n} images differ)"
-    if found.a.interval and found.b.interval:
-        relation = "overlap" if found.verdict == "none" else "do not overlap"
+    a, b = (number_text(side.number, measure.digits) for side in (difference.a, difference.b))
+    text = f"{measure.label} {a} against {b}, difference {signed_text(difference.difference, measure.digits)}"
+    if difference.interval:
+        bounds = interval_text(difference.interval, measure.digits)
+        return (
+            f"{text} (paired 95 % interval {bounds}; {difference.discordant} of {difference.n} images differ)"
+        )
+    if difference.a.interval and difference.b.interval:
+        relation = "overlap" if difference.verdict == "none" else "do not overlap"
         return f"{text} (their 95 % intervals {relation}; not paired)"
     return f"{text} (no intervals were computed)"
 

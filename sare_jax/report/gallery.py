@@ -21,7 +21,7 @@ SIDE = 440
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a caption; `kind` is `hallucinated`, `grounded` or empty, `tip` says why."""
+    """A part of a caption. `kind` is `hallucinated`, `grounded`, or empty; `tip` is shown on hovering."""
 
     text: str
     kind: str = ""
@@ -33,10 +33,11 @@ class Caption:
     """One caption, cut at its object words.
 
     Attributes:
-      pieces: in order; joined they are the caption.
-      hallucinated, mentions: object words that are not in the picture, and all of them; None without truth.
-      words: length.
-      cut: whether it ended at the token limit.
+      pieces: the caption's parts in order; together they are its whole text.
+      hallucinated, mentions: number of object words whose object is not in the picture, and of all object
+        words; None if the picture has no annotations.
+      words: number of words of the caption.
+      cut: whether the caption ended at the token limit.
     """
 
     pieces: tuple[Piece, ...]
@@ -48,13 +49,13 @@ class Caption:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One image.
+    """One image with the captions of all runs.
 
     Attributes:
-      image_id: the image's number in the annotations.
-      source: data URI; empty where the file cannot be read.
-      present: categories in the picture, sorted; None without truth.
-      rows: run key → captions by setting, in the order of the spec.
+      image_id: COCO image id.
+      source: the image as a data URI; empty if the file cannot be read.
+      present: annotated categories of the picture, sorted; None without annotations.
+      rows: run → setting → caption, in the order of the spec.
     """
 
     image_id: int
@@ -64,13 +65,13 @@ class Exhibit:
 
 
 def exhibits(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path | None) -> list[Exhibit]:
-    """Chooses the images and marks their captions; empty where no answers were found.
+    """Chooses the images and marks their captions; empty if the workdir holds no answers.
 
     Args:
-      inputs: the workdir's artifacts.
-      spec: how many images, and which runs.
-      truth: categories by image; without it nothing is marked.
-      images: folder of the image files; without it captions stand alone.
+      inputs: contents of the workdir; `answers` holds the captions.
+      spec: number of images, and the runs to show.
+      truth: COCO annotations, by which object words are marked; None marks nothing.
+      images: folder of the image files; None shows captions without images.
     """
     by_image: dict[tuple[str, str], dict[int, dict]] = {
         which: {record["image_id"]: record for record in records} for which, records in inputs.answers.items()
@@ -79,16 +80,21 @@ def exhibits(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path
         return []
     shared = set.intersection(*(set(records) for records in by_image.values()))
     first = by_image.get((spec.base, "origin")) or next(iter(by_image.values()))
-    known = {i: found for i in shared if (found := _categories(truth, i)) is not None}
+    known = {i: categories for i in shared if (categories := _categories(truth, i)) is not None}
     chosen = choose({i: first[i]["text"] for i in shared}, known, spec.gallery_images)
     return [_exhibit(image_id, by_image, known.get(image_id), spec, images) for image_id in chosen]
 
 
 def choose(captions: Mapping[int, str], categories: Mapping[int, Iterable[str]], count: int) -> list[int]:
-    """Draws images by a rule that cannot see how any unlearned run did.
+    """Chooses up to `count` image ids by a rule that does not depend on any unlearned run.
 
-    Images whose first caption (the base model's) hallucinates, or all where there is no truth, in the order
-    of the SHA-256 of their id.
+    Candidates are the images whose caption by the base model hallucinates, and images without annotations.
+    They are taken in the order of the SHA-256 of their id.
+
+    Args:
+      captions: image id → the base model's caption.
+      categories: image id → annotated categories; images without annotations are absent.
+      count: most ids to return.
     """
 
     def is_candidate(image_id: int) -> bool:
@@ -124,7 +130,12 @@ def _exhibit(
 
 
 def mark(record: dict, present: tuple[str, ...] | None) -> Caption:
-    """Cuts a caption at its object words and says of each whether it is in the picture."""
+    """Cuts a caption at its object words and marks each as in the picture or not.
+
+    Args:
+      record: one answer, with `text` and `finish_reason`.
+      present: annotated categories of the picture; None marks nothing.
+    """
     text = record["text"]
     mentions = [] if present is None else chair.explain(text, frozenset(present))
     pieces: list[Piece] = []
@@ -151,7 +162,7 @@ def _piece(text: str, category: str, hallucinated: bool) -> Piece:
 
 
 def image_uri(path: Path) -> str:
-    """A small copy of an image as a data URI; empty where the file is missing or is no image."""
+    """A copy of an image of at most `SIDE` pixels a side, as a data URI; empty if it cannot be read."""
     try:
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB")

@@ -1,4 +1,4 @@
-"""The numbers that a report shows: which those are, and how each is read from a metrics file."""
+"""Which numbers a report shows, and how each is read from a metrics file."""
 
 import math
 from collections.abc import Iterable
@@ -20,9 +20,9 @@ class Value:
     """A measured number with its 95 % interval, or the reason why there is none.
 
     Attributes:
-      number: None where there is none.
-      interval: (low, high), or None.
-      reason: `not measured` or `not run` where `number` is None.
+      number: in the measure's unit (percent for most); None if it was not measured.
+      interval: (low, high) in the same unit, or None.
+      reason: why `number` is None: `not run`, `not measured`, or other words from the metrics file.
     """
 
     number: float | None = None
@@ -41,7 +41,7 @@ def benchmarks_in(spec: ReportSpec) -> tuple[Benchmark, ...]:
 
 
 def in_place(measures: Iterable[Measure]) -> tuple[Measure, ...]:
-    """Measures in the order of their columns."""
+    """Measures sorted by their `place`, the order of columns."""
     return tuple(sorted(measures, key=lambda measure: measure.place))
 
 
@@ -51,12 +51,12 @@ def columns_in(spec: ReportSpec) -> tuple[Measure, ...]:
 
 
 def price_in(spec: ReportSpec) -> tuple[Measure, ...]:
-    """What an erasure may cost."""
+    """Measures of what erasing may cost, such as recall."""
     return in_place(measure for metric in metrics_in(spec) for measure in metric.price)
 
 
 def all_measures(spec: ReportSpec) -> dict[str, Measure]:
-    """Every number of the metrics, by the name that `compare` gives it."""
+    """Name in `compare`'s results → measure, for each measure of the report's metrics."""
     return {
         measure.result_name: measure
         for metric in metrics_in(spec)
@@ -65,7 +65,7 @@ def all_measures(spec: ReportSpec) -> dict[str, Measure]:
 
 
 def lookup(result: dict, path: tuple[str, ...]) -> object:
-    """What stands under nested keys, or None."""
+    """The value under nested keys, or None if a key is missing."""
     node: object = result
     for key in path:
         if not isinstance(node, dict) or key not in node:
@@ -78,35 +78,35 @@ def value(result: dict | None, measure: Measure, where: str = "metrics") -> Valu
     """Reads one measure from one metrics file.
 
     Args:
-      result: the file's contents, or None where the setting was not run.
-      measure: what to read.
+      result: the file's contents, or None if the setting was not run.
+      measure: gives the keys to read, and the factor to its unit.
       where: the file's name, for messages.
 
     Raises:
-      UserError: something other than a number, null or a reason in words stands there.
+      UserError: the value is neither a number nor null nor a text that starts with `not `.
     """
     if result is None:
         return Value(reason=NOT_RUN)
-    found = lookup(result, measure.path)
-    if found is None or (isinstance(found, str) and found.startswith("not ")):
-        return Value(reason=found or NOT_MEASURED)
-    if not isinstance(found, int | float) or isinstance(found, bool):
+    content = lookup(result, measure.path)
+    if content is None or (isinstance(content, str) and content.startswith("not ")):
+        return Value(reason=content or NOT_MEASURED)
+    if not isinstance(content, int | float) or isinstance(content, bool):
         raise UserError(f"{where}: {'.'.join(measure.path)} should be a number; run the evaluate stage again")
-    if not math.isfinite(found):
+    if not math.isfinite(content):
         return Value()
     interval = lookup(result, measure.interval)
-    return Value(found * measure.scale, _interval(interval, measure, where), "")
+    return Value(content * measure.scale, _interval(interval, measure, where), "")
 
 
-def _interval(found: object, measure: Measure, where: str) -> tuple[float, float] | None:
-    if found is None:
+def _interval(content: object, measure: Measure, where: str) -> tuple[float, float] | None:
+    if content is None:
         return None
-    if not (isinstance(found, list) and len(found) == 2 and all(map(_is_number, found))):
+    if not (isinstance(content, list) and len(content) == 2 and all(map(_is_number, content))):
         path = ".".join(measure.interval)
         raise UserError(f"{where}: {path} should be [low, high]; run the evaluate stage again")
-    low, high = (bound * measure.scale for bound in found)
+    low, high = (bound * measure.scale for bound in content)
     return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
-def _is_number(found: object) -> bool:
-    return isinstance(found, int | float) and not isinstance(found, bool)
+def _is_number(content: object) -> bool:
+    return isinstance(content, int | float) and not isinstance(content, bool)

@@ -1,4 +1,4 @@
-"""Fills the page template. All words and numbers come from the other modules; this one only arranges."""
+"""Fills the page template. Other modules make the texts and numbers; this one only arranges them."""
 
 import re
 from collections.abc import Mapping
@@ -30,11 +30,11 @@ def sentence(text: str) -> str:
 
 
 def render(content: Mapping[str, Any], spec: ReportSpec) -> str:
-    """The page.
+    """Makes the HTML page.
 
     Args:
-      content: what `write` gathered, by the names that the template uses.
-      spec: what the page shows, and in which order.
+      content: tables, figures and sentences from `writing.gather`, by the names that the template uses.
+      spec: title, labels and order of the runs.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
@@ -59,7 +59,7 @@ def render(content: Mapping[str, Any], spec: ReportSpec) -> str:
 
 
 def _reading(spec: ReportSpec) -> list[tuple[str, str | None, str]]:
-    """(labels, direction, explanation) of the result table's columns; columns read alike stand together."""
+    """(labels, better, explanation) of the result table's columns; those with one explanation are joined."""
     labels: dict[tuple[str, str | None], list[str]] = {}
     for measure in columns_in(spec):
         labels.setdefault((measure.help, measure.better), []).append(measure.label)
@@ -67,7 +67,7 @@ def _reading(spec: ReportSpec) -> list[tuple[str, str | None, str]]:
 
 
 def _css() -> str:
-    """The style sheet, with the shades of the methods for light and dark."""
+    """The style sheet, with the runs' colours for light and dark pages."""
     light = "".join(f"--run-{i}:{shades[0]};" for i, shades in enumerate(palette.SHADES))
     dark = "".join(f"--run-{i}:{shades[1]};" for i, shades in enumerate(palette.SHADES))
     classes = "".join(f".run-{i}{{--run:var(--run-{i})}}" for i in range(len(palette.SHADES)))
@@ -80,7 +80,7 @@ def _run_class(spec: ReportSpec, key: str) -> str:
 
 
 def _swatch(spec: ReportSpec, key: str) -> Markup:
-    """A small square in the run's colour, before its name; nothing where the key is no run."""
+    """A small square in the run's colour, shown before its name; empty if `key` is not a run."""
     name = _run_class(spec, key)
     return Markup(f'<span class="swatch {name}" aria-hidden="true"></span>') if name else Markup("")
 
@@ -103,7 +103,7 @@ def _sample(spec: ReportSpec, key: str) -> Markup:
 
 
 def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Anchors of the sections that the page has."""
+    """(anchor, heading) of each section that the page has."""
     optional = (
         ("frontier", "Frontiers"),
         ("relearning", "Relearning"),

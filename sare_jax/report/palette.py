@@ -1,4 +1,6 @@
-"""One look a method, the same in every figure and table: colour, line and mark, never colour alone.
+"""Colour, line style and marker of each run, the same in every figure and table.
+
+Runs differ in line style and marker as well as in colour.
 
 Figures are drawn in stand-in colours that `svg.inline` replaces by CSS variables, so that one drawing follows
 the page from light to dark.
@@ -24,11 +26,11 @@ INK, MUTED, HAIR = "#0a0001", "#0a0002", "#0a0003"
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is drawn.
+    """How a run is drawn.
 
     Attributes:
-      index: number of its CSS variable.
-      color: stand-in colour for matplotlib.
+      index: number in the name of its CSS variable, `--run-INDEX`.
+      color: stand-in colour for matplotlib, as `#rrggbb`.
       dash: matplotlib line style.
       marker: matplotlib marker; empty for none.
       filled: whether the mark is filled. Dashed and hollow is without ρ, solid and filled with ρ.
@@ -58,7 +60,7 @@ def look(spec: ReportSpec, run: str) -> Look:
 
 
 def look_at(position: int) -> Look:
-    """The look of a place in the order of methods; the base model's is place 0."""
+    """The look of the run at a position in the spec, from 0, which is the base model."""
     index = position if position < len(_FORMS) else 1 + (position - 1) % (len(_FORMS) - 1)
     dash, marker, filled = _FORMS[index]
     return Look(index, f"#0b000{index}", dash, marker, filled)

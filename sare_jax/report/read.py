@@ -1,4 +1,4 @@
-"""Reads what the other stages left in a workdir; every other file of this package sees only the result."""
+"""Reads the files of a workdir. The other modules of this package read nothing else from it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,8 @@ class Inputs:
     """Everything that a report is made from.
 
     Attributes:
-      metrics: (run, setting) → the result of the evaluate or attack stage.
-      logs: run → training records, one a step.
+      metrics: (run, setting) → contents of `metrics/RUN/SETTING.json`.
+      logs: run → training records, one per step.
       answers: (run, setting) → caption records `{"image_id", "image", "text", ...}`.
       landscape: contents of `landscape.json`, or None.
       comparisons: contents of `comparisons.json`; empty where there is none.
@@ -23,9 +23,9 @@ class Inputs:
       config: contents of `config.json`; empty where there is none.
       manifest: contents of `curated/manifest.json`, or None.
       frontier: contents of `frontier.json`, or None.
-      missing: what is not there, in words.
-      sources: file read, relative to the workdir → SHA-256.
-      cache: differences of two runs that were computed already (see `contrasts`).
+      missing: descriptions of the files that are missing, for the reader.
+      sources: path of each file that was read, relative to the workdir → SHA-256.
+      cache: paired differences that `contrasts` and `excess` computed already, by what they compare.
     """
 
     metrics: dict[tuple[str, str], dict]
@@ -53,7 +53,7 @@ class _Reader:
     sources: dict[str, str] = field(default_factory=dict)
 
     def json(self, name: str, kind: type, what: str) -> Any:
-        """Contents of an optional JSON file, or None with a note of what is missing."""
+        """Contents of an optional JSON file; if it is missing, notes `what` and returns None."""
         if not self._found(name, what):
             return None
         content = files.read_json(self.workdir / name)
@@ -78,7 +78,7 @@ class _Reader:
 def read(workdir: Path, spec: ReportSpec) -> Inputs:
     """Reads the artifacts of a workdir.
 
-    Only metrics are needed; whatever else is absent is named in `Inputs.missing`.
+    At least one metrics file must be there; other missing files are named in `Inputs.missing`.
 
     Raises:
       UserError: the folder or all metrics are missing, or a file cannot be read; names it.
@@ -114,24 +114,24 @@ def read(workdir: Path, spec: ReportSpec) -> Inputs:
 
 
 def trained(spec: ReportSpec) -> tuple:
-    """The runs that are the outcome of training, so all but the base model."""
+    """The runs that were trained: all but the base model."""
     return tuple(run for run in spec.runs if run.key != spec.base)
 
 
 def _metrics(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:
-    found = {}
+    results = {}
     for run in spec.runs:
         for setting in spec.settings:
             name = f"metrics/{run.key}/{setting.key}.json"
             result = reader.json(name, dict, f"results of {run.label}, {setting.label}")
             if result is not None:
-                found[run.key, setting.key] = result
-    return found
+                results[run.key, setting.key] = result
+    return results
 
 
 def _answers(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], list[dict]]:
     """Captions of the settings that the gallery shows: before and after the headline attack."""
-    found = {}
+    captions = {}
     for run in spec.runs:
         for setting in ("origin", spec.headline_setting):
             relearned = spec.setting(setting)
@@ -139,10 +139,10 @@ def _answers(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], list[di
                 continue
             records = reader.jsonl(f"answers/{run.key}/{setting}/captions.jsonl", "")
             if records:
-                found[run.key, setting] = records
-    if not found:
+                captions[run.key, setting] = records
+    if not captions:
         reader.missing.append("captions for the gallery (answers/<run>/<setting>/captions.jsonl)")
-    return found
+    return captions
 
 
 def _check_comparisons(comparisons: list, path: Path) -> None:

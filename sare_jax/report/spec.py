@@ -8,7 +8,7 @@ from sare_jax.evaluation.metrics import METRICS
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One method.
+    """One run.
 
     Attributes:
       key: name of its folder under `metrics/` and `answers/` and of its file under `logs/`.
@@ -69,21 +69,21 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class ReportSpec:
-    """Everything of a report that is not read from the workdir.
+    """What a report shows, besides the contents of the workdir.
 
     Attributes:
       title: heading of the page.
       subject: one or two sentences on model and data.
-      runs: the methods, in table order. The first colour, a grey, goes to the base model.
+      runs: the runs in table order, the base model first; it is drawn in grey.
       settings: the conditions, in table order.
       base: key of the model before unlearning.
       baseline, ours: keys of the two runs that the headline compares.
       pairs: further (without ρ, with ρ) pairs of keys that get a sentence of their own.
-      headline_setting: key of the condition that the headline looks at.
+      headline_setting: key of the attack after which the headline compares the two runs.
       equal_recall, equal_words: runs are compared where these differ by no more before any attack.
       gallery_images: number of test images in the gallery.
-      metrics: names of the metrics whose columns the tables have.
-      benchmarks: the same of the benchmarks.
+      metrics: names of the metrics that the tables show.
+      benchmarks: names of the benchmarks that the tables show.
     """
 
     title: str = "Erasing hallucinations, and how well the erasure holds"
@@ -102,7 +102,7 @@ class ReportSpec:
     benchmarks: tuple[str, ...] = tuple(BENCHMARKS)
 
     def run(self, key: str) -> RunSpec | None:
-        """The method of that key, or None."""
+        """The run of that key, or None."""
         return next((run for run in self.runs if run.key == key), None)
 
     def setting(self, key: str) -> SettingSpec | None:
@@ -110,7 +110,7 @@ class ReportSpec:
         return next((setting for setting in self.settings if setting.key == key), None)
 
     def label(self, key: str) -> str:
-        """What a run is called; its key where the spec does not know it."""
+        """A run's label; the key itself if the spec has no such run."""
         run = self.run(key)
         return run.label if run else key
 
@@ -150,7 +150,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _described(key: str, settings: dict) -> str:
-    """What a run did: the paper's methods by their own sentence, every run by its numbers."""
+    """A run's description: a sentence if it is one of the paper's methods, then its main settings."""
     known = next((run.description for run in RUNS if run.key == key), "")
     names = (("objective", "objective"), ("rho", "ρ"), ("neg_weight", "λ₁"), ("sent_weight", "λ₂"))
     numbers = ", ".join(f"{name} {settings[key]}" for key, name in names if key in settings)
@@ -159,17 +159,17 @@ def _described(key: str, settings: dict) -> str:
 
 def _settings(attacks: dict) -> tuple[SettingSpec, ...]:
     """Origin, the relearnings by size, then the others."""
-    found = [SettingSpec("origin", "origin", 0)]
+    settings = [SettingSpec("origin", "origin", 0)]
     for name, attack in attacks.items():
         label = "adversarial prompt" if name == "adversarial" else name.replace("_", " ")
         samples = attack.get("num_samples") if attack.get("kind") == "relearn" else None
-        found.append(SettingSpec(name, label, samples))
-    found.sort(key=lambda setting: (setting.samples is None, setting.samples or 0))
-    return tuple(found) if attacks else SETTINGS
+        settings.append(SettingSpec(name, label, samples))
+    settings.sort(key=lambda setting: (setting.samples is None, setting.samples or 0))
+    return tuple(settings) if attacks else SETTINGS
 
 
 def _pairs(runs: dict, taken: set[str]) -> tuple[tuple[str, str], ...]:
-    """(without ρ, with ρ) of each objective, the runs of the headline left out."""
+    """(run without ρ, run with ρ) of each objective, except the runs in `taken`."""
     pairs = []
     for objective in dict.fromkeys(item.get("objective") for item in runs.values()):
         members = [

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG that lives inside the page: its colours, its fonts, its width."""
+"""Matplotlib figures as inline SVG that takes colours, fonts and width from the page."""
 
 import io
 import re
@@ -59,11 +59,11 @@ def inline(figure: Figure, name: str, description: str) -> str:
 
     Args:
       figure: drawn in the stand-in colours of `palette`.
-      name: unique on the page; goes before every id, so that figures cannot disturb each other.
-      description: what a reader who cannot see it should know.
+      name: unique on the page; it is put before every id, so that ids of two figures differ.
+      description: text for readers who cannot see the figure (`aria-label`).
 
     Returns:
-      The element, without metadata, dates or fonts of its own: equal data give equal text.
+      The element without metadata, dates or fonts, so that equal data give equal text.
     """
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -78,7 +78,7 @@ def inline(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r'xlink:href="#', f'href="#{name}-', text)
     text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
-    text = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]), text)
+    text = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda match: re.sub(r"(\.\d)\d+", r"\1", match[0]), text)
     text = re.sub(r' transform="rotate\(-0(\.0)? [^"]*"', "", text)
     text = re.sub(r">\s+<", "><", text)
     for color, variable in variables().items():

@@ -1,4 +1,4 @@
-"""Tables as data: the page, `report.json`, `report.md` and the terminal all show these."""
+"""Tables as data, from which the page, `report.json`, `report.md` and the terminal are made."""
 
 import math
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from sare_jax.report.spec import ReportSpec, RunSpec, SettingSpec
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry.
+    """One cell of a table.
 
     Attributes:
-      text: as shown.
-      detail: second, smaller line: the interval.
-      value: number, or the same text, for `report.json`.
-      interval: (low, high), or None.
+      text: what the reader sees, such as `12.3` or `not run`.
+      detail: a second, smaller line, such as the interval.
+      value: for `report.json`: the unrounded number, or `text`.
+      interval: (low, high) of `value`, or None.
       best: whether the number is the best under its setting.
       whisker: (low, point, high) in percent of the cell's width, for a drawn interval; or None.
     """
@@ -33,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading: `key` in `report.json`, `label` on the page, `better` the direction that is good."""
+    """A heading: `key` in `report.json`, `label` on the page; `better` is `lower`, `higher` or None."""
 
     key: str
     label: str
@@ -64,11 +64,12 @@ class Table:
     """A table with a caption and notes.
 
     Attributes:
-      key: name in `report.json` and anchor on the page.
-      caption: what it shows.
-      stub: heading of the first column.
-      columns, groups: the contents.
-      notes: lines below it.
+      key: the table's name in `report.json`, and its anchor on the page.
+      caption: one line above the table.
+      stub: heading of the first column, which holds the rows' labels.
+      columns: headings of the other columns; each row has a cell for each.
+      groups: the rows, grouped by run for most tables.
+      notes: lines below the table.
     """
 
     key: str
@@ -80,7 +81,7 @@ class Table:
 
 
 def number_text(number: float, digits: int = 1) -> str:
-    """A number with a true minus sign and no minus zero."""
+    """A number with `digits` decimals, with the sign − for negative numbers and none for zero."""
     text = f"{number:.{digits}f}"
     if not any(digit in text for digit in "123456789"):
         text = text.lstrip("-")
@@ -105,7 +106,7 @@ def plain(text: str) -> Cell:
 
 
 def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
-    """The paper's Table 1; where they hold numbers, those of other rules, single metrics and benchmarks."""
+    """The paper's Table 1, then those of other rules, single metrics and benchmarks that hold numbers."""
     metrics = metrics_in(spec)
     first = _measure_table(
         inputs,
@@ -136,12 +137,12 @@ def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
 
 
 def _questions_asked(inputs: Inputs) -> tuple[str, ...]:
-    """Which part of each benchmark was asked and how, as the metrics files say."""
+    """A note per benchmark: which questions were asked, and with which prompt."""
     lines: dict[str, None] = {}
     for result in inputs.metrics.values():
-        for name, found in result.get("benchmarks", {}).items():
-            template = lookup(found, ("prompt", "template"))
-            lines[f"{name}: {found.get('subset')}, asked as “{template}”."] = None
+        for name, benchmark in result.get("benchmarks", {}).items():
+            template = lookup(benchmark, ("prompt", "template"))
+            lines[f"{name}: {benchmark.get('subset')}, asked as “{template}”."] = None
     return tuple(lines)
 
 
@@ -179,33 +180,33 @@ def _row(
     measures: tuple[Measure, ...],
     values: dict[tuple[str, str], list[Value]],
 ) -> Row:
-    rivals = [found for (_, key), found in values.items() if key == setting.key]
+    rivals = [shown for (_, key), shown in values.items() if key == setting.key]
     cells = tuple(
-        _cell(found, measure, [rival[column] for rival in rivals])
-        for column, (found, measure) in enumerate(zip(values[run.key, setting.key], measures, strict=True))
+        _cell(shown, measure, [rival[column] for rival in rivals])
+        for column, (shown, measure) in enumerate(zip(values[run.key, setting.key], measures, strict=True))
     )
     return Row(setting.key, setting.label, cells)
 
 
-def _cell(found: Value, measure: Measure, rivals: list[Value]) -> Cell:
-    if found.number is None:
-        return plain(found.reason)
+def _cell(shown: Value, measure: Measure, rivals: list[Value]) -> Cell:
+    if shown.number is None:
+        return plain(shown.reason)
     whisker = None
-    if measure is CHAIR_S and found.interval:
-        low, high = found.interval
-        whisker = (low, found.number, high)
+    if measure is CHAIR_S and shown.interval:
+        low, high = shown.interval
+        whisker = (low, shown.number, high)
     return Cell(
-        text=number_text(found.number, measure.digits),
-        detail=interval_text(found.interval, measure.digits) if found.interval else "",
-        value=found.number,
-        interval=found.interval,
-        best=_is_best(found.number, measure, rivals),
+        text=number_text(shown.number, measure.digits),
+        detail=interval_text(shown.interval, measure.digits) if shown.interval else "",
+        value=shown.number,
+        interval=shown.interval,
+        best=_is_best(shown.number, measure, rivals),
         whisker=whisker,
     )
 
 
 def _is_best(number: float, measure: Measure, rivals: list[Value]) -> bool:
-    """Whether no rival shows a better number, to the digits shown. Where all are alike nothing is best."""
+    """Whether no rival's number is better, rounded to the digits shown. If all are alike, none is best."""
     numbers = [rival.number for rival in rivals if rival.number is not None]
     if measure.better is None or len(numbers) < 2:
         return False

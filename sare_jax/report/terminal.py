@@ -19,7 +19,7 @@ def table_text(workdir: Path, spec: ReportSpec | None = None) -> str:
 
     Args:
       workdir: folder of a run.
-      spec: runs, settings and labels; the demo's where none is given.
+      spec: runs, settings and labels; None takes the defaults, which fit the demo.
 
     Raises:
       UserError: no metrics, or a file that cannot be read; names it.

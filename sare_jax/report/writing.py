@@ -25,15 +25,15 @@ def write(
     truth: Truth | None = None,
     images_dir: Path | None = None,
 ) -> Path:
-    """Writes the report of a workdir: a page that needs no other file, and the same tables for machines.
+    """Writes the report of a workdir: a self-contained page, and the same tables as JSON and Markdown.
 
-    A pure function of the files: equal files give equal reports, byte for byte.
+    Equal files give equal reports, byte for byte.
 
     Args:
-      workdir: folder of a run; `read.read` lists what is looked for. The report goes there, too.
-      spec: runs, settings and labels; the demo's where none is given.
-      truth: what is in the test images; without it the gallery marks nothing.
-      images_dir: folder of the image files; without it the gallery shows captions alone.
+      workdir: folder of a run; `read.Inputs` lists the files that are read. The report is written there, too.
+      spec: runs, settings and labels; None takes the defaults, which fit the demo.
+      truth: COCO annotations of the test images; None leaves the gallery's captions unmarked.
+      images_dir: folder of the image files; None shows captions without images.
 
     Returns:
       The path of `report.html`.
@@ -51,7 +51,7 @@ def write(
 
 
 def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path | None) -> dict[str, Any]:
-    """Everything that the page, the JSON and the Markdown show, by name."""
+    """Name → sentences, tables and figures that the page, the JSON and the Markdown show."""
     setting = spec.setting(spec.headline_setting)
     shown = [key for key in (spec.base, spec.baseline, spec.ours) if spec.run(key)]
     first, *more = result_tables(inputs, spec)
@@ -119,7 +119,7 @@ def as_json(content: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
 
 
 def as_markdown(content: dict[str, Any], spec: ReportSpec) -> str:
-    """`report.md`: the same for a repository or an issue."""
+    """`report.md`: headline, findings, tables and notes in GitHub's Markdown."""
     parts = [f"# {spec.title}", f"**{content['headline'].text}**"]
     parts += [text for text in (content["qualification"], spec.subject) if text]
     parts.append("\n".join(f"- {item.text}" for item in content["findings"]))
