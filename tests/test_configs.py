@@ -19,6 +19,8 @@ CONFIGS = [
     ("demo_sare", "short"),
     ("demo_frontier", "full"),
     ("demo_frontier", "short"),
+    ("demo_attacks", "stronger"),
+    ("demo_attacks", "grid"),
     *(("demo_sweep", part) for part in ("attack", "search", "seeds", "rho")),
 ]
 

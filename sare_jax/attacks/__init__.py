@@ -11,7 +11,10 @@ from sare_jax.extensions import resolve
 ATTACKS = {
     "relearn": "sare_jax.attacks.relearn:ATTACK",
     "relearn_disjoint": "sare_jax.attacks.relearn_disjoint:ATTACK",
+    "benign": "sare_jax.attacks.benign:ATTACK",
+    "rounding": "sare_jax.attacks.rounding:ATTACK",
     "prompt": "sare_jax.attacks.prompt:ATTACK",
+    "sampling": "sare_jax.attacks.sampling:ATTACK",
 }
 
 __all__ = ["AS_CONFIGURED", "ATTACKS", "Asking", "Attack", "Attacked", "Tools", "attack_of"]

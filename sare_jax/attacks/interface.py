@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from sare_jax.models.interface import LoadedModel
     from sare_jax.records.coco import Truth
     from sare_jax.records.curated import Curated
-    from sare_jax.settings import DecodingConfig
     from sare_jax.training.remat import Policy
     from sare_jax.training.state import Params
 
@@ -66,12 +65,14 @@ class Asking:
     Attributes:
       prompt: the describing prompt, which is also put before each question of a metric or benchmark; None
         takes `evaluate.prompt`.
-      decoding: how captions are decoded; None takes `decoding`.
+      temperature: at which captions are drawn, without beams; None decodes as `decoding` says.
+      seed: of the draws.
       draws: number of captions of each image, of which the worst is measured (`sare_jax.evaluation.worst`).
     """
 
     prompt: str | None = None
-    decoding: DecodingConfig | None = None
+    temperature: float | None = None
+    seed: int = 0
     draws: int = 1
 
 

@@ -158,14 +158,19 @@ def _described(key: str, settings: dict) -> str:
 
 
 def _settings(attacks: dict) -> tuple[SettingSpec, ...]:
-    """Origin, the relearnings by size, then the others."""
+    """Origin, the relearnings by size that differ in it alone, then the others."""
     settings = [SettingSpec("origin", "origin", 0)]
+    relearning = [_but_for_size(attack) for attack in attacks.values() if attack.get("kind") == "relearn"]
     for name, attack in attacks.items():
         label = "adversarial prompt" if name == "adversarial" else name.replace("_", " ")
-        samples = attack.get("num_samples") if attack.get("kind") == "relearn" else None
-        settings.append(SettingSpec(name, label, samples))
+        on_curve = attack.get("kind") == "relearn" and _but_for_size(attack) == relearning[0]
+        settings.append(SettingSpec(name, label, attack.get("num_samples") or None if on_curve else None))
     settings.sort(key=lambda setting: (setting.samples is None, setting.samples or 0))
     return tuple(settings) if attacks else SETTINGS
+
+
+def _but_for_size(attack: dict) -> dict:
+    return {key: value for key, value in attack.items() if key not in ("num_samples", "runs")}
 
 
 def _pairs(runs: dict, taken: set[str]) -> tuple[tuple[str, str], ...]:

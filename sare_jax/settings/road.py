@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sare_jax.attacks.masking import Masking
 from sare_jax.settings.attack import AttackConfig
 from sare_jax.settings.caption import CaptionConfig
 from sare_jax.settings.curate import CurateConfig
@@ -36,6 +37,8 @@ class Config:
     """What runs share."""
     evaluate: EvaluateConfig
     """How a model is measured."""
+    masking: Masking
+    """The control of the attacks: how fast each model learns something harmless."""
     export: ExportConfig
     """What is handed on."""
     report: ReportConfig

@@ -77,6 +77,10 @@ class Context:
         """JSON file of what the attack `name` did to the weights of `run`."""
         return self.workdir / "attacks" / run / f"{name}.json"
 
+    def masking(self, run: str) -> Path:
+        """How fast a run learns something harmless."""
+        return self.workdir / "masking" / f"{run}.json"
+
     def log(self, run: str) -> Path:
         """JSONL file of a run's training metrics, one record per step."""
         return self.workdir / "logs" / f"{run}.jsonl"

@@ -18,7 +18,7 @@ from sare_jax.evaluation.worst import worst_captions
 from sare_jax.pipeline import Task
 from sare_jax.progress import track
 from sare_jax.records.splits import Image
-from sare_jax.stages import attack, measuring
+from sare_jax.stages import attacking, measuring
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, steps_in
 
@@ -139,8 +139,8 @@ def _describe(context: Context, run: str, step: int, setting: str, images: Seque
     params = load_params(context.checkpoints(run), context.loaded, step=step)
     asking = AS_CONFIGURED
     if setting in context.config.attacks:
-        params = attack.attacked(context, run, setting, params).params
-        asking = attack.asking_of(context, setting)
+        params = attacking.attacked(context, run, setting, params).params
+        asking = attacking.asking_of(context, setting)
     return measuring.describe(
         context,
         params,

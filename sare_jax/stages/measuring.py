@@ -14,7 +14,7 @@ from sare_jax.evaluation.metrics.metric import Chosen, chosen
 from sare_jax.evaluation.worst import worst_captions
 from sare_jax.pipeline import Task
 from sare_jax.records.splits import Image
-from sare_jax.settings import EvaluateConfig
+from sare_jax.settings import DecodingConfig, EvaluateConfig
 from sare_jax.stages import benchmarks
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, steps_in
@@ -71,7 +71,7 @@ def describe(
         name=name,
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
-        decoding=asking.decoding or context.config.decoding,
+        decoding=_decoding(context, asking),
     )
 
 
@@ -144,9 +144,16 @@ def differences(context: Context, before: dict, after: dict) -> dict[str, dict[s
 
 def _asked_otherwise(asking: Asking) -> dict[str, Any]:
     """Task inputs of an attack's own decoding; none if it decodes as configured."""
-    if asking.decoding is None:
+    if asking.temperature is None:
         return {}
-    return {"decoding": dataclasses.asdict(asking.decoding), "draws": asking.draws}
+    return {"temperature": asking.temperature, "seed": asking.seed, "draws": asking.draws}
+
+
+def _decoding(context: Context, asking: Asking) -> DecodingConfig:
+    configured = context.config.decoding
+    if asking.temperature is None:
+        return configured
+    return dataclasses.replace(configured, num_beams=1, temperature=asking.temperature, seed=asking.seed)
 
 
 def _ask_all(context: Context, params: Params, asking: Asking, answers: Path, name: str) -> None:

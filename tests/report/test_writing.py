@@ -203,6 +203,18 @@ def test_spec_of_a_config():
     assert spec.gallery_images == 3
 
 
+def test_relearnings_at_another_rate_or_of_all_samples_are_off_the_curve():
+    usual, fast = {"learning_rate": 1e-5}, {"learning_rate": 4e-5}
+    attacks = {
+        "few": {"kind": "relearn", "num_samples": 60, "adamw": usual, "runs": "efuf"},
+        "many": {"kind": "relearn", "num_samples": 140, "adamw": usual, "runs": ""},
+        "all": {"kind": "relearn", "num_samples": 0, "adamw": usual},
+        "fast": {"kind": "relearn", "num_samples": 140, "adamw": fast},
+    }
+    found = {setting.key: setting.samples for setting in spec_of(CONFIG | {"attacks": attacks}).settings}
+    assert found == {"origin": 0, "few": 60, "many": 140, "all": None, "fast": None}
+
+
 def test_spec_of_no_config_is_the_default():
     assert spec_of({}) == ReportSpec(runs=(spec_of({}).runs))
     assert spec_of({}).runs == ReportSpec().runs
