@@ -21,10 +21,10 @@ UnitLoss = Callable[..., jax.Array]
 
 @dataclass(frozen=True)
 class Objective:
-    """The losses of a unit, by log-probabilities and mask of its target tokens.
+    """The losses of a unit, as functions of the log-probabilities and the mask of its target tokens.
 
-    Hashable, and so fit to be a static argument of a compiled step. Equal are two that have the very same
-    functions: make it once, and use it again.
+    Hashable, so that it can be a static argument of a compiled step. Two objectives are equal only if their
+    functions are the same objects: make one and reuse it, or the step is compiled again.
 
     Attributes:
       erase: loss L_neg of a unit of D_neg.

@@ -14,8 +14,9 @@ def ascent_kl(weight: float = 1.0, top: int = 64) -> Objective:
     r"""L_neg = −L_ft; retention by :math:`L_{ft} + weight \cdot KL(p_{ref} \| p)` (Yao et al. 2023).
 
     Args:
-      weight: of the divergence from the starting weights, a mean over a unit's tokens.
-      top: likeliest tokens that are told apart; vocabulary − 1 makes the divergence exact.
+      weight: factor ≥ 0 of the KL divergence, which is a mean over a unit's tokens, beside L_ft.
+      top: number of likeliest tokens, under the starting weights, whose probabilities are compared one by
+        one; all others count as one. With vocabulary − 1 the divergence is exact.
 
     Raises:
       ValueError: a value is out of range.

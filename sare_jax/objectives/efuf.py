@@ -25,7 +25,7 @@ class EfufPreset:
 
     Attributes:
       pos_weight: weight of L_pos at the start and at the end.
-      neg_weight: λ₁ until it is let down.
+      neg_weight: λ₁ until it begins to fall.
       sent_weight: λ₂, constant.
       neg_hold: share of the steps before λ₁ falls.
       score_sum: (23 + 32), the sum of the thresholds; a negative weighs what its score lacks of it.
@@ -49,7 +49,7 @@ def pos_schedule(steps: int, preset: EfufPreset = EFUF) -> Schedule:
 
     Args:
       steps: optimizer steps of the run, not micro-batches.
-      preset: constants.
+      preset: first and last weight.
 
     Returns:
       A schedule, optimizer step → weight.
@@ -66,7 +66,7 @@ def neg_schedule(steps: int, preset: EfufPreset = EFUF) -> Schedule:
 
     Args:
       steps: optimizer steps of the run, not micro-batches.
-      preset: constants.
+      preset: λ₁ and the share of the steps for which it stays.
 
     Returns:
       A schedule, optimizer step → weight; `optax.inject_hyperparams(targeted_sam)` takes it for `neg_weight`.
@@ -80,19 +80,19 @@ def neg_schedule(steps: int, preset: EfufPreset = EFUF) -> Schedule:
 
 
 def score_weights(kind: str, scores: jax.typing.ArrayLike, preset: EfufPreset = EFUF) -> jax.Array:
-    """What a sample's loss is multiplied by.
+    """The weight of each sample's loss.
 
-    A positive and a caption weigh their score, so that sure ones count for more; a negative weighs
-    55 − score, so that what is farther from the picture does.
+    For positives and captions it is their score, so that those that fit the picture best count most. For
+    negatives it is 55 − score, so that those that fit it least count most.
 
     Args:
       kind: set of the samples, `neg`, `pos` or `sent`.
       scores: float[...], CLIP scores in points (cosine × 100): S(o) of units, the objects' mean S(y) of
         captions.
-      preset: constants.
+      preset: its `score_sum` is the 55.
 
     Returns:
-      float[...].
+      float[...], one weight a score.
     """
     scores = jnp.asarray(scores)
     return preset.score_sum - scores if kind == "neg" else scores

@@ -22,9 +22,9 @@ class AtHand(NamedTuple):
     """What training has at hand when it computes the losses of one set in a batch of rows.
 
     Attributes:
-      logits: float32[B, W, V], of each target token of the rows, under the present weights.
-      by_unit: name → float32[B, U], kept numbers of each unit.
-      by_token: name → [B, W, …], kept arrays of each target token.
+      logits: float32[B, W, V], those that predict each target token of the rows, under the present weights.
+      by_unit: name → float32[B, U], a number for each unit, measured before training.
+      by_token: name → [B, W, …], an array for each target token, measured before training.
       padded_length: tokens of the longest row of all sets.
       preferred: log-probabilities float32[B, 1, W'] and mask bool[B, 1, W'] of the preferred continuation of
         each row's unit; None where there are none.
@@ -111,13 +111,13 @@ class TokenDistributions:
     """`distributions`: the next token's distribution under the starting and under the present weights.
 
     A pair (reference, current) of float32[..., W, K + 1] log-probabilities, of the K tokens that are
-    likeliest under the starting weights, and, last, of all others together. With K = vocabulary − 1, which is
-    also the most that is kept, nothing is put together, and a KL divergence of the two is exact (`token_kl`).
-    Kept are 4 (2 K + 1) bytes a target token.
+    likeliest under the starting weights, and, last, of all others together. With K = vocabulary − 1, the
+    largest K that has an effect, a KL divergence of the two is exact (`token_kl`). The pair takes
+    4 (2 K + 1) bytes of disk and memory for each target token.
 
     Attributes:
-      top: K.
-      sets: whose losses get it.
+      top: K ≥ 1, tokens whose probabilities are kept one by one.
+      sets: the sets whose losses get the keyword.
     """
 
     top: int = 64
@@ -180,6 +180,6 @@ def _coarse(logits: jax.Array, tokens: jax.Array) -> jax.Array:
     """float32[..., K + 1] log-probabilities of int32[..., K] tokens, and of all others together."""
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     chosen = jnp.put_along_axis(jnp.zeros(log_probs.shape, bool), tokens, True, axis=-1, inplace=False)
-    # From the others themselves: 1 − Σ of the chosen would cancel.
+    # Summed over the others themselves: 1 − Σ of the chosen would lose its digits.
     rest = jax.nn.logsumexp(log_probs, axis=-1, where=~chosen, keepdims=True)
     return jnp.concatenate([jnp.take_along_axis(log_probs, tokens, axis=-1), rest], axis=-1)

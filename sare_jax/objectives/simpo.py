@@ -45,9 +45,9 @@ def simpo_loss(
     Args:
       log_probs: float32[..., W], log-probability of each target token.
       mask: bool[..., W], which of them count.
-      preferred: the same of the preferred continuation.
-      beta: :math:`\beta`.
-      margin: :math:`\gamma`.
+      preferred: log-probabilities and mask of the preferred continuation's tokens, [..., W'].
+      beta: :math:`\beta > 0`, scale of the difference.
+      margin: :math:`\gamma \ge 0`, by which the preferred one is to be ahead.
 
     Returns:
       float32[...]; 0 where no token counts.

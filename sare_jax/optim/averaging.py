@@ -14,7 +14,7 @@ class AverageState(NamedTuple):
 
     Attributes:
       steps: int32[], finished steps.
-      average: tree of the parameters in the wide dtype.
+      average: the averaged parameters, in float32 or a wider dtype.
     """
 
     steps: jax.Array
@@ -83,17 +83,17 @@ def averaged_params(opt_state: optax.OptState, params: optax.Params) -> optax.Pa
     """The average that a transform of this module keeps somewhere in an optimizer's state.
 
     Args:
-      opt_state: of a chain with one of them.
-      params: whose dtypes the result has.
+      opt_state: state of an optimizer chain that holds one transform of this module.
+      params: the parameters that are averaged; the result takes their dtypes.
 
     Raises:
       ValueError: the state holds no average, or several.
     """
     nodes = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, AverageState))
-    found = [node for node in nodes if isinstance(node, AverageState)]
-    if len(found) != 1:
-        raise ValueError(f"averaged_params: the optimizer state holds {len(found)} averages, expected 1")
-    return jax.tree.map(lambda mean, x: mean.astype(x.dtype), found[0].average, params)
+    states = [node for node in nodes if isinstance(node, AverageState)]
+    if len(states) != 1:
+        raise ValueError(f"averaged_params: the optimizer state holds {len(states)} averages, expected 1")
+    return jax.tree.map(lambda mean, x: mean.astype(x.dtype), states[0].average, params)
 
 
 def _averaging(name: str, follow: Any) -> optax.GradientTransformation:

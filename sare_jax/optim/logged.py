@@ -18,21 +18,21 @@ def logged(opt_state: optax.OptState) -> dict[str, jax.Array]:
     """Metrics of the last update.
 
     Args:
-      opt_state: of a transform of this package, or of a chain, `optax.inject_hyperparams` or
-        `skip_nonfinite` around it.
+      opt_state: state of a transform of this package, also inside of a chain, of
+        `optax.inject_hyperparams` or of `skip_nonfinite`.
 
     Returns:
       float32[] values by name: `neg_grad_norm`, and with `targeted_sam` `eps_norm` and `cosine`, with
       `gradient_norm_penalty` `curvature`; with `skip_nonfinite` `skipped` and `skipped_in_a_row`. After a
       skipped step the others are those of the last sound one. Empty where there is none of them.
     """
-    found: dict[str, jax.Array] = {}
+    metrics: dict[str, jax.Array] = {}
     for node in jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, _STATES)):
         if isinstance(node, _STATES):
-            found |= _scalars(node)
+            metrics |= _scalars(node)
         if isinstance(node, SkipNonfiniteState):
-            found |= logged(node.inner_state)
-    return found
+            metrics |= logged(node.inner_state)
+    return metrics
 
 
 def _scalars(state: NamedTuple) -> dict[str, jax.Array]:

@@ -43,7 +43,8 @@ class Perturbation:
     #: `benchmarks/refresh.py`, under unlikelihood on fresh batches, 10 leaves P of the hallucination at 0.053
     #: after an attack, 1 at 0.054, and EFUF at 0.078.
     refresh_every: int = 1
-    #: How that memory, the change :math:`h = g(\theta + \epsilon^*) - g(\theta)` when last seen, is used.
+    #: How that memory is used: the change :math:`h = g(\theta + \epsilon^*) - g(\theta)` that the last
+    #: :math:`\epsilon^*` made.
     #: `turned` scales and turns it with :math:`g(\theta)`; `kept` adds it as it was. The gradient of the
     #: whole objective at :math:`\theta` is then enough in between, see `first_pass`.
     between: Literal["turned", "kept"] = "turned"
@@ -78,15 +79,15 @@ def worst_nearby(
     chosen: optax.Params,
     how: Perturbation,
 ) -> optax.Updates:
-    r""":math:`\epsilon^*` in the wide dtype; zero at leaves that are not chosen and where the gradient is.
+    r""":math:`\epsilon^*`, in float32 or wider; zero at leaves that are not chosen, and for a zero gradient.
 
     Args:
-      ascent_grad_fn: gives the gradient that is followed, ∇L_neg; called `how.steps` − 1 times.
+      ascent_grad_fn: parameters → ∇L_neg at them, whose direction is followed; called `how.steps` − 1 times.
       params: θ.
-      ascent_grads: that gradient at θ.
-      rho: ρ.
-      chosen: which leaves move, a bool a leaf.
-      how: the ball and the way through it.
+      ascent_grads: ∇L_neg(θ).
+      rho: ρ, radius of the ball.
+      chosen: tree of bools like `params`; True at leaves that are perturbed.
+      how: norm and scaling of the ball, and the number of ascent steps.
     """
     if how.scaling == "adaptive":
         sizes = jax.tree.map(lambda x: jnp.abs(trees.wide(x)) + how.eta, params)

@@ -1,4 +1,4 @@
-"""The memory of Targeted-SAM between two perturbations: what the last one did to the gradient."""
+"""The memory of Targeted-SAM between two perturbations: how the last one changed the gradient of L_neg."""
 
 from typing import NamedTuple
 
@@ -10,15 +10,17 @@ from sare_jax.optim import trees
 
 
 class SharpMemory(NamedTuple):
-    r"""The change :math:`h = \nabla L_{neg}(\theta + \epsilon^*) - \nabla L_{neg}(\theta)` when last seen.
+    r"""The change :math:`h = \nabla L_{neg}(\theta + \epsilon^*) - \nabla L_{neg}(\theta)`, last measured.
 
-    It is in two parts where one of them is to turn with the gradient.
+    A refresh is a step that finds ε*. For `recall` h is kept in two parts, along ∇L_neg(θ) and across it,
+    since the first follows the gradient's direction as that changes; for `recall_whole` it is kept as one.
 
     Attributes:
-      left: int32[], steps until it is to be refreshed; 0 means now.
-      neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves when h was seen; 0 before that.
-      along: float32[], ⟨h, d⟩, with d the unit vector along ∇L_neg(θ); 0 where h is kept whole.
-      across: tree of the parameters in the wide dtype, h − ⟨h, d⟩ d, or the whole h.
+      left: int32[], steps until the next refresh; 0 means that the next step is one.
+      neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves at the last refresh; 0 before the
+        first.
+      along: float32[], ⟨h, d⟩, with d the unit vector along ∇L_neg(θ); 0 where h is kept as one.
+      across: tree like the parameters in float32 or wider: h − ⟨h, d⟩ d, or the whole h.
     """
 
     left: jax.Array
@@ -28,7 +30,7 @@ class SharpMemory(NamedTuple):
 
 
 def blank(params: optax.Params) -> SharpMemory:
-    """A memory of nothing, due at once."""
+    """The memory before the first refresh: zeros, with a refresh due in the next step."""
     across = jax.tree.map(lambda x: jnp.zeros_like(trees.wide(x)), params)
     left, neg_grad_norm, along = (jnp.zeros((), dtype) for dtype in (jnp.int32, jnp.float32, jnp.float32))
     return SharpMemory(left, neg_grad_norm, along, across)
@@ -43,15 +45,15 @@ def remember(
     left: int,
     whole: bool,
 ) -> SharpMemory:
-    """What a perturbation did.
+    """The memory after a refresh.
 
     Args:
-      sharp_grads: ∇L_neg(θ+ε*).
-      neg_grads: ∇L_neg(θ).
+      sharp_grads: ∇L_neg(θ+ε*), a tree like the parameters.
+      neg_grads: ∇L_neg(θ), likewise.
       direction: unit vector along ∇L_neg(θ), zeros at leaves that are not perturbed.
-      neg_grad_norm: float32[], its length.
-      left: steps for which it is to last.
-      whole: for `recall_whole`, else for `recall`.
+      neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves.
+      left: steps until the next refresh.
+      whole: True keeps h as one, for `recall_whole`; False divides it, for `recall`.
     """
     change = jax.tree.map(lambda s, n: trees.wide(s) - trees.wide(n), sharp_grads, neg_grads)
     along = jnp.zeros((), jnp.float32) if whole else trees.inner(change, direction)
@@ -62,24 +64,26 @@ def remember(
 def recall(
     memory: SharpMemory, neg_grads: optax.Updates, direction: optax.Updates, neg_grad_norm: jax.Array
 ) -> optax.Updates:
-    r"""An estimate of ∇L_neg(θ+ε*) from ∇L_neg(θ) alone, in the wide dtype.
+    r"""An estimate of ∇L_neg(θ+ε*) from ∇L_neg(θ) and the memory, in float32 or wider.
 
     .. math:: g + \frac{\|g\|}{\|g_{then}\|} (\langle h, d_{then} \rangle\, d + h_\perp)
 
-    with :math:`g = \nabla L_{neg}(\theta)`, exact where nothing has changed since. LookSAM (Liu et al. 2022)
-    has :math:`\alpha\, h_\perp / \|h_\perp\|` with a constant :math:`\alpha` in place of the bracket over
-    :math:`\|g_{then}\|`; an objective of probabilities is nowhere near so sharp. Its curvature vanishes with
-    its gradient as :math:`P \to 1`, and under unlikelihood and NPO as :math:`P \to 0`, hence the ratio of
+    with :math:`g = \nabla L_{neg}(\theta)` and :math:`d = g / \|g\|` now, and :math:`g_{then}`,
+    :math:`d_{then}` at the last refresh. It is exact while parameters and batch are those of the refresh.
+    LookSAM (Liu et al. 2022) adds :math:`\alpha \|g\|\, h_\perp / \|h_\perp\|` with a constant :math:`\alpha`
+    instead. That is far too much for an objective of probabilities, whose curvature vanishes together with
+    its gradient as :math:`P \to 1`, and under unlikelihood and NPO as :math:`P \to 0`; hence the ratio of
     norms.
 
     Args:
-      memory: what `remember` kept of the last perturbation.
-      neg_grads: ∇L_neg(θ).
-      direction: unit vector along it, zeros at leaves that are not perturbed.
-      neg_grad_norm: float32[], its length; with 0, and before the first perturbation, nothing is added.
+      memory: from `remember`, called with `whole` False.
+      neg_grads: ∇L_neg(θ), a tree like the parameters.
+      direction: unit vector along ∇L_neg(θ), zeros at leaves that are not perturbed.
+      neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves; with 0, and before the first refresh,
+        nothing is added.
     """
-    seen = memory.neg_grad_norm > 0
-    ratio = jnp.where(seen, neg_grad_norm / jnp.where(seen, memory.neg_grad_norm, 1), 0)
+    refreshed = memory.neg_grad_norm > 0
+    ratio = jnp.where(refreshed, neg_grad_norm / jnp.where(refreshed, memory.neg_grad_norm, 1), 0)
     return jax.tree.map(
         lambda n, d, v: trees.wide(n) + ratio.astype(d.dtype) * (memory.along.astype(d.dtype) * d + v),
         neg_grads,
@@ -89,11 +93,11 @@ def recall(
 
 
 def recall_whole(memory: SharpMemory, neg_grads: optax.Updates, some: jax.Array) -> optax.Updates:
-    """∇L_neg(θ) + h, in the wide dtype: an estimate of ∇L_neg(θ+ε*) that is linear in ∇L_neg(θ).
+    """∇L_neg(θ) + h, in float32 or wider: an estimate of ∇L_neg(θ+ε*) that is linear in ∇L_neg(θ).
 
     Args:
-      memory: what `remember` kept of the last perturbation.
-      neg_grads: ∇L_neg(θ).
-      some: bool[], whether the batch has negatives; without them h, an estimate, gives way to the exact 0.
+      memory: from `remember`, called with `whole` True.
+      neg_grads: ∇L_neg(θ), a tree like the parameters.
+      some: bool[], whether the batch has negatives. Without any, L_neg is 0 everywhere, and h is not added.
     """
     return jax.tree.map(lambda n, h: trees.wide(n) + jnp.where(some, h, 0), neg_grads, memory.across)

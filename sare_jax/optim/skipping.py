@@ -1,4 +1,4 @@
-"""Steps that leave everything as it was when something is not finite."""
+"""Skipping of optimizer steps whose gradients, updates or state are not finite."""
 
 from typing import Any, NamedTuple
 
@@ -11,9 +11,9 @@ class SkipNonfiniteState(NamedTuple):
     """State of `skip_nonfinite`.
 
     Attributes:
-      skipped: int32[], steps that were left out, in all.
-      skipped_in_a_row: int32[], of these the last, without a sound step since; 0 after a sound step.
-      inner_state: of the inner transform, as the last sound step left it.
+      skipped: int32[], steps skipped since the beginning.
+      skipped_in_a_row: int32[], consecutive steps skipped up to the latest one; 0 if that was not skipped.
+      inner_state: state of the inner transform after the latest step that was not skipped.
     """
 
     skipped: jax.Array
@@ -24,18 +24,20 @@ class SkipNonfiniteState(NamedTuple):
 def skip_nonfinite(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     r"""Skips non-finite steps: their updates are zero, and the inner state stays bit for bit as it was.
 
-    It looks at what goes in, at what comes out, and at the new inner state: a step is skipped where a
-    gradient or update is infinite or no number, or where an entry of the state ceases to be finite (a
-    gradient of :math:`10^{30}` gives a sound Adam update and an infinite second moment). So momentum, weight
-    decay, schedules and counts stand still too. `optax.apply_if_finite` looks at what goes in alone, which
-    for a chain with `targeted_sam` is the retention gradient; and a zero gradient in the place of a bad one
-    would still move momentum and decay weights.
+    A step is skipped if a gradient or an update is infinite or NaN, or if an entry of the inner state that
+    was finite would no longer be: a gradient of :math:`10^{30}` gives a finite Adam update, but an infinite
+    second moment. A skipped step changes neither parameters nor momentum, schedules or counts, and decays no
+    weights.
 
-    Put it around the whole chain, `skip_nonfinite(optax.chain(targeted_sam(…), optax.adamw(…)))`. Nothing
-    ends a run in which all steps are skipped: watch `skipped_in_a_row`.
+    Two simpler ways do not suffice. `optax.apply_if_finite` checks the incoming gradient alone, which for a
+    chain with `targeted_sam` is only the retention gradient. And a step with its gradient set to zero would
+    still apply momentum and weight decay.
+
+    Put it around the whole chain, `skip_nonfinite(optax.chain(targeted_sam(…), optax.adamw(…)))`. It goes on
+    skipping without end: watch `skipped_in_a_row`.
 
     Args:
-      inner: a transform or chain; extra arguments are passed on.
+      inner: a transform or chain, to which extra arguments of `update` are passed on.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`.

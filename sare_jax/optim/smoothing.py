@@ -10,11 +10,12 @@ from sare_jax.optim import trees
 
 
 class GradientNormState(NamedTuple):
-    """What the last update saw, for logging.
+    """Measures of the latest update, for logging; no update reads them.
 
     Attributes:
       neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the penalised leaves.
-      curvature: float32[], dᵀHd along that gradient: how fast its norm changes.
+      curvature: float32[], dᵀHd, with d the unit vector along ∇L_neg(θ): the rate at which the gradient's
+        norm changes along it.
     """
 
     neg_grad_norm: jax.Array
@@ -44,11 +45,11 @@ def gradient_norm_penalty(
     .. math:: \lambda_1 (g + \rho\, H g / \|g\|_2) + \nabla L_{retain}, \qquad g = \nabla L_{neg}(\theta)
 
     The Hessian-vector product is a forward derivative of `neg_grad_fn`, which costs about two further
-    gradients and has no matrix. A zero gradient has no product.
+    gradients and forms no matrix. Where the gradient is zero, the product is taken as zero.
 
     Args:
       rho: weight :math:`\rho \ge 0` of the norm; a number or a float array of rank 0.
-      neg_weight: :math:`\lambda_1`; likewise.
+      neg_weight: :math:`\lambda_1`; a number or a float array of rank 0.
       mask: which leaves count in the norm; as in `targeted_sam`.
 
     Returns:
@@ -96,8 +97,8 @@ def gradient_norm_penalty(
         penalised = jax.tree.map(
             lambda n, h: trees.wide(n) + jnp.asarray(rho, h.dtype) * h, neg_grads, product
         )
-        seen = GradientNormState(norm, trees.inner(direction, product))
-        return trees.combine(updates, penalised, neg_weight), seen
+        measures = GradientNormState(norm, trees.inner(direction, product))
+        return trees.combine(updates, penalised, neg_weight), measures
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -126,10 +127,10 @@ def randomized_smoothing(
 
     Args:
       sigma: standard deviation :math:`\sigma \ge 0` of each coordinate; a number or a float array of rank 0.
-      neg_weight: :math:`\lambda_1`; likewise.
-      draws: m, gradients a step, taken one after the other.
-      seed: of the noise. Each update and each draw has a key of its own, folded from it; the noise does not
-        depend on the number of devices.
+      neg_weight: :math:`\lambda_1`; a number or a float array of rank 0.
+      draws: m ≥ 1, gradients a step, computed one after the other.
+      seed: starts the noise. Each update and each draw has a key of its own, derived from it; the noise does
+        not depend on the number of devices.
       mask: which leaves are moved; as in `targeted_sam`.
 
     Returns:

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class TargetedSamState(NamedTuple):
-    """What the last update saw, kept so that it can be logged; none of it enters the next update.
+    """Measures of the latest update, for logging; no update reads them.
 
     Attributes:
       neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves.
@@ -38,7 +38,7 @@ class RefreshedSamState(NamedTuple):
       neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves, in every step, or with
         `Perturbation.between` as `kept` of the last perturbation; 0 where the batch has no negatives.
       eps_norm, cosine: float32[], as in `TargetedSamState`, of the last perturbation.
-      memory: what that perturbation did.
+      memory: how that perturbation changed the gradient of L_neg, for the steps until the next one.
     """
 
     neg_grad_norm: jax.Array
@@ -217,15 +217,15 @@ def targeted_sam(
             return grads, TargetedSamState(neg_grad_norm, eps_norm, cosine)
 
         if isinstance(state, TargetedSamState):
-            sharp_grads, seen = perturb()
-            return trees.combine(updates, sharp_grads, neg_weight), seen
+            sharp_grads, measures = perturb()
+            return trees.combine(updates, sharp_grads, neg_weight), measures
 
         before: RefreshedSamState = state
 
         def fresh() -> tuple[optax.Updates, RefreshedSamState]:
-            grads, seen = perturb()
+            grads, measures = perturb()
             memory = refresh.remember(grads, neg_grads, direction, neg_grad_norm, left=every - 1, whole=whole)
-            return jax.tree.map(trees.wide, grads), RefreshedSamState(*seen, memory)
+            return jax.tree.map(trees.wide, grads), RefreshedSamState(*measures, memory)
 
         def recalled() -> tuple[optax.Updates, RefreshedSamState]:
             memory = before.memory._replace(left=jnp.maximum(before.memory.left - 1, 0))
@@ -237,7 +237,7 @@ def targeted_sam(
             grads = refresh.recall(memory, neg_grads, direction, neg_grad_norm)
             return grads, before._replace(neg_grad_norm=neg_grad_norm, memory=memory)
 
-        # A batch without negatives teaches nothing, so the refresh waits for the next.
+        # A batch without negatives has no ∇L_neg, so the refresh waits for the next batch.
         due = (before.memory.left == 0) & (neg_grad_norm > 0)
         sharp_grads, after = jax.lax.cond(due, fresh, recalled)
         return trees.combine(updates, sharp_grads, neg_weight), after
@@ -258,15 +258,15 @@ def first_pass(
     that one backward pass of λ₁ L_neg + L_retain serves them.
 
     Args:
-      opt_state: of `targeted_sam`, or of a chain, `optax.inject_hyperparams` or `skip_nonfinite` around it.
-      perturbation: that of `targeted_sam`.
-      apart: gives ∇L_neg(θ), for `neg_grads`, and ∇L_retain(θ), and whatever else.
-      joint: gives zeros in the place of the first, and the gradient of λ₁ L_neg + L_retain in that of the
-        second; called, or traced under `jax.lax.cond`, where such an update may come. `negatives` has to be
-        handed over then.
+      opt_state: state of `targeted_sam`, also inside of a chain, of `optax.inject_hyperparams` or of
+        `skip_nonfinite`.
+      perturbation: the same one that `targeted_sam` was made with.
+      apart: computes ∇L_neg(θ), for `neg_grads`, and ∇L_retain(θ); it may return more beside them.
+      joint: likewise with zeros for ∇L_neg(θ), and the gradient of λ₁ L_neg + L_retain for ∇L_retain(θ). It
+        is traced under `jax.lax.cond`, and only with `kept`; `update` then needs `negatives`.
 
     Returns:
-      What the one called gives.
+      The result of `apart` or of `joint`.
 
     Raises:
       ValueError: no `targeted_sam` with this `refresh_every` is in the state.
@@ -277,10 +277,10 @@ def first_pass(
 
 
 def refresh_is_due(opt_state: optax.OptState) -> jax.Array:
-    """Whether the next update looks for ε*, where `Perturbation.refresh_every` is above 1.
+    """Whether the next update finds ε* anew, where `Perturbation.refresh_every` is above 1.
 
     Args:
-      opt_state: as in `first_pass`.
+      opt_state: state of `targeted_sam` or of what stands around it, as in `first_pass`.
 
     Returns:
       bool[].

@@ -20,7 +20,7 @@ _LARGEST_DIVISOR = 2.0**125
 
 
 def wide(x: jax.Array) -> jax.Array:
-    """In float32, or in its own dtype where that is wider."""
+    """`x` in the wide dtype: float32, or its own dtype if that is wider."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -45,15 +45,12 @@ def combine(retain: optax.Updates, neg: optax.Updates, neg_weight: jax.typing.Ar
 
 
 def check_init(name: str, params: optax.Params) -> None:
-    """Raises ValueError where a transform of this package cannot serve.
-
-    That is with holes or nothing in the parameters, or inside of `optax.MultiSteps`.
-    """
+    """Raises ValueError if the parameters are empty or have holes, or if the caller is `optax.MultiSteps`."""
     reject_masked(name, params)
     if not jax.tree.leaves(params):
         raise ValueError(f"{name}: the tree of parameters is empty")
-    # It would hand over the mean of the retention gradients with the last micro-batch's `neg_grad_fn`.
-    # Nothing in the call tells, so its own `init` is looked for among the callers.
+    # MultiSteps would pass the mean of the retention gradients with the last micro-batch's `neg_grad_fn`.
+    # No argument shows that, so its `init` is looked for among the callers.
     frame: types.FrameType | None = sys._getframe()
     while frame is not None:
         if isinstance(frame.f_locals.get("self"), optax.MultiSteps):
@@ -67,16 +64,16 @@ def check_init(name: str, params: optax.Params) -> None:
 def check_call(
     name: str, updates: optax.Updates, params: optax.Params | None, neg_grad_fn: GradFn | None
 ) -> GradFn:
-    """Raises ValueError where a transform of this package lacks what it needs.
+    """Raises ValueError if `params` or `neg_grad_fn` are missing, or if a tree has holes.
 
     Args:
       name: how the message calls the transform.
-      updates: the retention gradient.
-      params: θ.
-      neg_grad_fn: the gradient of L_neg as a function.
+      updates: ∇L_retain(θ).
+      params: θ, or None where the caller gave none.
+      neg_grad_fn: parameters → ∇L_neg at them, or None where the caller gave none.
 
     Returns:
-      `neg_grad_fn`, whose results are checked as well.
+      `neg_grad_fn`, wrapped so that its results are checked to be like the parameters.
     """
     if params is None or neg_grad_fn is None:
         raise ValueError(f"{name}: call update(retain_grads, state, params, neg_grad_fn=f)")
@@ -95,12 +92,12 @@ def gradient_fn(name: str, function: GradFn) -> GradFn:
 
 def like_params(name: str, what: str, grads: optax.Updates, params: optax.Params) -> optax.Updates:
     """`grads`; raises ValueError where they are no tree like the parameters."""
-    there: Any = jax.tree.structure(grads)
+    given: Any = jax.tree.structure(grads)
     wanted: Any = jax.tree.structure(params)
-    if there != wanted:
+    if given != wanted:
         aux = isinstance(grads, tuple) and len(grads) == 2 and jax.tree.structure(grads[0]) == wanted
         advice = "; of jax.grad(…, has_aux=True) give the gradient alone" if aux else ""
-        raise ValueError(f"{name}: {what} {there}, expected a gradient like the parameters, {wanted}{advice}")
+        raise ValueError(f"{name}: {what} {given}, expected a gradient like the parameters, {wanted}{advice}")
     return grads
 
 
@@ -185,8 +182,8 @@ def normalise(tree: optax.Updates) -> tuple[optax.Updates, jax.Array]:
     """The unit vector along a tree in the wide dtype, and the float32 norm; zeros for a zero tree.
 
     Dividing by the largest entry first keeps squares in range; a norm beyond float32's largest number is
-    given as that number. Both `where`s are before the operation that zero would break, so that derivatives
-    are finite too.
+    given as that number. Zeros are replaced before a division or root, not after it, so that derivatives are
+    finite too.
     """
     peaks = [jnp.max(jnp.abs(x), initial=0).astype(jnp.float32) for x in jax.tree.leaves(tree)]
     largest = jnp.stack(peaks).max()
@@ -196,13 +193,13 @@ def normalise(tree: optax.Updates) -> tuple[optax.Updates, jax.Array]:
     squares = sum(jnp.sum(jnp.abs(x) ** 2, dtype=jnp.float32) for x in jax.tree.leaves(scaled))
     unit_norm = jnp.sqrt(jnp.where(zero, 1, squares))
     direction = jax.tree.map(lambda x: x / unit_norm.astype(x.dtype), scaled)
-    # What is infinite has to show; what float32 cannot hold is not infinite.
+    # Infinite entries give an infinite norm; finite ones never do, even if their norm exceeds float32.
     norm = jnp.minimum(peak * unit_norm, jnp.finfo(jnp.float32).max)
     return direction, jnp.where(zero, 0, jnp.where(jnp.isfinite(largest), norm, largest))
 
 
 def normalise_by(norm: Norm, tree: optax.Updates) -> tuple[optax.Updates, optax.Updates]:
-    """As `normalise`, with one norm over all leaves or one a leaf; the norms come as a tree."""
+    """As `normalise`, with one norm over all leaves (`global`) or one for each; the norms are a tree."""
     if norm == "global":
         direction, length = normalise(tree)
         return direction, jax.tree.map(lambda _: length, tree)

@@ -32,11 +32,11 @@ class Base(Protocol):
 
     @property
     def folder(self) -> Path:
-        """The model's folder, whose name is shown."""
+        """The model's folder, whose name error messages show."""
 
     @property
     def content_hash(self) -> str:
-        """Names the model's content."""
+        """Hash of the model's weights and shapes (`models.load.content_hash`)."""
 
 
 class Checkpoints:
@@ -54,7 +54,8 @@ class Checkpoints:
         Args:
           folder: where checkpoints are kept; no other run may use it.
           base: the model that is tuned.
-          settings: JSON-able values that a resumed run has to share; more steps are no reason to refuse.
+          settings: JSON-able values that have to be the same when a run is resumed; leave out what may
+            change, such as the number of steps.
           every: steps between checkpoints; 0 for none but the last.
           keep: the newest so many are kept; 0 keeps all.
 
@@ -101,7 +102,7 @@ class Checkpoints:
           iterator: a Grain iterator, or any object with its JSON-able `get_state` and `set_state`.
 
         Raises:
-          Exception: what the *previous* save failed of, in the background.
+          Exception: the error with which the *previous* save failed in the background.
         """
         if step == self.latest:
             return
@@ -111,7 +112,7 @@ class Checkpoints:
         )
 
     def wait(self) -> None:
-        """Waits for the running save and raises what it failed of."""
+        """Waits for the running save; raises the error with which it failed, if it did."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
@@ -120,8 +121,9 @@ class Checkpoints:
         """Reads the newest checkpoint.
 
         Args:
-          like: a state of the same structure, placed where the restored one is to lie: any devices.
-          iterator: set to the place in the stream.
+          like: a state of the same structure, whose arrays lie on the devices on which the restored ones
+            shall.
+          iterator: the stream of batches; it is set to the saved place.
 
         Raises:
           UserError: the saved state has other members or shapes; lists them.
@@ -130,8 +132,8 @@ class Checkpoints:
         wanted = jax.tree.map(_abstract, _trees(like))
         for name, tree in wanted.items():
             _check_members(self.folder / str(step), name, tree)
-        found = self._orbax.load_checkpointables(step, {**wanted, "data": _Place(iterator)})
-        return TrainState(params=found["params"], **found["optimizer"])
+        restored = self._orbax.load_checkpointables(step, {**wanted, "data": _Place(iterator)})
+        return TrainState(params=restored["params"], **restored["optimizer"])
 
 
 class _Place:
@@ -184,9 +186,9 @@ def load_params(folder: Path, base: Base, *, step: int | None = None) -> Params:
     """The trainable parameters of a run, on the devices where `base.params` lie.
 
     Args:
-      folder: of a run, or one that `save_params` made.
+      folder: a run's folder of checkpoints, or a folder that `save_params` wrote.
       base: the model that was tuned.
-      step: which checkpoint; None for the newest.
+      step: optimizer step of the checkpoint; None for the newest.
 
     Raises:
       UserError: there is no such checkpoint, it belongs to another base model, or it holds other members.
@@ -222,7 +224,7 @@ def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
 
 
 def _claim(folder: Path, base: Base, settings: dict) -> None:
-    """Marks a new folder as this base's and these settings'; refuses one that is not."""
+    """Records base and settings in a new folder; refuses a folder that records others."""
     path = folder / _BASE
     mark = {"id": base.folder.name, "hash": base.content_hash, "settings": settings}
 
@@ -266,7 +268,7 @@ def _remove_incomplete(folder: Path) -> None:
 
 
 def _check_members(step: Path, name: str, wanted: Any) -> None:
-    """Compares names and shapes before Orbax does, whose message would not say which."""
+    """Compares names and shapes; Orbax would refuse too, but not say which ones differ."""
     there = _shapes(ocp.metadata(step, checkpointable_name=name).metadata)
     # A PRNG key is stored as the integers behind it.
     here = _shapes(jax.eval_shape(lambda tree: jax.tree.map(_raw, tree), wanted))

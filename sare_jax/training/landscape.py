@@ -19,7 +19,7 @@ from sare_jax.training.losses import target_log_probs
 from sare_jax.training.sharding import gathering, spread_rows
 from sare_jax.training.state import Params
 
-BATCH = 32  # units at a time, at least one a device
+BATCH = 32  # units at a time; rounded up to a multiple of the devices
 
 
 def directions(
@@ -28,10 +28,10 @@ def directions(
     """Unit directions at a solution.
 
     Args:
-      loaded: the model.
+      loaded: the base model; its own trainable parameters are not used.
       params: the solution θ.
-      units: hallucinated units.
-      features: vision features of their images.
+      units: token rows of D_neg.
+      features: gives the image features of the units' images.
       mesh: devices that share the units; the model lies on them.
       seed: fixes the random direction.
 
@@ -62,8 +62,8 @@ def moved(params: Params, direction: Params, distance: float) -> Params:
 def _batches(units: TokenSet, features: FeatureCache, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
     rows = round_up(BATCH, mesh.size)
     for batch in finetune_batches(units, np.arange(len(units)), batch_size=rows, row_multiple=rows):
-        seen = features(batch["image"])
-        yield spread_rows({**{k: v for k, v in batch.items() if k != "image"}, "features": seen}, mesh)
+        rest = {key: value for key, value in batch.items() if key != "image"}
+        yield spread_rows(rest | {"features": features(batch["image"])}, mesh)
 
 
 def _sum_and_grad(loaded: LoadedModel, params: Params, batch: dict, mesh: Mesh) -> tuple:

@@ -20,7 +20,7 @@ from sare_jax.training.state import TrainState
 
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
-# How the progress line calls the metrics that it shows.
+# The metrics that the progress line shows → their labels there.
 SHOWN = {
     "neg": "L_neg",
     "pos": "L_pos",
@@ -34,15 +34,15 @@ SHOWN = {
 
 LOG_WIDTH = 180
 
-# Steps left out one after the other (`sare_jax.optim.skip_nonfinite`) with which a run ends.
+# Consecutive skipped steps (`sare_jax.optim.skip_nonfinite`) that a run may have; one more ends it.
 MAX_SKIPPED = 5
 
 
 class NotFiniteError(UserError):
-    """A loss, gradient or update was infinite or no number. Checkpoints from before it are sound.
+    """A loss, gradient or update was infinite or NaN. Checkpoints from before it are sound.
 
-    Steps that leave everything as it was and say so (metric `skipped_in_a_row`) count only when there are
-    more than `MAX_SKIPPED` of them in a row.
+    A skipped step (metric `skipped_in_a_row` above 0) is no error by itself; more than `MAX_SKIPPED` of them
+    in a row are.
     """
 
 
@@ -60,22 +60,22 @@ def run(
 ) -> TrainState:
     """Trains until `steps`, going on from the newest checkpoint where there is one.
 
-    Metrics stay on the device for up to `fetch_every` steps, so that steps are not waited for one by one; a
-    checkpoint is only written after they were found finite. Several hosts call this together; the first
-    writes the log, and a signal to one of them stops all when metrics are next read.
+    Metrics stay on the device for up to `fetch_every` steps, so that the host need not wait for each step. A
+    checkpoint is written only when all metrics until then are finite. Several hosts call this together; the
+    first writes the log, and a signal to one of them stops all when metrics are next read.
 
     Args:
       state: the first state; where a checkpoint is restored, only its structure and placement matter.
-      iterator: gives batches; checkpointed with the state.
-      step: state, batch → next state and float[] metrics. May donate the state.
-      steps: in the whole run.
-      name: shown with the progress.
-      checkpoints: where to save and look; None for a short run that starts anew when interrupted.
+      iterator: gives one batch a step; its place in the stream is checkpointed with the state.
+      step: (state, batch) → next state and float[] metrics. May donate the state.
+      steps: optimizer steps of the whole run, those before a restored checkpoint included.
+      name: label of the progress bar and of messages.
+      checkpoints: the run's checkpoints; None for a short run that starts anew when interrupted.
       log_path: JSON lines, one a step: {"step", metric: value, …}. A resumed run drops the steps that will
         be run again.
       fetch_every: steps between readings of the metrics.
-      limits: metric → (lowest, highest) value; a run that leaves them has collapsed and ends early, its
-        checkpoint saved. Looked at when metrics are read. Under ascent `neg` falls without bound.
+      limits: metric → (lowest, highest) value; a run that leaves them has collapsed and ends early, after a
+        checkpoint. They are checked when metrics are read. Under ascent `neg` falls without bound.
 
     Returns:
       The last state.
@@ -89,8 +89,8 @@ def run(
     done = int(state.step)
     log = _Log(log_path if hosts.is_first() else None, done)
     with _signals() as stop, bar(steps, name, done=done, unit="step") as progress:
-        # Where the bar has a fixed width it goes into a log, which has room for the metrics.
-        # (A bar that is switched off has no width.)
+        # A bar of fixed width is written to a log, which has room for the metrics; a bar that is switched
+        # off has no width.
         progress.ncols = getattr(progress, "ncols", None) and LOG_WIDTH
         pending: list[tuple[int, dict[str, jax.Array]]] = []
         while done < steps:
@@ -99,7 +99,7 @@ def run(
             pending.append((done, metrics))
             saving = checkpoints is not None and (done == steps or checkpoints.is_due(done))
             reading = saving or done == steps or done % fetch_every == 0
-            # Hosts ask each other only where they wait for the devices anyway.
+            # Hosts ask each other only in steps in which they wait for the devices anyway.
             stopping = reading and hosts.anywhere(stop.is_set()) if hosts.several() else stop.is_set()
             if reading or stopping:
                 values, left_out = log.write(pending)
@@ -122,7 +122,7 @@ def run(
 
 
 class _Log:
-    """The metrics log; the first line that is not finite ends the run."""
+    """The metrics log; raises `NotFiniteError` for metrics that are not finite in a step not skipped."""
 
     def __init__(self, path: Path | None, done: int):
         self._path = path
@@ -132,9 +132,9 @@ class _Log:
     def write(
         self, pending: list[tuple[int, dict[str, jax.Array]]]
     ) -> tuple[dict[str, float | None], list[int]]:
-        """Appends the metrics of some steps; returns those of the last, and the steps that were left out.
+        """Appends the metrics of some steps; returns those of the last one, and the numbers of skipped steps.
 
-        What is not finite in a step that was left out is written as null.
+        Metrics of a skipped step that are not finite are written as null.
         """
         records: list[dict[str, float | None]] = []
         left_out: list[int] = []
@@ -162,7 +162,7 @@ class _Log:
 
 
 def _records_until(path: Path, done: int) -> list[dict]:
-    """The records of finished steps; a line that a kill cut off is of a later one."""
+    """The records up to step `done`; the file may end in a line that a killed process left incomplete."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -178,7 +178,7 @@ def _line(values: Mapping[str, float | None]) -> str:
 
 
 def _exceeded(values: Mapping[str, float | None], limits: Mapping[str, tuple[float, float]]) -> str:
-    """Which limit was passed, in words; empty for none."""
+    """The first metric outside of its limits, in words; empty where all are inside."""
     for key, (lowest, highest) in limits.items():
         if key not in values:
             raise UserError(f"limits.{key}: no such metric; there are {', '.join(values)}")

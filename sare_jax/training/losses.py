@@ -22,11 +22,12 @@ def losses_of_rows(
     """The rows' share of L_k by set, float32[].
 
     Args:
-      static: the losses, and what is done to the model's layers.
-      model: with its weights.
-      rows: the rows.
-      image_embeds: float[B, P, D], projected features of each row's image.
-      counts: from `count_units`, of the global batch.
+      static: the objective, `padded_length` and the remat policy.
+      model: a `Model` with its weights.
+      rows: tokens, targets and units; the whole batch or a part of it.
+      image_embeds: float[B, P, D], image embeddings of each row's image.
+      counts: set → float32[], units of the whole batch over all devices and micro-batches; the divisor of
+        L_k.
       prefix: tokens that all rows begin with, to be run once, without a gradient.
     """
     logits = _target_logits(model, rows, image_embeds, prefix, static.remat_policy)
@@ -35,8 +36,8 @@ def losses_of_rows(
     if rows.preferred is not None:
         # Behind the same embeddings: the image is projected once, whatever is read behind it.
         others = rows.preferred
-        seen = _target_logits(model, others, image_embeds, prefix, static.remat_policy)
-        preferred = log_probs_of(seen, others.targets)[:, None], others.units["preferred"].mask
+        other_logits = _target_logits(model, others, image_embeds, prefix, static.remat_policy)
+        preferred = log_probs_of(other_logits, others.targets)[:, None], others.units["preferred"].mask
     objective, losses = static.objective, {}
     for kind, units in rows.units.items():
         at_hand = AtHand(logits, units.by_unit, rows.by_token, static.padded_length, preferred)
@@ -52,9 +53,9 @@ def target_log_probs(
     """Log-probabilities of the targets of rows with one unit; the head runs on their positions alone.
 
     Args:
-      model: see `Merge`.
+      model: a `Model` with its weights.
       batch: tokens int32[B, T]; targets int32[B, W]; start, end int32[B]; features float[B, P, D_v].
-      remat_policy: passed to the model.
+      remat_policy: what a layer keeps for its backward pass; None keeps all.
 
     Returns:
       float32[B, W] log-probabilities, and bool[B, W], where there is a target.
@@ -79,7 +80,7 @@ def _target_logits(
     prefix: tuple[int, ...],
     remat_policy: RematPolicy | None,
 ) -> jax.Array:
-    """float32[B, W, V], of each target of the rows."""
+    """float32[B, W, V], the logits that predict each target of the rows."""
     ahead = len(prefix)
     hidden = model.read(
         rows.tokens[:, ahead:],

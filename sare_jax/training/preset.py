@@ -23,7 +23,7 @@ class EfufSchedule:
     steps: int
 
     def __call__(self, hyper: Hyper, step: jax.Array) -> Hyper:
-        """The settings of a step: L_pos falls to its half, λ₁ holds and then falls to 0."""
+        """The settings of a step: the weight of L_pos falls to its half; λ₁ stays, and then falls to 0."""
         return hyper._replace(
             pos_weight=hyper.pos_weight * efuf.pos_schedule(self.steps)(step),
             neg_weight=hyper.neg_weight
@@ -32,7 +32,7 @@ class EfufSchedule:
 
 
 def with_score_weights(sets: TokenSets, curated: Curated) -> TokenSets:
-    """The sets, each unit weighed by its CLIP score as EFUF's public code does."""
+    """The sets, with a `weight` for each unit by its CLIP score, as in EFUF's public code."""
     for kind in SETS:
         units: TokenSet = getattr(sets, kind)
         scores = np.asarray(getattr(curated, kind).score, np.float32)[units.unit]

@@ -17,11 +17,12 @@ def remat_policy(name: str, mesh: Mesh) -> Policy | None:
 
     Args:
       name: `full` keeps a layer's input alone and computes the layer again; `dots` keeps its products with
-        weights, and on a CPU what attention gave; `none` keeps everything.
-      mesh: where weights are divided, `none` still gathers them again instead of keeping the whole model.
+        weights, and on a CPU the output of attention; `none` keeps everything.
+      mesh: the run's devices; if weights are divided over them, `none` still gathers these weights again
+        instead of keeping the whole model.
 
     Returns:
-      For `Llama.__call__`; None keeps everything.
+      The `remat_policy` of `Model.read`; None keeps everything.
     """
     if name == "none":
         return _all_but_gathered if mesh.shape[FSDP] > 1 else None

@@ -38,12 +38,13 @@ class Rows(NamedTuple):
     """Rows of tokens and their units.
 
     Attributes:
-      tokens: int32[B, T].
-      positions: int32[B, W], of the token before each target, whose hidden state predicts it.
-      targets: int32[B, W].
-      units: set → its units.
-      by_token: name → [B, W, …], what is kept with each target.
-      preferred: rows with another continuation of each row's context, behind the same image; None without.
+      tokens: int32[B, T], prompt with image slots and caption, right-padded.
+      positions: int32[B, W], target positions: that of the token before each target.
+      targets: int32[B, W], the tokens to be predicted there.
+      units: set → its units in these rows.
+      by_token: name → [B, W, …], an array for each target that the objective needs.
+      preferred: rows with another continuation of each row's context, behind the same image; None where the
+        objective needs none.
     """
 
     tokens: jax.Array
@@ -58,8 +59,8 @@ def as_rows(name: str, part: Batch) -> Rows:
     """The rows of a group, whichever form its batch has: `unlearn_batches` or `packed_batches`.
 
     Args:
-      name: what the group is called; of batches with one unit a row, the set that its units are of.
-      part: the group's arrays.
+      name: name of the group; in batches with one unit a row it is the set that the units belong to.
+      part: the group's arrays by name, as these functions describe them.
     """
     by_token = part.get("by_token", {})
     if "units" in part:

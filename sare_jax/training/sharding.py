@@ -76,7 +76,7 @@ def frozen_placement(mesh: Mesh, trainable: str, stacked: Collection[str]) -> Pl
     such an axis and trainable parameters are whole on each device.
 
     Args:
-      mesh: from `make_mesh`.
+      mesh: the run's devices as (`data`, `fsdp`); frozen matrices are divided over `fsdp`.
       trainable: regular expression on whole paths, as in `load_model`; not empty.
       stacked: paths of the parameters whose first axis numbers the layers.
     """
@@ -102,11 +102,11 @@ def gathering(mesh: Mesh) -> contextlib.AbstractContextManager:
 
 
 def spread_rows(batch: Any, mesh: Mesh) -> Any:
-    """Puts a tree of host arrays on the devices, by rows; of several hosts, each puts its own.
+    """Divides the rows of a batch over the devices; each of several hosts fills its own devices.
 
     Args:
-      batch: a tree of [B, …] arrays, the same on every host; the mesh's size divides B.
-      mesh: from `make_mesh`.
+      batch: a tree of [B, …] host arrays, the same on every host.
+      mesh: the run's devices, whose number divides B.
     """
     sharding = by_rows(mesh)
     if not hosts.several():
@@ -120,7 +120,7 @@ def spread_rows(batch: Any, mesh: Mesh) -> Any:
 
 
 def on_mesh(make: Callable[..., Any], mesh: Mesh, *args: Any) -> Any:
-    """`make(*args)`, computed on the mesh's devices, whole and fresh on each."""
+    """`make(*args)`, computed on the mesh's devices; each gets a whole copy in new memory."""
     return jax.jit(make, out_shardings=replicated(mesh))(*args)
 
 
@@ -134,11 +134,11 @@ def compile_step(step: Callable[..., Any], mesh: Mesh, static: Hashable) -> jax.
 
     Args:
       step: `unlearn_step`, `efuf_step` or `finetune_step`.
-      mesh: from `make_mesh`.
-      static: the step's last argument.
+      mesh: the run's devices, over which rows and frozen weights are divided.
+      static: everything of the step that is no array (`Static`); another value is another program.
 
     Returns:
-      A function of (state, frozen, batch, hyper).
+      The compiled function (state, frozen, batch, hyper) → (next state, metrics).
     """
     whole, rows = replicated(mesh), by_rows(mesh)
     return jax.jit(

@@ -53,10 +53,10 @@ def with_starting_values(
     """The sets, their units with what the needs measure under the starting weights.
 
     Args:
-      sets: token rows.
-      needs: of the objective; those that are no `StartingNeed` are left to others.
+      sets: the three sets as token rows.
+      needs: `Objective.needs`; those that are no `StartingNeed` are ignored here.
       loaded: the starting weights, placed on the mesh.
-      features: vision features by file name.
+      features: gives the image features of image file names.
       mesh: devices that share the rows.
       batch_size: rows at a time.
       folder: where the values are kept.
@@ -75,7 +75,7 @@ def with_starting_values(
 def _fingerprint(
     units: TokenSet, needs: tuple[StartingNeed, ...], loaded: LoadedModel, made_from: Mapping[str, Any]
 ) -> str:
-    """Names what the values depend on, in hex."""
+    """SHA-256 in hex of everything that the measured values depend on."""
     digest = hashlib.sha256()
     for tokens, start, image in zip(units.tokens, units.start, units.image, strict=True):
         digest.update(f"{image} {start} {len(tokens)} ".encode() + np.asarray(tokens, np.int32).tobytes())
@@ -92,10 +92,10 @@ def _measured(
     batch_size: int,
     folder: Path,
 ) -> list[_Chunk]:
-    """The values of all units, chunk by chunk; those that are kept already are read."""
+    """The values of all units, chunk by chunk; chunks that are on disk already are read, not computed."""
     edges = [*range(0, len(units), CHUNK), len(units)]
     paths = [folder / f"{first:08d}.npz" for first in edges[:-1]]
-    # All are read before one is written, so that all hosts find the same.
+    # All are read before one is written, so that all hosts see the same files.
     chunks = [_read(path) for path in paths]
     done = sum(
         last - first
@@ -140,12 +140,12 @@ def _evaluation(mesh: Mesh, merge: Merge, needs: tuple[StartingNeed, ...]) -> Ca
 
 
 def _compact(values: dict[str, dict[str, np.ndarray]], real: np.ndarray, counts: np.ndarray) -> _Chunk:
-    """Without padding: units that are there, and of these the tokens that are there."""
-    there = np.arange(max(map(int, counts), default=0)) < np.where(real, counts, 0)[:, None]
-    found = {f"unit/{name}": array[real] for name, array in values["unit"].items()}
+    """Drops the padding: rows that are no unit, and behind each unit what follows its last target token."""
+    is_target = np.arange(max(map(int, counts), default=0)) < np.where(real, counts, 0)[:, None]
+    chunk = {f"unit/{name}": array[real] for name, array in values["unit"].items()}
     for name, array in values["token"].items():
-        found[f"token/{name}"] = array[:, : there.shape[1]][there]
-    return found
+        chunk[f"token/{name}"] = array[:, : is_target.shape[1]][is_target]
+    return chunk
 
 
 def _write(path: Path, chunk: _Chunk) -> None:

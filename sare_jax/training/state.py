@@ -22,7 +22,7 @@ class Hyper(NamedTuple):
       rho: ρ, radius of the perturbation.
       neg_weight: λ₁.
       sent_weight: λ₂.
-      adamw: the optimizer's; of these the rates are arguments, the others part of the program.
+      adamw: AdamW's settings; its rates are arguments of the program, its other fields part of the program.
       pos_weight: weight of L_pos.
     """
 
@@ -36,12 +36,12 @@ class Hyper(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """Everything of a run that changes; the frozen weights stand beside it.
+    """Everything that a training step changes; the frozen weights are passed beside it.
 
     Attributes:
       step: int32[], finished optimizer steps.
       params: the trainable parameters θ, float32.
-      opt_state: state of the optimizer chain.
+      opt_state: state of the optimizer (`unlearn_optimizer`, `efuf_optimizer` or `adamw`).
       rng: typed PRNG key of the run, for modules that draw (dropout); LLaVA's do not.
     """
 
@@ -55,13 +55,13 @@ def unlearn_optimizer(
     hyper: Hyper,
     perturbation: Perturbation = Perturbation(),
 ) -> optax.GradientTransformationExtraArgs:
-    """Targeted-SAM before AdamW; a step in which something is not finite is left out."""
+    """Targeted-SAM, then AdamW; non-finite steps are skipped."""
     sam = targeted_sam(hyper.rho, hyper.neg_weight, perturbation=perturbation)
     return skip_nonfinite(optax.chain(sam, adamw(hyper.adamw)))
 
 
 def efuf_optimizer(hyper: Hyper) -> optax.GradientTransformationExtraArgs:
-    """The same AdamW alone, for the gradient of Eq. 1."""
+    """AdamW alone, for the gradient of Eq. 1; non-finite steps are skipped."""
     return skip_nonfinite(adamw(hyper.adamw))
 
 
@@ -70,8 +70,8 @@ def init_state(params: Params, optimizer: optax.GradientTransformation, seed: in
 
     Args:
       params: trainable parameters, float32.
-      optimizer: whose state is made; its settings do not matter here.
-      seed: of the PRNG key that the state holds.
+      optimizer: its `init` makes the state's `opt_state`; its settings do not matter here.
+      seed: makes the PRNG key that the state holds.
     """
     params = jax.tree.map(lambda x: jnp.array(x, copy=True), params)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key(seed))

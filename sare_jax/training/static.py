@@ -1,4 +1,4 @@
-"""What a compiled step is made for: everything that is no array."""
+"""The static argument of a compiled step: everything that the step needs and that is no array."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ class Static:
 
     Attributes:
       merge: makes the model from trainable and frozen weights.
-      objective: the losses. Fine-tuning descends `erase`, whatever that is.
-      gradients: how they are pulled back to the trainable parameters (`sare_jax.training.gradients.choose`).
+      objective: the losses of a unit, and what they need. Fine-tuning minimises its `erase`.
+      gradients: computes the losses' gradients (`sare_jax.training.gradients.choose`).
       perturbation: how ε* is found.
       prefix: the tokens that all rows begin with, before their image, which `projected` runs once for all.
-      padded_length: tokens of the longest row of all sets, for objectives that need it.
-      schedule: changes the settings from step to step; None leaves them.
+      padded_length: tokens of the longest row of all sets, for objectives that need it; else not used.
+      schedule: gives the settings of each step from the run's; None keeps the run's in every step.
       micro_batches: parts in which gradients are accumulated; divides the rows of each group.
       remat_policy: what a layer keeps for its backward pass; None keeps all.
     """

@@ -1,19 +1,19 @@
 """The pure training steps: EFUF, SARE by Targeted-SAM, and plain fine-tuning.
 
-All are called as `step(state, frozen, batch, hyper, static)`: what changes, what does not, the rows, the
-numbers that steer, and everything that is no array. Data flow of the SARE step, whose batch holds groups of
-rows (`sare_jax.training.rows`):
+All are called as `step(state, frozen, batch, hyper, static)`: what training changes, the weights that it does
+not change, the rows, the numbers among the settings, and everything that is no array. Data flow of the SARE
+step, whose batch holds groups of rows (`sare_jax.training.rows`):
 
-    pass 1   all rows at θ          one forward; one backward for each gradient that a row has a part in
+    pass 1   all rows at θ          one forward; one backward for each gradient that a row contributes to
              → ∇L_neg(θ), ∇(L_pos + λ₂ L_sent)(θ)
     ε*       from ∇L_neg(θ)         inside `targeted_sam`
     pass 2   negatives at θ + ε*    → ∇L_neg(θ + ε*)
 
 which equals the four calls of the equations exactly. Rows of one unit (the paper's independent draws) come in
-three groups, one a set, and each is pulled back once. Packed rows come in two, with negatives and without;
-the first is pulled back twice, and pass 2 ends behind its last negative. Where no ε* is looked for, both may
-be one gradient (`sare_jax.optim.first_pass`). With other negatives in the batch ε* is found on these. The
-EFUF step is pass 1 with the one gradient of Eq. 1.
+three groups, one a set, and each has one backward pass. Packed rows come in two groups, with negatives and
+without; the first has two backward passes, and pass 2 ends behind its last negative. In a step that finds no
+ε*, pass 1 may compute the sum of both gradients as one (`sare_jax.optim.first_pass`). If the batch holds
+other negatives, ε* is found on those. The EFUF step is pass 1 with the one gradient of Eq. 1.
 
 Groups are run one after the other: rows keep their own group's length and their devices, and one group's
 activations are held at a time.
@@ -35,7 +35,7 @@ from sare_jax.training.work import Work
 
 Metrics = dict[str, jax.Array]
 
-# What fine-tuning descends on the units that it is given.
+# The loss that fine-tuning minimises on its units.
 PLAIN = Objective(erase=token_mean_nll)
 
 
@@ -45,11 +45,12 @@ def unlearn_step(
     """One step of Eq. 8 and AdamW.
 
     Args:
-      state: of the run, with the optimizer of `unlearn_optimizer` for this perturbation.
-      frozen: weights that do not change.
-      batch: of `unlearn_batches` or `packed_batches`, with `features` float[B, P, D_v] in the place of image
-        names. Padded rows and units count nowhere; a set without units has loss and gradient 0.
-      hyper: ρ, λ₁, λ₂ and AdamW's.
+      state: θ and the state of `unlearn_optimizer` after the steps before; donated where the step is
+        compiled.
+      frozen: tree of the weights that are not trained, in the dtype that the model was loaded in.
+      batch: a batch of `unlearn_batches` or `packed_batches`, with `features` float[B, P, D_v] in the place
+        of image names. Padded rows and units count nowhere; a set without units has loss and gradient 0.
+      hyper: ρ, λ₁, λ₂ and AdamW's settings.
       static: objective, perturbation, model, and how gradients are computed.
 
     Returns:
@@ -99,11 +100,11 @@ def efuf_step(
     """One step of Eq. 1, L_pos + λ₁ L_neg + λ₂ L_sent, and AdamW: what `unlearn_step` is with ρ = 0.
 
     Args:
-      state: of the run, with the optimizer of `efuf_optimizer`.
-      frozen: weights that do not change.
-      batch: as in `unlearn_step`; what is there for ε* alone is not used.
-      hyper: λ₁, λ₂ and AdamW's; ρ is not used.
-      static: as in `unlearn_step`, without a perturbation.
+      state: θ and the state of `efuf_optimizer` after the steps before.
+      frozen: as in `unlearn_step`.
+      batch: as in `unlearn_step`; groups that serve only to find ε* are not used.
+      hyper: λ₁, λ₂ and AdamW's settings; ρ is not used.
+      static: as in `unlearn_step`; its perturbation is not used.
 
     Returns:
       The next state, and float32[] metrics `neg`, `pos`, `sent`, `grad_norm`, `skipped`, `skipped_in_a_row`
@@ -123,11 +124,11 @@ def finetune_step(
     """One step of AdamW on the mean loss of a batch's units, as a relearning attack takes it.
 
     Args:
-      state: of the run, with the optimizer `adamw(hyper)`.
-      frozen: weights that do not change.
-      batch: of `finetune_batches`, with `features`.
+      state: θ and the state of `adamw(hyper)` after the steps before.
+      frozen: as in `unlearn_step`.
+      batch: a batch of `finetune_batches`, with `features` float[B, P, D_v] in the place of image names.
       hyper: AdamW's settings.
-      static: whose `objective.erase` is descended; `PLAIN` is the token-mean L_ft.
+      static: its `objective.erase` is the loss that is minimised; with `PLAIN` that is the token-mean L_ft.
 
     Returns:
       The next state, and float32[] metrics `loss` (at θ before the step), `grad_norm` and `update_norm`.

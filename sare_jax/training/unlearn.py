@@ -73,19 +73,19 @@ def unlearn(
 
     Args:
       loaded: the base model, placed on the mesh (`frozen_placement`); its parameters are copied, not changed.
-      curated: the sets.
-      tokenizer: the model's `Prompter`.
-      features: vision features by file name.
+      curated: captions, and the units of D_neg, D_pos and D_sent that were cut from them.
+      tokenizer: the model's `ImagePrompter`.
+      features: gives the image features of image file names.
       settings: objective, radius, weights, optimizer and length of the run.
       folder: where checkpoints are kept; a run goes on from the newest.
-      log: of its metrics, JSON lines, one a step: the metrics of `unlearn_step` or `efuf_step`.
+      log: JSON lines file with one record a step: the metrics of `unlearn_step` or `efuf_step`.
       starting: folder of what the objective needs from the starting weights, which runs share.
       name: shown with the progress.
       mesh: devices that share the batches, from `make_mesh`.
       made_from: JSON-able values that weights and features depend on, beside the model's content; they name
         what is kept in `starting`.
       keep: the newest so many checkpoints are kept; 0 keeps all.
-      limits: see `loop.run`.
+      limits: metric → (lowest, highest) value; a run that leaves them ends early (`loop.run`).
       remat_policy: what a layer keeps for its backward pass; None keeps all.
 
     Returns:
@@ -113,7 +113,7 @@ def unlearn(
         folder=starting,
         made_from=made_from,
     )
-    # What Eq. 1 does not perturb needs no other negatives.
+    # Without a perturbation (ρ = 0) other negatives have no use.
     others = (OTHERS,) if settings.rho and _has(objective.needs, OtherNegatives) else ()
     batches, steps = _batches(sets, settings, mesh, others)
     hyper = as_arrays(Hyper(settings.rho, settings.neg_weight, settings.sent_weight, settings.adamw))
@@ -156,13 +156,13 @@ def unlearn(
 
 
 def attach(batch: dict[str, Batch], features: Features) -> dict[str, dict[str, Any]]:
-    """Puts vision features in the place of image names, asking for each image once."""
+    """Replaces `image`, the names, by `features`, image features, in every group that has images."""
     names = {group: part["image"] for group, part in batch.items() if "image" in part}
-    found = features(np.concatenate(list(names.values())).tolist())
-    pieces = np.split(found, np.cumsum([len(part) for part in names.values()])[:-1])
-    seen = {group: {"features": rows} for group, rows in zip(names, pieces, strict=True)}
+    all_features = features(np.concatenate(list(names.values())).tolist())
+    pieces = np.split(all_features, np.cumsum([len(part) for part in names.values()])[:-1])
+    by_group = {group: {"features": rows} for group, rows in zip(names, pieces, strict=True)}
     return {
-        group: {key: value for key, value in part.items() if key != "image"} | seen.get(group, {})
+        group: {key: value for key, value in part.items() if key != "image"} | by_group.get(group, {})
         for group, part in batch.items()
     }
 
@@ -174,7 +174,7 @@ def _has(needs: tuple[Need, ...], kind: type) -> bool:
 def _batches(
     sets: TokenSets, settings: OptimConfig, mesh: Mesh, others: tuple[str, ...]
 ) -> tuple[Iterable[dict[str, Batch]], int]:
-    """The stream of batches, and how many there are."""
+    """The stream of batches, and the number of optimizer steps."""
     packed = settings.packing == "packed"
     rows = pack(sets) if packed else ()
     size = len(rows) if packed else len(sets.neg)

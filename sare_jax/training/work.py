@@ -14,12 +14,12 @@ from sare_jax.training.static import Static, Weights
 Losses = dict[str, jax.Array]
 Features = dict[str, jax.Array]
 
-# Groups of a batch that are not run at θ for all of Eq. 8: the negatives once more, and other negatives.
+# Groups of a batch that pass 1 does not run: the negatives alone, for pass 2, and other negatives, for ε*.
 AGAIN, OTHERS = "second", "other"
 
 
 class Work:
-    """The rows of a batch, and what is computed of them."""
+    """The rows of a batch in micro-batches, and the gradients and losses of these rows."""
 
     def __init__(self, static: Static, frozen: Params, batch: dict[str, Batch]):
         self._static, self._frozen = static, frozen
@@ -41,7 +41,7 @@ class Work:
         return self._counts["neg"]
 
     def at(self, params: Params, wanted: list[Weights]) -> tuple[list[Params], Losses]:
-        """Gradients of the wanted sums of losses, and the losses, over all rows."""
+        """Over all rows: the gradient of each weighted sum in `wanted`, and L_k by set."""
         return self._sum(self._all, self._counts, params, wanted)
 
     def again(self, params: Params) -> tuple[Params, jax.Array]:
@@ -59,7 +59,7 @@ class Work:
         return self._split({"neg": alone}, {"neg": features})
 
     def _split(self, rows: dict[str, Rows], features: Features) -> tuple[dict[str, Rows], Features]:
-        """[B, …] → [M, B/M, …], by striding, so that a device's rows spread over all parts and none moves."""
+        """[B, …] → [M, B/M, …], part m taking every M-th row, so that no row has to change its device."""
         parts = self._static.micro_batches
         return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), (rows, features))
 

@@ -6,10 +6,12 @@ with
 
   static: the losses, and how the model is made.
   params, frozen: trainable parameters θ, and the others.
-  groups: name → rows.
-  features: name → float[B, P, D_v], vision features of the rows.
-  counts: from `count_units`, of the global batch; of a part of it, the shares add up.
-  wanted: set → weight of each sum of L_neg, L_pos and L_sent.
+  groups: name of a group → its rows.
+  features: name of a group → float[B, P, D_v], image features of its rows.
+  counts: set → float32[], units of the whole batch over all devices and micro-batches (`count_units`). It is
+    the divisor of L_k also when `groups` are one micro-batch, so that the results of all micro-batches add
+    up.
+  wanted: for each sum whose gradient is wanted, set → weight of L_neg, L_pos or L_sent in it.
 """
 
 import re
@@ -36,17 +38,17 @@ class Divided(Protocol):
 
 
 def of_model(model: Divided) -> Gradients:
-    """The way that serves every trainable parameter of a model; see `choose`."""
+    """The gradient function that can differentiate every trainable parameter of a model; see `choose`."""
     return choose(model.params, mapping=model.family.mapping, encoder=model.family.encoder)
 
 
 def choose(params: Params, *, mapping: str, encoder: str) -> Gradients:
-    """The way that serves every leaf of the trainable parameters.
+    """The gradient function that can differentiate every leaf of the trainable parameters.
 
     Args:
-      params: trainable parameters.
-      mapping: regular expression on whole paths of the parameters that act on image features alone.
-      encoder: likewise, of the parameters on which image features depend.
+      params: trainable parameters, whose '/'-joined paths decide.
+      mapping: regular expression on whole paths; matches the parameters that act on image features alone.
+      encoder: regular expression on whole paths; matches the parameters on which image features depend.
 
     Returns:
       `projected.gradients` where all act on image features alone, which spares the language model's weight

@@ -27,7 +27,7 @@ def gradients(
 ) -> tuple[list[Params], dict[str, jax.Array]]:
     """Gradients of several weighted sums of L_neg, L_pos and L_sent; see the package for the arguments.
 
-    Each group of rows has one forward pass, and is pulled back once for each sum that it has a part in.
+    Each group of rows has one forward pass, and one backward pass for each sum that it contributes to.
     """
     parts = members(groups, wanted)
     grads = [jax.tree.map(jnp.zeros_like, params) for _ in wanted]

@@ -33,8 +33,8 @@ def gradients(
 ) -> tuple[list[Params], dict[str, jax.Array]]:
     """Gradients of several weighted sums of L_neg, L_pos and L_sent; see the package for the arguments.
 
-    A group of rows has one forward pass, and is pulled back once for each sum that it has a part in: all at a
-    time, so that what the backward pass computes again is computed once.
+    A group of rows has one forward pass, and one backward pass for each sum that it contributes to. These
+    backward passes run together, so that what they compute again of the forward pass is computed once.
     """
     parts = members(groups, wanted)
     image_embeds: dict[str, jax.Array] = {}
@@ -52,7 +52,7 @@ def gradients(
         numbers = [number for number, names in enumerate(parts) if name in names]
 
         def sums_of(embeds: jax.Array, name: str = name, numbers: Sequence[int] = numbers) -> tuple:
-            # What is not projected does not depend on θ, so that nothing is pulled back to it there.
+            # Past the projection nothing depends on θ.
             model = static.merge(jax.lax.stop_gradient(params), frozen)
             losses = losses_of_rows(static, model, groups[name], embeds, counts, static.prefix)
             return tuple(weighted(losses, wanted[number]) for number in numbers), losses
