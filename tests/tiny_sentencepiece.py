@@ -14,8 +14,10 @@ LINES = [
 ]
 
 
-def write_sentencepiece(path: Path, **settings) -> sentencepiece.SentencePieceProcessor:
-    """Trains a model and writes it; `settings` go to the trainer. Returns what reads it."""
+def write_sentencepiece(
+    path: Path, lines: list[str] = LINES, **settings
+) -> sentencepiece.SentencePieceProcessor:
+    """Trains a model on lines and writes it; `settings` go to the trainer. Returns what reads it."""
     written = io.BytesIO()
     llama = {
         "model_type": "bpe",
@@ -27,7 +29,7 @@ def write_sentencepiece(path: Path, **settings) -> sentencepiece.SentencePiecePr
         "split_digits": True,
     }
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(LINES * 20), model_writer=written, minloglevel=2, **llama | settings
+        sentence_iterator=iter(lines * 20), model_writer=written, minloglevel=2, **llama | settings
     )
     path.write_bytes(written.getvalue())
     return sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
