@@ -73,7 +73,7 @@ def load_image(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode but "F" in mode RGB; what shines through is white."""
+    """A picture of any mode but "F" in mode RGB, transparent parts on white."""
     if image.mode in _SIXTEEN_BIT:
         # Pillow would clip at 255: full scale is 65535 = 257 * 255.
         gray = np.clip((np.asarray(image).astype(np.int64) + 128) // 257, 0, 255)
@@ -93,7 +93,7 @@ def _upright(image: Image.Image) -> Image.Image:
     if orientation not in _TURNS:
         return image
     turned = image.transpose(_TURNS[orientation])
-    # The tag goes with its deed, so that nobody turns the picture again.
+    # The tag is dropped, so that nobody turns the picture a second time.
     turned.info = {key: value for key, value in image.info.items() if key == "transparency"}
     return turned
 

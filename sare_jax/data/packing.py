@@ -31,7 +31,7 @@ from sare_jax.data.batches import (
 from sare_jax.rounding import round_up
 
 GROUPS = ("neg", "rest")
-MULTIPLE = 8  # of row and target lengths
+MULTIPLE = 8  # row and target lengths are rounded up to a multiple of this
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class PackedRow:
       tokens: int32[t]: prompt and caption, up to the end of the last target.
       image: file name.
       spans: set → int32[U, 2], first token and the one after the last of each unit's target.
-      by_unit: set → name → float32[U], numbers of each unit where the set has them.
-      by_token: set → name → U arrays [t', …], of each target token of each unit; likewise.
+      by_unit: set → name → float32[U], one number a unit; empty where the objective needs none.
+      by_token: set → name → U arrays [t', …], t' the unit's target tokens; empty where it needs none.
     """
 
     tokens: np.ndarray
@@ -58,7 +58,7 @@ class PackedRow:
         return np.unique(np.concatenate([np.zeros(0, np.int64), *runs]))
 
     def upto(self, kinds: Sequence[str]) -> int:
-        """Tokens up to the last target of these sets."""
+        """Number of tokens up to and with the last target of these sets; 0 where there is none."""
         return max((int(end) for kind in kinds for _, end in self.spans[kind]), default=0)
 
 
@@ -66,7 +66,7 @@ def pack(sets: TokenSets) -> list[PackedRow]:
     """Gathers the units of each caption; captions without units are left out.
 
     Args:
-      sets: token rows, each a prefix of its caption's tokens.
+      sets: the three sets as token rows, each row a prefix of its caption's tokens.
     """
     members: dict[int, dict[str, list[int]]] = {}
     for kind in SETS:
@@ -105,7 +105,7 @@ def packed_batches(
     that the groups have the same size in all batches.
 
     Args:
-      rows: from `pack`.
+      rows: all captions with their units, from `pack`.
       batch_size: captions in a batch.
       steps: number of batches.
       seed: fixes the order of rows.
@@ -118,14 +118,14 @@ def packed_batches(
       `rest`, left out where there are none, are dicts of
 
       * tokens int32[B, T]; image <U[B];
-      * targets int32[B, W], the tokens that are some unit's target, and positions int32[B, W], of the token
-        before each, whose hidden state predicts it; padded;
+      * targets int32[B, W], the tokens that are some unit's target, and positions int32[B, W], the target
+        positions: that of the token before each; padded;
       * units: set → start, end int32[B, U], a unit's run among the targets, empty for padding; and by_unit,
         name → float32[B, U], where the set has numbers;
       * by_token: name → [B, W, …], of the targets of sets that have such arrays.
 
-      `second` has the captions of `neg` once more, with their negatives alone and cut behind the last of
-      their targets, and no image. Iterators are checkpointable.
+      `second` has the captions of `neg` once more, without `image`: with their negatives alone, and cut
+      behind the last target of these. Iterators are checkpointable.
     """
     groups = _groups(rows)
     plan = _Plan(rows, groups, math.ceil(len(rows) / batch_size), seed, pad_id, row_multiple, others)
@@ -165,7 +165,7 @@ class _Plan:
         self._order = functools.lru_cache(maxsize=4)(self._shuffled)
 
     def batch(self, index: int) -> dict[str, Any]:
-        """The batch of that step."""
+        """The batch of the step with that number, from 0."""
         epoch, part = divmod(int(index), self._epoch)
         chosen = {}
         for name, members in self._groups.items():
@@ -187,7 +187,11 @@ class _Plan:
 
 
 class _Layout:
-    """Sizes of a group of rows of which some sets' units are wanted, and the arrays of such rows."""
+    """The static array sizes of one group of rows, and `stack`, which makes its arrays.
+
+    Sizes are the largest over all rows that the group may ever hold, counting the units of `kinds` alone, so
+    that every batch of the group has the same shapes but for the row length, which is that of a bucket.
+    """
 
     def __init__(self, rows: Sequence[PackedRow], kinds: Sequence[str]):
         self._some = rows[0]
@@ -205,11 +209,14 @@ class _Layout:
         }
 
     def bucket_of(self, rows: Sequence[PackedRow]) -> int:
-        """The first bucket that holds these rows."""
+        """Index of the first bucket that holds these rows."""
         return bucket_of(self._lengths, max((row.upto(self._kinds) for row in rows), default=0))
 
     def stack(self, rows: Sequence[PackedRow], count: int, place: int, pad_id: int) -> Batch:
-        """Arrays of `count` rows of the bucket `place`, the last ones without units."""
+        """Arrays of `count` rows, padded to the length of the bucket with index `place`.
+
+        Where there are fewer `rows`, the last rows of the arrays are padding and have no units.
+        """
         length, window = bucket(self._lengths, place), self._window
         made: Batch = {
             "tokens": np.full((count, length), pad_id, np.int32),

@@ -1,4 +1,4 @@
-"""Preferred continuations: what a caption would have said without its hallucination."""
+"""Preferred continuations: how a caption goes on if its hallucination is left out."""
 
 import dataclasses
 import re
@@ -8,7 +8,7 @@ import numpy as np
 from sare_jax.data.batches import Tokenizer, TokenSet, Unit, cut_target, token_set
 from sare_jax.records.curated import Curated
 
-# Marks that end a piece, with what closes behind them, before white space or the end.
+# Punctuation that ends a piece, with closing quotes and brackets behind it, before white space or the end.
 _MARKS = r"[,.;!?:]+[\"'”’)\]}]*(?=\s|$)"
 _CLOSING = re.compile(_MARKS)
 _PIECE = re.compile(rf".*?(?={_MARKS}|$)", re.DOTALL)
@@ -19,8 +19,8 @@ def with_preferred(
 ) -> TokenSet:
     """The negatives, each with a continuation of the same context that leaves its hallucination out.
 
-    It is what follows the negative in its caption, the marks that close it left out too: the next piece, up
-    to the next mark that ends one or to the caption's end. Where no piece follows it is the answer's end. In
+    The continuation is the next piece of the caption: what follows the negative and its closing punctuation,
+    up to the next punctuation or the caption's end. Where no piece follows it is the answer's end. In
 
         A man rides a horse, a dog beside him, in the rain.
 
@@ -29,17 +29,17 @@ def with_preferred(
 
     Args:
       units: token rows of D_neg.
-      curated: the sets that they were made from.
-      tokenizer: the model's.
-      instruction: prompt of every training sample.
+      curated: the captions and sets that `units` were made from.
+      tokenizer: the same one that made `units`.
+      instruction: the question about the image, the same in every row.
       multiple: row and target lengths are rounded up to a multiple of this.
     """
-    found = [_continued(units, index, curated, tokenizer, instruction) for index in range(len(units))]
-    return dataclasses.replace(units, preferred=token_set(found, multiple, units.pad_id))
+    continued = [_continued(units, index, curated, tokenizer, instruction) for index in range(len(units))]
+    return dataclasses.replace(units, preferred=token_set(continued, multiple, units.pad_id))
 
 
 def next_piece(text: str) -> str:
-    """The piece that follows a negative, given the caption behind it; empty where none does."""
+    """The piece that follows a negative; `text` is the caption behind it. Empty where no piece follows."""
     closing = _CLOSING.match(text)
     rest = text[closing.end() if closing else 0 :]
     match = _PIECE.match(rest)

@@ -1,4 +1,4 @@
-"""Tuned weights for others, in the forms that the model's family knows."""
+"""Tuned weights in the forms that other programs read; each model family has its own."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +11,10 @@ from sare_jax.models.shared.partition import Tree
 
 
 def export_form(source: Source, form: str) -> ExportForm:
-    """The form of that name, of the model's family, or another's as `module:name`.
+    """An export form: a short name in the family's `exports`, or `module:name` of any other.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no form of that name.
     """
     return resolve(form, source.family.exports, "config.export.form")
 
@@ -30,10 +30,10 @@ def export_model(
       folder: the new folder; it appears when it is whole, and replaces an earlier export.
       form: see `export_form`.
       step: optimizer step at which the checkpoint was saved.
-      settings: what the run was trained with, as the checkpoint holds it.
+      settings: the run's training settings by name, as the checkpoint holds them.
 
     Raises:
-      UserError: no such form, or what the form's function says.
+      UserError: there is no such form, or the form refuses the parameters or the folder.
     """
     export_form(source, form).write(source, params, folder, step, settings)
 
@@ -42,10 +42,10 @@ def verify(source: Source, params: Tree, folder: Path, form: str, *, step: int) 
     """Reads an export back; arguments as in `export_model`.
 
     Returns:
-      What differs from the base, for people.
+      What differs from the base, in words.
 
     Raises:
-      UserError: something else than the tuned tensors differs, or they are not those that were given.
+      UserError: other tensors than the tuned ones differ, or the tuned ones are not `params`.
     """
     return export_form(source, form).verify(source, params, folder, step)
 

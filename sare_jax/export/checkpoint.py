@@ -30,13 +30,13 @@ def find_step(path: Path) -> tuple[Path, int]:
 
 
 def read_tuned(folder: Path, step: int, source: Source, sharding: jax.sharding.Sharding) -> Tree:
-    """Reads the tuned parameters, float32.
+    """Reads the tuned parameters of a checkpoint, a nested dictionary of float32 arrays.
 
     Args:
-      folder: where the run's checkpoints lie.
+      folder: the run's folder of checkpoints.
       step: optimizer step at which the checkpoint was saved.
-      source: the base model.
-      sharding: where they are to lie.
+      source: the base model that was tuned.
+      sharding: the devices on which the parameters shall lie.
 
     Raises:
       UserError: the checkpoint was made from another base model.

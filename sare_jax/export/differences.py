@@ -1,4 +1,4 @@
-"""What an exported folder has that its base has not, by reading both."""
+"""Tensor by tensor, how an exported folder differs from its base."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ class Differences:
       same: number of tensors with the same dtype and bytes.
       changed: name -> ‖new − old‖₂ ÷ ‖old‖₂; 0 where the dtype alone differs.
       grown: name -> rows added behind the old ones, which have the same bytes.
-      missing: in the base alone.
-      added: in the folder alone.
+      missing: names of tensors that only the base has.
+      added: names of tensors that only the exported folder has.
     """
 
     same: int
@@ -32,7 +32,7 @@ class Differences:
     added: tuple[str, ...]
 
     def text(self) -> str:
-        """For people, a line a tensor that differs."""
+        """The differences in words, one line for each tensor that differs."""
         total = self.same + len(self.changed) + len(self.grown) + len(self.added)
         lines = [f"{len(self.changed)} of {total} tensors have other values than in the base:"]
         lines += [f"  {name}  by {ratio:.3g} of its norm" for name, ratio in self.changed.items()]
@@ -49,7 +49,7 @@ def differences(source: Source, folder: Path) -> Differences:
 
     Args:
       source: the base model.
-      folder: from `write_folder`.
+      folder: a folder that `write_folder` wrote.
 
     Raises:
       UserError: the folder cannot be read as a model.

@@ -20,7 +20,7 @@ from sare_jax.models.shared.safetensors_io import read_header
 from sare_jax.models.shared.target import here
 from sare_jax.models.shared.weight_files import SAFETENSORS, Tensor, shards
 
-# Weights in other formats would be the untuned ones, so they are not copied.
+# Files of weights, in this format or another: not copied, since they hold the untuned weights.
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".safetensors", ".index.json")
 
 Tuned = Mapping[str, np.ndarray]  # name in the family's table -> array, from `tuned_tensors`
@@ -46,15 +46,15 @@ def write_folder(
       source: the base model.
       params: nested dictionary of the tuned parameters (`LoadedModel.params`, or as restored).
       folder: the new folder. It appears when it is whole, and replaces an earlier export.
-      others: writes everything but weights into a folder.
-      apart: folders of the base besides its main one.
-      plan: the weight files and their tensors; without it they are those of the base (`own_plan`), with its
-        index' metadata.
-      write: (draft, files, index' metadata) writes the weight files.
+      others: (folder) writes every file but the weights into that folder.
+      apart: folders of the base besides its main one, such as that of the vision tower.
+      plan: (source, tuned) lists the weight files and their tensors; None keeps the base's files (`own_plan`)
+        and the metadata of its index.
+      write: (folder, files, metadata of the index) writes the weight files.
 
     Raises:
-      UserError: the base is not whole; a tuned parameter that it lacks or that has another shape; a `folder`
-        that is the base itself or holds something else than a model; or too little room on the disk.
+      UserError: the base is not whole; it lacks a tuned parameter or has it in another shape; `folder` is the
+        base's or holds something else than a model; or the disk has too little room.
     """
     folder = Path(folder)
     _check_target((source.folder, *apart), folder)
@@ -113,7 +113,7 @@ def own_plan(source: Source, tuned: Tuned) -> list[Shard]:
 
 
 def updated(name: str, base: Tensor, tuned: np.ndarray | None) -> Output:
-    """A tensor as it is written under that name: the base's, or the tuned one."""
+    """The tensor to be written as `name`: `tuned`, or the base's own where that is None."""
     if tuned is None:
         return Output(name, base.dtype, base.shape, base.map)
     value = stored(tuned, base.dtype)
@@ -121,7 +121,7 @@ def updated(name: str, base: Tensor, tuned: np.ndarray | None) -> Output:
 
 
 def _own_shards(source: Source, tuned: Tuned) -> Iterable[Shard]:
-    """The base's files with the base's names; a head that a tied model stored a second time is left out."""
+    """The base's files with the base's names, less the copy of a tied head that some files hold."""
     names = {tensor.name: name for name, tensor in source.tensors.items()}
     for file in shards(source.folder):
         tensors, metadata = read_header(file)

@@ -13,7 +13,7 @@ from sare_jax.models.shared.safetensors_io import write_file
 from sare_jax.models.shared.weight_files import SAFETENSORS, TORCH
 from sare_jax.progress import bar
 
-LIMIT = 5 * 10**9  # bytes of tensors in a file, as the hub's models are cut
+LIMIT = 5 * 10**9  # most bytes of tensors in one file, as Hugging Face's own tools have it
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Output:
     """A tensor to be written.
 
     Attributes:
-      name: its name.
-      dtype: element type.
-      shape: its shape.
-      read: gives it; called when its turn comes.
+      name: name of the tensor in the file.
+      dtype: element type in the file.
+      shape: shape in the file.
+      read: returns the array of this dtype and shape; called just before the array is written.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Output:
 
     @property
     def num_bytes(self) -> int:
-        """Size of its data."""
+        """Bytes of the tensor's data."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
@@ -43,9 +43,9 @@ class Shard:
     """A file to be written.
 
     Attributes:
-      file: its name.
-      outputs: its tensors, in the order of their bytes.
-      metadata: strings of its header; `format: pt` is added.
+      file: name of the file, without a folder.
+      outputs: the file's tensors, in the order of their bytes.
+      metadata: key → text, for the file's header; `format: pt` is added.
     """
 
     file: str
@@ -54,7 +54,7 @@ class Shard:
 
 
 def cut(outputs: list[Output]) -> list[Shard]:
-    """Files of at most `LIMIT` bytes, with the hub's names, the tensors in their order."""
+    """Divides tensors, in the order given, into files of at most `LIMIT` bytes with Hugging Face's names."""
     groups: list[list[Output]] = [[]]
     size = 0
     for entry in outputs:
@@ -72,7 +72,7 @@ def cut(outputs: list[Output]) -> list[Shard]:
 
 
 def total_bytes(shards: list[Shard]) -> int:
-    """Size of all tensors."""
+    """Bytes of the data of all tensors in all files."""
     return sum(entry.num_bytes for shard in shards for entry in shard.outputs)
 
 
@@ -82,9 +82,9 @@ def write_torch(folder: Path, shards: list[Shard], index_metadata: dict[str, Any
     Tensors that lie in mapped files are read while they are written, so they are never all in memory.
 
     Args:
-      folder: where to; not atomic, so write into a draft.
-      shards: from `cut`, or the base's own, whose files do not matter here.
-      index_metadata: of no use, since one file has no index.
+      folder: the folder to write into; an error leaves a broken file, so give a draft.
+      shards: the tensors; how they are divided into files does not matter here.
+      index_metadata: not used, since one file has no index.
     """
     del index_metadata
     tensors = {entry.name: entry.read() for shard in shards for entry in shard.outputs}
@@ -92,12 +92,12 @@ def write_torch(folder: Path, shards: list[Shard], index_metadata: dict[str, Any
 
 
 def write_shards(folder: Path, shards: list[Shard], index_metadata: dict[str, Any]) -> None:
-    """Writes the files, and their index unless there is but the one that needs none; shows the progress.
+    """Writes safetensors files, and an index unless the only file is model.safetensors; shows the progress.
 
     Args:
-      folder: where to; not atomic, so write into a draft.
-      shards: from `cut`, or the base's own.
-      index_metadata: what the index says besides `total_size`.
+      folder: the folder to write into; an error leaves broken files, so give a draft.
+      shards: the files and their tensors, from `cut` or as the base has them.
+      index_metadata: entries of the index's `metadata` besides `total_size`.
     """
     total = total_bytes(shards)
     with bar(total, "export", unit="B") as progress:

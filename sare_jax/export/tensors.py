@@ -17,7 +17,7 @@ def tuned_tensors(source: Source, params: Tree) -> dict[str, np.ndarray]:
       params: nested dictionary of the tuned parameters.
 
     Raises:
-      UserError: a parameter that the base lacks, or that has another shape there.
+      UserError: the base lacks a parameter, or has it in another shape.
     """
     _, shapes = abstract(source.family, source.config, here())
     table = {entry.path: entry for entry in source.family.entries(source.config)}
@@ -39,6 +39,6 @@ def tuned_tensors(source: Source, params: Tree) -> dict[str, np.ndarray]:
 
 
 def stored(value: np.ndarray, base: np.dtype) -> np.ndarray:
-    """A tuned tensor in the dtype of the base's where nothing is lost by that, else as it is."""
+    """`value` in the dtype `base` if that holds every element exactly, else unchanged."""
     cast = value.astype(base)
     return cast if np.array_equal(cast.astype(value.dtype), value) else value

@@ -1,4 +1,4 @@
-"""The tuned tensors alone, to be laid over a base model that the other side has."""
+"""Files of the tuned tensors alone, for readers who have the base model."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -29,12 +29,12 @@ def export_tensors(source: Source, params: Tree, file: Path, *, step: int, own: 
     Args:
       source: the base model, which the header names.
       params: nested dictionary of the tuned parameters.
-      file: in the new folder; that appears when it is whole, and replaces an earlier export.
-      step: of the checkpoint; the header names it too.
-      own: see `require_own_folder`.
+      file: path of the new file; its folder appears when it is whole, and replaces an earlier export.
+      step: optimizer step at which the checkpoint was saved; the header names it too.
+      own: regular expression of the files that an earlier export may have left in the folder.
 
     Raises:
-      UserError: a parameter that the base lacks or that has another shape; or a folder of something else.
+      UserError: the base lacks a parameter or has it in another shape; or the folder holds other files.
     """
     tensors = {
         source.written_name(name): stored(value, source.tensors[name].dtype)
@@ -63,14 +63,14 @@ def export_state(
     Args:
       source: the base model.
       params: nested dictionary of the tuned parameters.
-      file: in the new folder; that appears when it is whole, and replaces an earlier export.
+      file: path of the new file; its folder appears when it is whole, and replaces an earlier export.
       step: optimizer step at which the checkpoint was saved.
-      settings: of the run; those that are numbers, texts or truth values are written.
-      own: see `require_own_folder`.
-      naming: how the file calls the tensors.
+      settings: the run's settings by name; those that are numbers, texts or truth values are written.
+      own: regular expression of the files that an earlier export may have left in the folder.
+      naming: name in the family's table -> name in the file.
 
     Raises:
-      UserError: a parameter that the base lacks or that has another shape; or a folder of something else.
+      UserError: the base lacks a parameter or has it in another shape; or the folder holds other files.
     """
     state = {
         naming(name): np.array(value, np.float32, order="C")
@@ -85,19 +85,19 @@ def export_state(
 
 
 def about_base(source: Source) -> dict[str, str]:
-    """What an export says of the base model that it belongs to."""
+    """Name and content hash of the base model, as exports record them."""
     return {"base": source.folder.name, "base_hash": content_hash(source)}
 
 
 def require_own_folder(folder: Path, own: str) -> None:
-    """Checks that a folder is not there yet or holds an earlier export alone.
+    """Checks that a folder does not exist or holds nothing but an earlier export.
 
     Args:
-      folder: that will be replaced.
-      own: regular expression of the files of an export.
+      folder: the folder that will be replaced.
+      own: regular expression that matches the whole names of an export's files.
 
     Raises:
-      UserError: it holds something else.
+      UserError: the folder holds other files.
     """
     is_own = folder.is_dir() and all(re.fullmatch(own, path.name) for path in folder.iterdir())
     if folder.exists() and not is_own:
@@ -122,12 +122,12 @@ def load_tuned(file: Path, source: Source, trainable: str = "", namings: Sequenc
     """Reads tuned tensors for a base model.
 
     Args:
-      file: .safetensors, or a torch state dict; buffers that hold no weights are ignored.
+      file: a .safetensors file, or a torch state dict; buffers that hold no weights are ignored.
       source: the base model.
       trainable: regular expression on '/'-joined paths; exactly these parameters have to be in the file.
-        Empty takes the family's.
-      namings: how the file may call the tensors, besides the names of the base's files and of the family's
-        table.
+        Empty takes `Family.trainable`.
+      namings: further ways in which the file may name tensors, name in the family's table -> name in the
+        file, besides the names of the base's files and of the table itself.
 
     Returns:
       Nested dictionary of float32 arrays, like `LoadedModel.params`.
@@ -159,7 +159,11 @@ def load_tuned(file: Path, source: Source, trainable: str = "", namings: Sequenc
 def _by_table_name(
     file: Path, tensors: dict[str, Tensor], source: Source, table: list[Entry], namings: Sequence[Naming]
 ) -> dict[str, Tensor]:
-    """The tensors that the table asks for; which of the namings holds is seen by the file's names."""
+    """Name in the family's table -> tensor, by the naming that has most names in common with the file.
+
+    Raises:
+      UserError: under that naming a tensor of the table is missing, or the file has others.
+    """
     names = [name for entry in table for name in entry.names()]
     tried = [{naming(name): name for name in names} for naming in namings]
     best = max(tried, key=lambda naming: len(naming.keys() & tensors.keys()))

@@ -39,7 +39,7 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Answerer:
-    """One set of weights with all that it takes to answer a batch."""
+    """One set of weights, and everything that answering a batch needs beside it."""
 
     loaded: LoadedModel
     params: Tree
@@ -62,8 +62,8 @@ class _Answerer:
         rows[len(batch.indices) :] = 0
         lengths = np.array([len(batch.prompts[row]) for row in rows], np.int32)
         tokens = np.full((len(rows), _rounded(lengths.max())), self.prompter.pad_id, np.int32)
-        for place, row in enumerate(rows):
-            tokens[place, : lengths[place]] = batch.prompts[row]
+        for number, row in enumerate(rows):
+            tokens[number, : lengths[number]] = batch.prompts[row]
         numbers = np.array(batch.indices, np.int32)[rows]
         features = self.features(images)[rows]
         tokens, lengths, features, numbers = jax.device_put((tokens, lengths, features, numbers), self.rows)
@@ -132,17 +132,17 @@ def ask(
       requests: each with "image" (a file name) and "instruction"; all keys are carried over.
       images_dir: folder of the images, all of them readable (see `images.usable_images`).
       out: JSON lines to write.
-      processor: how pictures become arrays.
-      prompter: tokenizer and prompt form.
+      processor: turns pictures into arrays.
+      prompter: tokenizer and prompt form of the model.
       max_new_tokens: most tokens of an answer.
       batch_size: rows generated at a time, over all devices.
-      name: what the progress bar says.
-      features: to be shared by several calls; without it every image is encoded in this call.
-      decoding: how answers are decoded; the likeliest token each time where nothing else is said. A draw
+      name: label of the progress bar.
+      features: a cache that several calls share; None encodes every image in this call.
+      decoding: how answers are decoded; by default the likeliest token each time. A draw
         depends on the seed and the request's number. Strings that end answers in the model's family count
         beside its own.
-      rows: how the rows of a batch lie on devices, each of which holds the weights; the batch is filled up
-        to a multiple of them. None leaves everything where the weights are.
+      rows: how the rows of a batch are divided over devices, each of which holds the weights; the batch is
+        filled up to a multiple of their number. None generates where the weights lie.
 
     Returns:
       Each request with "text" (stripped, without stop strings), "finish_reason" ("stop" at an end token or
@@ -218,7 +218,7 @@ def _answer(
 
 
 def _batches(prompts: list[list[int]], batch_size: int) -> list[_Batch]:
-    """Prompts of about one length together; among those in order, so that the questions of an image meet."""
+    """Batches of prompts of about the same length, in their order, so that those of an image are together."""
     order = sorted(range(len(prompts)), key=lambda index: (_rounded(len(prompts[index])), index))
     chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     return [_Batch(chunk, [prompts[index] for index in chunk]) for chunk in chunks]
@@ -229,9 +229,9 @@ def _rounded(length: int) -> int:
 
 
 def _allowed(loaded: LoadedModel, prompter: Prompter) -> np.ndarray:
-    """bool[V], tokens that have a text: not the rows beyond the tokenizer, nor the image token.
+    """bool[V], tokens that may be generated.
 
-    Nor those that the model's files suppress.
+    Not among them are ids beyond the tokenizer, the image token, and what the model's files suppress.
     """
     allowed = np.arange(loaded.shape.text.vocab_size) < prompter.num_tokens
     allowed[prompter.image_token_id : prompter.image_token_id + 1] = False
@@ -245,7 +245,7 @@ def _opening(loaded: LoadedModel) -> np.ndarray | None:
 
 
 def _without(loaded: LoadedModel, ids: Sequence[int]) -> np.ndarray:
-    """bool[V], all tokens but some, of which those beyond the model's rows are none."""
+    """bool[V], True for all tokens but `ids`; ids of V and above are ignored."""
     return ~np.isin(np.arange(loaded.shape.text.vocab_size), ids)
 
 
@@ -279,7 +279,7 @@ def _key(
     prompter: Prompter,
     settings: dict[str, Any],
 ) -> str:
-    """Names all that the answers depend on; the batch size too, which decides who is answered together."""
+    """Hash of all that the answers depend on; of the batch size too, which decides who shares a batch."""
     return hash_value(
         {
             "requests": list(requests),

@@ -1,11 +1,11 @@
 """Beam search as transformers 5 does it, each row for itself.
 
 A step extends each of the R running beams by every token and keeps the best (1 + E)R candidates, E being the
-number of end tokens, so that at least R of them have not ended. The best R of those run on. Of the candidates
-that end, those among the R best of all join the finished ones, ranked by log-probability ÷ length^penalty, of
-which again the R best are kept. A row is closed, and changes no more, when its finished beams are R and
-either `early_stopping` is "yes" or no running beam can be expected to do better than the worst of them; or
-when none can go on.
+number of end tokens, so that at least R of them have not ended. The best R of those run on. Candidates
+that end and are among the R best of all join the finished beams, which are ranked by log-probability ÷
+length^penalty; the R best of these are kept. A row is closed, and changes no more, when it has R finished
+beams and either `early_stopping` is "yes" or no running beam can be expected to beat the worst of them; or
+when all candidates have ended.
 """
 
 from typing import NamedTuple
@@ -25,12 +25,12 @@ class Beams(NamedTuple):
     """Sequences of one kind, R a row.
 
     Attributes:
-      ids: int32[B, R, N], new tokens.
-      scores: float32[B, R], summed log-probabilities; of finished beams, penalised.
-      states: int32[B, R], of the stop automaton.
-      finished: bool[B, R], whether it is whole: ended, or as long as allowed.
-      ended: bool[B, R], whether the end token or a stop string ended it.
-      counts: int32[B, R], its length.
+      ids: int32[B, R, N], new tokens, then padding.
+      scores: float32[B, R], summed log-probabilities; of finished beams, ÷ length^penalty.
+      states: int32[B, R], state of the stop automaton (`Ending`).
+      finished: bool[B, R], whether the beam has ended or is as long as allowed.
+      ended: bool[B, R], whether an end token or a stop string ended the beam.
+      counts: int32[B, R], number of new tokens.
     """
 
     ids: jax.Array
@@ -40,11 +40,11 @@ class Beams(NamedTuple):
     ended: jax.Array
     counts: jax.Array
 
-    def take(self, places: jax.Array) -> "Beams":
-        """The beams int32[B, R'] of each row."""
+    def take(self, indices: jax.Array) -> "Beams":
+        """R' beams of each row, chosen by int32[B, R'] indices of its beams."""
 
         def gather(leaf: jax.Array) -> jax.Array:
-            return jnp.take_along_axis(leaf, places[..., None] if leaf.ndim == 3 else places, axis=1)
+            return jnp.take_along_axis(leaf, indices[..., None] if leaf.ndim == 3 else indices, axis=1)
 
         return jax.tree.map(gather, self)
 
@@ -68,7 +68,7 @@ class Search(NamedTuple):
 
 
 def start(batch: int, beams: int, max_new_tokens: int, pad_id: int) -> Search:
-    """Before the first token: one beam a row counts, so that the first step takes R different ones."""
+    """The search before the first token: one beam a row has a score, so step 1 makes R different ones."""
     flags, zeros = jnp.zeros((batch, beams), bool), jnp.zeros((batch, beams), jnp.int32)
     ids = jnp.full((batch, beams, max_new_tokens), pad_id, jnp.int32)
     scores = jnp.full((batch, beams), _OUT, jnp.float32)
@@ -86,10 +86,10 @@ def advance(
     """Takes one step.
 
     Args:
-      search: from `start` or the step before.
+      search: where the search stands, from `start` or the step before.
       log_probs: float32[B, R, V], of the token that follows each running beam.
-      decoding: `length_penalty` and `early_stopping` count.
-      ending: what ends a beam.
+      decoding: its `length_penalty` and `early_stopping` are used.
+      ending: end tokens and stop strings.
 
     Returns:
       The search one token on. Rows that are closed keep their `best`.
@@ -105,9 +105,9 @@ def advance(
         states=states, finished=stops, ended=ends, counts=jnp.full_like(states, search.step + 1)
     )
 
-    going = candidates.scores + stops * jnp.float32(_OUT)
-    scores, places = jax.lax.top_k(going, beams)
-    chosen = candidates.take(places)._replace(scores=scores)
+    running_scores = candidates.scores + stops * jnp.float32(_OUT)
+    scores, indices = jax.lax.top_k(running_scores, beams)
+    chosen = candidates.take(indices)._replace(scores=scores)
 
     # Length powers are figures of the settings, so they are computed once and in double precision.
     powers = jnp.asarray(np.arange(longest + 1.0)[1:] ** decoding.length_penalty, jnp.float32)
@@ -120,12 +120,12 @@ def advance(
     best = _where(search.open, pool.take(jax.lax.top_k(pool.scores, beams)[1]), search.best)
 
     reach = powers[-1] if decoding.early_stopping == "never" and decoding.length_penalty > 0 else power
-    hoped = chosen.scores[:, 0] / reach
+    expected = chosen.scores[:, 0] / reach
     full = best.finished.all(axis=1)
-    better = hoped > best.scores.min(axis=1)
+    better = expected > best.scores.min(axis=1)
     may_gain = ~full | (better if decoding.early_stopping != "yes" else False)
-    still = search.open & may_gain & ~stops.all(axis=1)
-    return Search(search.step + 1, chosen, jnp.take_along_axis(parents, places, axis=1), best, still)
+    still_open = search.open & may_gain & ~stops.all(axis=1)
+    return Search(search.step + 1, chosen, jnp.take_along_axis(parents, indices, axis=1), best, still_open)
 
 
 def _candidates(running: Beams, log_probs: jax.Array, step: jax.Array, kept: int) -> tuple[Beams, jax.Array]:

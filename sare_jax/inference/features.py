@@ -1,4 +1,4 @@
-"""Vision features, computed once an image."""
+"""Image features, computed once for each image."""
 
 import re
 from collections import OrderedDict
@@ -25,7 +25,7 @@ def encode_images(graphdef: nnx.GraphDef, params: Tree, frozen: Tree, pixels: ja
 class FeatureCache:
     """Features of image files, kept in host memory, each by itself; the least recently used leave first.
 
-    What encodes images is frozen, so one cache serves every set of trained weights of a model.
+    The image encoder is frozen, so one cache serves every set of trained weights of a model.
     """
 
     def __init__(
@@ -41,15 +41,16 @@ class FeatureCache:
         """Starts empty.
 
         Args:
-          loaded: the model.
-          processor: how pictures become arrays.
+          loaded: the model whose encoder computes the features.
+          processor: turns pictures into arrays.
           images_dir: folder of the image files.
           max_bytes: memory that the features may take.
           batch_size: images encoded at a time, over all devices.
-          rows: how the images of a batch lie on devices, each of which holds the weights.
+          rows: how the images of a batch are divided over devices, each of which holds the weights; None
+            encodes them where the weights lie.
 
         Raises:
-          UserError: what encodes images is being trained, so that features would not stay the same.
+          UserError: a parameter of the image encoder is trainable, so that features would not stay the same.
         """
         moving = [path for path in flatten(loaded.params) if re.fullmatch(loaded.family.encoder, path)]
         if moving:

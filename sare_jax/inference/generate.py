@@ -60,16 +60,17 @@ def generate(
 
     Args:
       graphdef: the model's structure (`LoadedModel.graphdef`).
-      params: its trainable weights.
-      frozen: its other weights.
+      params: trainable weights, nested dictionaries of arrays.
+      frozen: all other weights, likewise.
       tokens: int32[B, T], prompts, right-padded.
       lengths: int32[B], tokens of each prompt.
       features: float[B, P, D_v], the image of each row, whose slots take the first ones.
       max_new_tokens: N; image slots and prompt do not count.
-      end_ids: the tokens of which each ends a row.
-      pad_id: what follows the end of a row.
-      decoding: greedy, beams or draws; of its strings only `stops` counts.
-      numbers: int32[B], of the requests, by which rows are drawn; without them, their places in the batch.
+      end_ids: end tokens; each of them ends a row.
+      pad_id: the token that fills a row behind its end.
+      decoding: greedy, beams or draws; its stop strings are not read, since `stops` holds them compiled.
+      numbers: int32[B], number of each row's request, on which draws depend; None takes the index in the
+        batch.
       allowed: bool[V], tokens that may be generated; None allows all.
       opening: bool[V], those of them that may come first; None allows all of them.
       stops: `stop_table` of the strings that end a row; None for none.
@@ -114,7 +115,18 @@ def _extend(
     max_new_tokens: int,
     pad_id: int,
 ) -> Generated:
-    """One token after another, each chosen from its logits, its place, and what is barred first and later."""
+    """Generates one token after another, until every row has ended or has `max_new_tokens`.
+
+    Args:
+      choose: (logits float32[B, V], index of the new token int32[], barred) → int32[B], the new tokens.
+      barred: what is added to the logits of the first new token, and to those of all later ones.
+      logits: float32[B, V], of the first new token.
+      cache: keys and values of the prompts.
+      step: reads the new tokens and gives the logits of the next ones.
+      ending: end tokens and stop strings.
+      max_new_tokens: N.
+      pad_id: the token that fills a row behind its end.
+    """
     barred_first, barred_later = barred
     batch = len(logits)
     first = choose(logits, jnp.int32(0), barred_first)
@@ -147,7 +159,7 @@ def _search(
     ending: Ending,
     barred: tuple[Barred, Barred],
 ) -> Generated:
-    """Beam search, with what is barred first and later; the best beam of each row."""
+    """Beam search; returns the best beam of each row. `barred` is as in `_extend`."""
     barred_first, barred_later = barred
 
     def advance(

@@ -1,4 +1,4 @@
-"""Answers on disk while they are being made: appended by batches, and trusted as far as they are whole."""
+"""Answers on disk while they are being made: appended batch by batch; only whole batches count."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -21,8 +21,8 @@ class Journal:
         """Touches nothing.
 
         Args:
-          out: JSON lines to be written in the end.
-          key: names everything that the answers depend on.
+          out: path of the JSON lines file that is written in the end.
+          key: hash of everything that the answers depend on; files with another key are not used.
         """
         self._out = Path(out)
         self._key = key
@@ -40,11 +40,11 @@ class Journal:
     def resume(self, batches: Sequence[Sequence[int]]) -> dict[int, Answer]:
         """Answers of an interrupted call with this key; leaves the partial file with exactly those.
 
-        Whole batches alone count, so that every request is answered in the company that it would have had
+        Only whole batches count, so that every request is answered in the batch that it would have been in
         without the interruption.
 
         Args:
-          batches: request numbers that are answered together.
+          batches: for each batch, the numbers of its requests.
         """
         known = self._read_partial()
         done = [index for batch in batches if all(i in known for i in batch) for index in batch]

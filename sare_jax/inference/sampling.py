@@ -1,4 +1,4 @@
-"""Drawing tokens: temperature, top-k and top-p, each row by its own seed."""
+"""Drawing tokens: temperature, top-k and top-p, each row with its own random key."""
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +9,17 @@ from sare_jax.settings import DecodingConfig
 def draw(logits: jax.Array, decoding: DecodingConfig, numbers: jax.Array, step: jax.Array) -> jax.Array:
     """One token a row.
 
-    A row's draw rests on the seed, its number and the step alone: neither on its place in the batch nor on
-    the rows beside it.
+    A row's draw depends on the seed, the number of its request and the step alone: neither on its place in
+    the batch nor on the other rows.
 
     Args:
-      logits: float32[B, V].
-      decoding: its temperature is above 0.
-      numbers: int32[B], of the requests.
+      logits: float32[B, V], of the next token.
+      decoding: seed, temperature (above 0), top-k and top-p.
+      numbers: int32[B], number of each row's request.
       step: int32[], tokens generated before.
 
     Returns:
-      int32[B].
+      int32[B], the drawn tokens.
     """
     seed = jax.random.key(decoding.seed)
     keys = jax.vmap(lambda number: jax.random.fold_in(jax.random.fold_in(seed, number), step))(numbers)
@@ -28,14 +28,14 @@ def draw(logits: jax.Array, decoding: DecodingConfig, numbers: jax.Array, step: 
 
 
 def narrow(logits: jax.Array, decoding: DecodingConfig) -> jax.Array:
-    """Logits of the distribution that is drawn from; -inf where a token is out.
+    """Logits ÷ temperature, float32[B, V], with -inf for tokens that top-k or top-p exclude.
 
-    Temperature first, then top-k, then top-p on what top-k left, as in transformers. Tokens as likely as the
-    last one kept are kept too.
+    First the temperature, then top-k, then top-p on the tokens that top-k kept, as in transformers. Tokens as
+    likely as the least likely one that is kept are kept too.
 
     Args:
-      logits: float32[B, V].
-      decoding: `top_k` 0 and `top_p` 1 leave everything in.
+      logits: float32[B, V], of the next token.
+      decoding: temperature, top-k and top-p; `top_k` 0 and `top_p` 1 exclude nothing.
     """
     logits = logits / decoding.temperature
     if 0 < decoding.top_k < logits.shape[-1]:

@@ -1,4 +1,4 @@
-"""What ends an answer besides its length: an end token, and strings that its text runs into.
+"""What ends an answer besides its length: end tokens, and stop strings in its text.
 
 Strings do not fall on token borders, so they are found by an automaton over bytes, whose step over a whole
 token is a table look-up: exact, and inside the compiled loop.
@@ -51,7 +51,7 @@ def stop_table(tokenizer: Tokenizer, stop: Sequence[str], vocab_size: int) -> np
 
     Args:
       tokenizer: gives each token's text; special tokens have none, as in the decoded answer.
-      stop: the strings.
+      stop: the stop strings, none of them empty.
       vocab_size: V, rows of the model's embedding table.
 
     Returns:
@@ -75,29 +75,33 @@ def stop_table(tokenizer: Tokenizer, stop: Sequence[str], vocab_size: int) -> np
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
-    """What stands before the first stop string; the whole text where there is none."""
+    """The text before the first stop string; the whole text if it holds none."""
     starts = [text.find(string) for string in stop if string in text]
     return text[: min(starts)] if starts else text
 
 
 def _automaton(patterns: list[bytes]) -> np.ndarray:
-    """int32[states, 256]: state = the longest end of the text that begins a pattern; the last one: met."""
+    """int32[states, 256], the next state for each byte (Aho and Corasick 1975).
+
+    A state stands for the longest suffix of the text that is a proper prefix of a pattern; the last state
+    says that a pattern was met, and is never left.
+    """
     prefixes = sorted({pattern[:size] for pattern in patterns for size in range(len(pattern))}, key=len)
-    number = {prefix: place for place, prefix in enumerate(prefixes)}
+    number = {prefix: state for state, prefix in enumerate(prefixes)}
     met = len(prefixes)
     step = np.full((met + 1, 256), met, np.int32)
-    for prefix, place in number.items():
+    for prefix, state in number.items():
         for byte in range(256):
             text = prefix + bytes([byte])
             if not any(text.endswith(pattern) for pattern in patterns):
-                step[place, byte] = next(
+                step[state, byte] = next(
                     number[text[start:]] for start in range(len(text) + 1) if text[start:] in number
                 )
     return step
 
 
 def _contents(tokenizer: Tokenizer) -> dict[int, bytes]:
-    """The bytes that each token adds to a text which has begun."""
+    """Token id → the bytes that the token adds to a text that has begun."""
     steps = _decoder_steps(json.loads(tokenizer.to_str())["decoder"])
     special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     letters = _byte_letters() if "ByteLevel" in steps else {}

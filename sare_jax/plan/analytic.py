@@ -1,4 +1,4 @@
-"""Memory of a device, added up from shapes: for an accelerator that computes bfloat16 and flash attention."""
+"""Memory of one device, added up from shapes, for accelerators with bfloat16 products and flash attention."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ _FLOAT32 = 4
 
 
 def local_bytes(tree: Any) -> int:
-    """Bytes of a tree of shapes with shardings that lie on each device."""
+    """Bytes that each device holds of a tree of shapes with shardings."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
@@ -28,18 +28,18 @@ def local_bytes(tree: Any) -> int:
 def training_bytes(
     model: ModelShape, params: partition.Tree, frozen: partition.Tree, mesh: Mesh, sizes: Training
 ) -> Parts:
-    """What one device holds when a pass of a training step begins to go back.
+    """What one device holds when the backward pass of a training step begins, where memory is at its peak.
 
     Args:
-      model: its shapes.
+      model: sizes of the language model and of the image features.
       params: trainable parameters, as shapes with shardings.
-      frozen: the others, likewise.
+      frozen: all other parameters, as shapes with shardings.
       mesh: devices that share rows and weights.
       sizes: rows, lengths and micro-batches of a step.
 
     Returns:
       Part → bytes. The three sets are run one after the other, so a device works on `rows_at_once` rows. A
-      packed caption goes back for two gradients at a time.
+      packed caption has two backward passes at a time.
     """
     gradients = 2 if sizes.packed else 1
     rows, itemsize = sizes.rows_at_once, _itemsize(frozen)
@@ -95,7 +95,7 @@ def residual_bytes(text: TextConfig, length: int, itemsize: int, remat: str) -> 
     Args:
       text: shapes of the language model.
       length: T, tokens of the row.
-      itemsize: bytes of a number of the weights' dtype.
+      itemsize: bytes of one number in the weights' dtype.
       remat: as `model.remat`. `full` keeps the layer's input; `dots` that and the results of the seven
         products but the last; `none` what flash attention keeps (queries, keys, values, its output), the five
         arrays of SwiGLU, and the two norms' inputs and results in float32.
@@ -110,7 +110,10 @@ def residual_bytes(text: TextConfig, length: int, itemsize: int, remat: str) -> 
 
 
 def _gathered_bytes(model: ModelShape, frozen: partition.Tree, mesh: Mesh) -> int:
-    """The layer that runs, the one that is fetched meanwhile, and the head; nothing where all are whole."""
+    """Bytes of weights that a device gathers: two layers, of which one runs and one is fetched, and the head.
+
+    0 where each device holds the weights whole.
+    """
     if mesh.shape[FSDP] == 1:
         return 0
     flat = partition.flatten(frozen)

@@ -1,4 +1,4 @@
-"""Peak memory of a device as the compiler of the present backend sees it; nothing is allocated or run."""
+"""Peak memory of a device by the compiler of the present backend; nothing is allocated or run."""
 
 import functools
 import time
@@ -58,11 +58,11 @@ class Compiled:
     """What the compiler says of one program.
 
     Attributes:
-      resident: bytes of weights, state and batch on each device, the vision tower's too, which the program
-        itself does not touch.
-      temporary: bytes beside them at the peak.
-      seconds: that compiling took.
-      text: the compiled program.
+      resident: bytes of weights, state and batch on each device; the vision tower counts, although the
+        program does not read it.
+      temporary: further bytes on each device at the peak.
+      seconds: time that compiling took.
+      text: the compiled program in the compiler's own language.
     """
 
     resident: int
@@ -72,7 +72,7 @@ class Compiled:
 
     @property
     def peak(self) -> int:
-        """Bytes of each device."""
+        """Bytes that each device needs at the peak."""
         return self.resident + self.temporary
 
 
@@ -107,7 +107,7 @@ def compile_training(model: Abstract, mesh: Mesh, sizes: Training) -> Compiled:
     """One training step.
 
     Args:
-      model: from `abstract_model`.
+      model: the model as shapes and shardings.
       mesh: devices that share rows and weights.
       sizes: rows, lengths and micro-batches of a step.
     """
@@ -135,7 +135,7 @@ def abstract_batch(model: Abstract, mesh: Mesh, sizes: Training) -> dict[str, An
     rows = by_rows(mesh)
     if not sizes.packed:
         return {kind: _set(model, sizes, window, rows) for kind, window in TARGETS.items()}
-    # At the most all captions have negatives, and these stand at the end.
+    # The largest case: all captions have negatives, and these stand at the end.
     batch = {"neg": _captions(model, sizes, UNITS, rows), "second": _captions(model, sizes, ["neg"], rows)}
     del batch["second"]["features"]
     return batch
@@ -175,7 +175,7 @@ def _captions(model: Abstract, sizes: Training, kinds: Iterable[str], rows: Shar
         "targets": whole["targets"],
         "positions": whole["targets"],
         "features": whole["features"],
-        "units": {kind: {"start": places, "end": places} for kind, places in units.items()},
+        "units": {kind: {"start": edges, "end": edges} for kind, edges in units.items()},
     }
 
 

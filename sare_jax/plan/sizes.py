@@ -23,12 +23,12 @@ class Training:
     """One training step.
 
     Attributes:
-      rows: of each of D_neg, D_pos and D_sent in a step, or captions with all their units where they are
-        packed; over all devices, with what fills them up.
-      micro_batches: parts in which they are run.
+      rows: rows of each of D_neg, D_pos and D_sent in a step, or captions where they are packed; over all
+        devices, padding rows included.
+      micro_batches: parts of the rows that are run one after the other.
       length: T, tokens of a row.
-      remat: `model.remat`.
-      devices: that share the rows.
+      remat: what a layer keeps for its backward pass, as `model.remat`: `full`, `dots` or `none`.
+      devices: number of devices, each of which holds its own rows.
       packed: whether a row is a caption with all its units.
     """
 
@@ -50,11 +50,11 @@ class Captioning:
     """One batch of captions.
 
     Attributes:
-      rows: over all devices.
-      prompt: T, tokens of a prompt, image included.
-      new: tokens that are generated at most.
-      decoding: how they are decoded.
-      devices: that share the rows.
+      rows: prompts in the batch, over all devices.
+      prompt: T, tokens of a prompt, image slots included.
+      new: most tokens that are generated for a prompt.
+      decoding: decoding settings, of which the number of beams counts here.
+      devices: number of devices, each of which holds its own rows.
     """
 
     rows: int
