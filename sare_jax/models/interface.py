@@ -172,7 +172,7 @@ class Prompter(Protocol):
 
     @property
     def image_token_id(self) -> int:
-        """What stands in every image slot."""
+        """The id that stands in every image slot."""
         ...
 
     @property
@@ -242,9 +242,9 @@ class ModelShape:
     """What memory plans and generation need to know of a model's config.
 
     Attributes:
-      text: the language model.
-      image_token_id: what stands in every image slot.
-      num_image_tokens: P, slots of the largest image.
+      text: shapes and constants of the language model.
+      image_token_id: the id that stands in every image slot.
+      num_image_tokens: P, image slots of the largest image.
       num_image_features: F, features of the largest image.
       feature_width: D_v, numbers of one image feature.
       layers: path prefix of the language model's stacked layers.
@@ -349,10 +349,10 @@ class LoadedModel:
       params: the trainable parameters, nested dictionaries of float32 arrays.
       frozen: all others, in the dtype asked for.
       config: shapes and constants, of the family's own type.
-      family: whose model it is.
-      source: where it came from.
+      family: the model's family.
+      source: the base model on disk that it was read from.
       content_hash: names the weights and shapes (see `models.load.content_hash`).
-      generation: what the model's files say on generation.
+      generation: end tokens and other rules of generation that the model's files state.
     """
 
     graphdef: nnx.GraphDef

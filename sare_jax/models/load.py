@@ -60,9 +60,9 @@ def load_model(
     themselves only one slice at a time is held.
 
     Args:
-      source: from `families.open_source`; a folder is opened as one.
-      dtype: of the frozen parameters, but for those that a family keeps in one of their own beside it (see
-        `Entry.beside`); the trainable ones are float32.
+      source: an opened base model (`families.open_source`), or its folder.
+      dtype: dtype of the frozen parameters, except those for which the name table has another
+        (`Entry.beside`); trainable parameters are float32.
       trainable: regular expression on whole '/'-joined parameter paths; empty takes the family's.
       max_trainable: the largest share of all parameters that may be trainable.
       placement: (path, shape) -> sharding; without it everything lies on the default device.
@@ -108,7 +108,7 @@ def check_names(source: Source, shapes: Mapping[str, Any]) -> None:
 
     Args:
       source: the base model.
-      shapes: path here -> anything with a `shape`.
+      shapes: '/'-joined path of a parameter -> anything with a `shape`.
 
     Raises:
       UserError: lists everything that is missing, unexpected, mis-shaped or no floating-point tensor, under

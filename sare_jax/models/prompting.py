@@ -12,9 +12,9 @@ class ImagePrompter:
     """Gives every prompt as many image slots as its own image takes.
 
     Attributes:
-      prompter: the model's.
-      processor: the model's.
-      images_dir: folder of the images.
+      prompter: tokenizer and prompt form of the model.
+      processor: says how many image slots a picture takes.
+      images_dir: folder of the image files.
     """
 
     prompter: Prompter

@@ -15,9 +15,9 @@ class LlavaConfig:
     """A LLaVA: CLIP tower, two-layer projector with exact GELU, LLaMA.
 
     Attributes:
-      vision: the tower.
-      text: the language model.
-      image_token_id: the token whose embedding is replaced by an image feature.
+      vision: shapes of the CLIP tower.
+      text: shapes and constants of the LLaMA.
+      image_token_id: the id that stands in every image slot.
       feature_layer: index into the tower's hidden states (the embeddings are number 0); -2 in LLaVA-1.5.
       keep_class_token: "full" strategy; "default" drops the class token.
     """
@@ -47,10 +47,10 @@ class LlavaConfig:
 
         Args:
           raw: the parsed file.
-          source: what errors call it.
+          source: how error messages call the file.
 
         Raises:
-          UserError: a setting that this implementation does not compute; names the key.
+          UserError: a setting that is not implemented; names the key.
         """
         if raw.get("model_type") != "llava":
             raise UserError(f"{source}: model_type is {raw.get('model_type')!r}, need 'llava'")
@@ -83,7 +83,7 @@ def image_slots(image_size: int, patch_size: int, additional: int, strategy: str
 
 
 def feature_layer(raw: dict[str, Any], key: str, vision: VisionConfig, where: str) -> int:
-    """Which of the tower's hidden states is read, -2 where `key` is missing.
+    """Index of the tower's hidden state that is read; -2 where `raw` lacks `key`.
 
     Raises:
       UserError: it is not the output of one of the tower's layers; the embeddings, number 0, are not read.

@@ -35,7 +35,7 @@ class LlavaImageProcessor:
       scale: factor from a byte to the scale of `mean`.
       mean: subtracted from each channel, on the scale of 0 to 1.
       std: divides each channel after that.
-      image_tokens: slots that every image takes.
+      image_tokens: P, image slots that every image takes.
     """
 
     mode: Literal["pad", "center_crop"]

@@ -43,10 +43,10 @@ def original_config(
     """Reads the config.json of a model and that of its vision tower.
 
     Args:
-      raw: the model's.
-      source: what errors call it.
-      tower: the tower's: a CLIPVisionConfig, or a CLIPConfig with `vision_config`.
-      tower_source: what errors call that.
+      raw: the model's parsed config.json.
+      source: how error messages call that file.
+      tower: the tower's parsed config.json: a CLIPVisionConfig, or a CLIPConfig with `vision_config`.
+      tower_source: how error messages call that file.
 
     Returns:
       Shapes and constants, and how pictures are made square (`image_aspect_ratio`).

@@ -61,10 +61,10 @@ def config_without_weights(folder: str, vision_tower: str = "") -> tuple[LlavaCo
       vision_tower: as `model.vision_tower`.
 
     Returns:
-      The config, and where it is from.
+      The config, and what it was read from, in words.
 
     Raises:
-      UserError: there is no config.json, and no published model of that name.
+      UserError: a folder holds no config.json, and its name is none of the published ones.
     """
     raw, where = _look_up(folder, "model.folder", CONFIGS)
     if not is_original(raw):

@@ -32,7 +32,8 @@ class LlavaSource:
       folder: the main folder: config.json, tokenizer, weights.
       form: "hub" for llava-hf's names, "original" for those of liuhaotian's LLaVA and of ShareGPT4V.
       config: shapes and constants.
-      tensors: the hub's name (transformers 4) -> where it lies, the vision tower's included.
+      tensors: the hub's name (transformers 4) -> the file that holds the tensor and its place there; the
+        vision tower's tensors included.
       tower: folder of the vision tower where it has one of its own, else None. Its weights are used where
         the main folder holds none of the tower.
       image_mode: how the checkpoint wants pictures made square; "auto" where the processor's file says it.
@@ -47,7 +48,7 @@ class LlavaSource:
 
     @property
     def family(self) -> "Family":
-        """LLaVA's record."""
+        """The entry of LLaVA in the table of families."""
         from sare_jax.models.llava.family import FAMILY  # which names everything here, this module too
 
         return FAMILY
@@ -156,10 +157,14 @@ def _without_tied_head(folder: Path, config: LlavaConfig, tensors: dict[str, Ten
 
 
 def _by_hub_name(tensors: Mapping[str, Tensor], translate: Callable[[str], str]) -> dict[str, Tensor]:
-    """Tensors under the names of the hub.
+    """Renames tensors to the hub's names.
+
+    Args:
+      tensors: name in a file -> tensor.
+      translate: name in a file -> the hub's name.
 
     Raises:
-      UserError: one tensor is there under two names.
+      UserError: two names in the files mean the same tensor.
     """
     named: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

@@ -46,7 +46,7 @@ class VisionConfig:
       image_size: side of the square input, pixels.
       patch_size: side of a patch, pixels.
       activation: "quick_gelu" or "gelu" (exact).
-      eps: of every LayerNorm.
+      eps: added to the variance in every LayerNorm.
     """
 
     width: int
@@ -71,15 +71,15 @@ class TextConfig:
 
     Attributes:
       vocab_size: V, rows of the embedding table.
-      width: D.
-      mlp: F.
-      num_layers: L.
+      width: D, size of a token's vector.
+      mlp: F, width inside the MLP.
+      num_layers: L, number of layers.
       num_heads: N, query heads.
-      num_kv_heads: K, key and value heads; N / K queries share one.
-      head_size: H.
+      num_kv_heads: K, key and value heads; N / K query heads share one.
+      head_size: H, size of a head's query, key and value.
       rope_theta: base of the rotary frequencies.
-      eps: of every RMSNorm.
-      tied: the head is the embedding table.
+      eps: added to the mean square in every RMSNorm.
+      tied: whether the head is the embedding table, so that no head is stored.
     """
 
     vocab_size: int
@@ -95,7 +95,7 @@ class TextConfig:
 
 
 def vision_config(given: dict[str, Any], where: str) -> VisionConfig:
-    """Reads the keys of a CLIPVisionConfig; `where` is what errors call them."""
+    """Reads the keys of a CLIPVisionConfig; `where` is how error messages call the section."""
     values = {**_VISION_DEFAULTS, **_section(given, where)}
     require(values, "model_type", "clip_vision_model", where)
     if values["hidden_act"] not in VISION_ACTIVATIONS:
@@ -116,7 +116,16 @@ def vision_config(given: dict[str, Any], where: str) -> VisionConfig:
 
 
 def text_config(given: dict[str, Any], tied: bool, where: str) -> TextConfig:
-    """Reads the keys of a LlamaConfig; `where` is what errors call them, `tied` as a level above says."""
+    """Reads the keys of a LlamaConfig.
+
+    Args:
+      given: the section of config.json.
+      tied: `tie_word_embeddings` of the level above; the section's own is followed too.
+      where: how error messages call the section.
+
+    Raises:
+      UserError: a setting that is not implemented, or a value out of range; names the key.
+    """
     values = {**_TEXT_DEFAULTS, **_section(given, where)}
     for key, value in {
         "model_type": "llama",
@@ -157,7 +166,7 @@ def _rope_theta(values: dict[str, Any], where: str) -> float:
 
 
 def require(values: dict[str, Any], key: str, needed: Any, where: str) -> None:
-    """Refuses a setting other than the one that is computed; a missing one counts as that."""
+    """Refuses any value of `key` but `needed`, the only one implemented; a missing key counts as `needed`."""
     if values.get(key, needed) != needed:
         raise UserError(f"{where}: {key} is {values[key]!r}, only {needed!r} is computed here")
 

@@ -12,12 +12,13 @@ class Entry:
     """A line of a family's name table: one parameter.
 
     Attributes:
-      path: its '/'-joined path here.
-      name: what the published files call it; with `{}` where the layer's number stands, if it is stacked.
-      axes: axes of the published tensor, in the order they have here (without the layer axis).
-      layers: how many layers are stacked along the parameter's first axis; 0 when it is not stacked.
-      first: number of the first of them in the published names.
-      every: from one of them to the next in the published names.
+      path: '/'-joined path of the parameter in this project's module.
+      name: name of the tensor in the published files; of a stacked parameter with `{}` for the layer's
+        number.
+      axes: the parameter's axes, without the layer axis, as numbers of the published tensor's axes.
+      layers: number of layers stacked along the parameter's first axis; 0 if it is not stacked.
+      first: layer number, in the published names, of the first stacked layer.
+      every: difference between the layer numbers of one stacked layer and the next.
       beside: its dtype where the model is loaded in 16 bits; empty for the one that is asked for.
     """
 
@@ -30,7 +31,7 @@ class Entry:
     beside: str = ""
 
     def names(self) -> list[str]:
-        """Published names of the tensors it is made of, in the order of its layers."""
+        """Published names of the tensors that the parameter is made of, in the order of its layers."""
         numbers = range(self.first, self.first + self.layers * self.every, self.every)
         return [self.name.format(number) for number in numbers] if self.layers else [self.name]
 

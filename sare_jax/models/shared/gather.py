@@ -1,6 +1,6 @@
 """Rows picked out of arrays, with gradients that are products or gathers.
 
-The gradient that differentiation finds for an index is a scatter: slow on a CPU, and on a GPU summed in an
+The gradient that jax derives for indexing is a scatter, which is slow on a CPU, and which a GPU sums in an
 order that changes from run to run.
 """
 
@@ -10,7 +10,15 @@ import jax.numpy as jnp
 
 @jax.custom_vjp
 def pick(x: jax.Array, positions: jax.Array) -> jax.Array:
-    """float[B, T, D], int32[B, W] -> float[B, W, D], the tokens at these positions."""
+    """The vectors of `x` at some positions of each row.
+
+    Args:
+      x: float[B, T, D], a vector for each token.
+      positions: int32[B, W], indices of tokens, 0 to T − 1; one may occur several times.
+
+    Returns:
+      float[B, W, D].
+    """
     return jnp.take_along_axis(x, positions[..., None], axis=1)
 
 
@@ -34,12 +42,12 @@ def fill_image_slots(image_embeds: jax.Array, slots: jax.Array) -> jax.Array:
     """Gives the image slots of each row its image embeddings, in order.
 
     Args:
-      image_embeds: float[B, P, D]; what is left when a row's slots are full, as the padding of a smaller
-        image, is ignored and gets no gradient.
+      image_embeds: float[B, P, D]; embeddings beyond a row's number of slots, such as the padding of a
+        smaller image, are not used and get gradient 0.
       slots: bool[B, T], which tokens are image slots.
 
     Returns:
-      float[B, T, D]; of no meaning where there is no slot, or after the P embeddings are used up.
+      float[B, T, D]; the values mean nothing where there is no slot, or for slots beyond the first P.
     """
     order = jnp.clip(jnp.cumsum(slots, axis=1) - 1, 0, image_embeds.shape[1] - 1)
     return jnp.take_along_axis(image_embeds, order[..., None], axis=1)

@@ -1,4 +1,4 @@
-"""What a model's own files say on generation, and what becomes of it here.
+"""What a model's own files say on generation, and how each key is treated here.
 
 Every key of transformers' GenerationConfig is in one of four tables: it is followed, our settings stand in
 its place, it makes no difference to an answer, or it is refused. So nothing that a file says is passed over.
@@ -72,7 +72,7 @@ class GenerationRules:
     """What the files of one model say on generation.
 
     Attributes:
-      file: which one says it.
+      file: path of the file that the rules were read from.
       ends: tokens of which each ends an answer; empty where the file names none.
       suppressed: tokens that are never generated.
       suppressed_first: tokens with which no answer begins.

@@ -78,7 +78,13 @@ class DecoderLayer(nnx.Module):
     def read(
         self, x: jax.Array, rotary: tuple[jax.Array, jax.Array], past: tuple[jax.Array, jax.Array] | None
     ) -> jax.Array:
-        """As `__call__`, behind `past` keys and values, float[1, P, K, H], that all rows share."""
+        """As `__call__`, with tokens before the rows.
+
+        Args:
+          x: float[B, T, D].
+          rotary: cosine and sine of the rows' positions, which follow those of the prefix.
+          past: keys and values of a prefix that all rows share, float[1, P, K, H] each; None without one.
+        """
         q, k, v = self._project(x, rotary)
         return self._finish(x, causal_attention(q, *_behind(past, k, v), self.target))
 
@@ -89,7 +95,17 @@ class DecoderLayer(nnx.Module):
         past: tuple[jax.Array, jax.Array] | None,
         positions: jax.Array,
     ) -> jax.Array:
-        """As `read`, for the tokens at `positions` int32[B, W] alone: float[B, W, D]."""
+        """As `read`, but queries, output and MLP are computed for some tokens alone.
+
+        Args:
+          x: float[B, T, D].
+          rotary: as in `read`.
+          past: as in `read`.
+          positions: int32[B, W], indices of these tokens in their rows, without the prefix.
+
+        Returns:
+          float[B, W, D].
+        """
         normal = self.attention_norm(x)
         heads = (*x.shape[:-1], -1, self.head_size)
         k, v = _behind(past, _rotate(self.k(normal).reshape(heads), rotary), self.v(normal).reshape(heads))
@@ -328,8 +344,8 @@ def _rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Rotates float[B, T, N, H]; element i of a head is rotated with element i + H/2 (rotate-half)."""
     cosine, sine = rotary
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
-    return turned.astype(x.dtype)
+    rotated = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    return rotated.astype(x.dtype)
 
 
 def _behind(
@@ -346,7 +362,14 @@ def _behind(
 
 
 def _store(stacked: jax.Array, added: jax.Array, layer: jax.Array, slot: jax.Array) -> jax.Array:
-    """Writes float[B, R, K, H] into float[l, B, K, S, H], from a slot of a layer on, in place."""
+    """Writes one layer's new keys, or values, into those of all layers, in place.
+
+    Args:
+      stacked: float[l, B, K, S, H], of l layers and S cache slots.
+      added: float[B, R, K, H], of one new token a beam.
+      layer: int32[], which of the l layers they belong to.
+      slot: int32[], the first of the R slots that they fill.
+    """
     return jax.lax.dynamic_update_slice(stacked, added.swapaxes(1, 2)[None], (layer, 0, 0, slot, 0))
 
 

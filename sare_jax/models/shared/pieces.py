@@ -27,9 +27,9 @@ class PieceTokenizer:
 
     Attributes:
       tokenizer: reads every special token as plain text.
-      num_tokens: entries of the vocabulary.
-      bos_id: starts a text.
-      eos_id: ends an answer.
+      num_tokens: pieces of the vocabulary; ids are below it.
+      bos_id: the token that starts a prompt.
+      eos_id: the end token.
       unknown_id: the unknown piece, which LLaMA's models take for padding too.
     """
 
@@ -44,11 +44,11 @@ class PieceTokenizer:
         """Reads `tokenizer.model`.
 
         Args:
-          folder: that of the language model.
-          rows: of its embedding table, which has to have one for each piece.
+          folder: the language model's folder.
+          rows: number of rows of the model's embedding table, at least as many as pieces.
 
         Raises:
-          UserError: there is no such file, it is unlike LLaMA's, or it has more pieces than the model.
+          UserError: there is no such file, it is unlike LLaMA's, or it has more pieces than `rows`.
         """
         path = Path(folder) / "tokenizer.model"
         tokenizer, bos, eos, unknown = read_sentencepiece(path)
@@ -64,7 +64,7 @@ class PieceTokenizer:
 
     @property
     def digest(self) -> str:
-        """All that ids depend on, as SHA-256 in hex."""
+        """SHA-256 in hex of everything that the ids of a text depend on."""
         return hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()
 
     def encode(self, pieces: Sequence[str | Sequence[int]]) -> list[int]:
@@ -114,23 +114,24 @@ class PieceTokenizer:
 
 
 def token_border(ends: Sequence[int], place: int) -> int:
-    """The token at which the text from character `place` on begins: the one rule for straddling tokens.
+    """Index of the first token that belongs to the text from character `place` on.
 
-    A token that holds characters on both sides of a border belongs to the side of its *last* character. So
-    " dog" belongs to a span that starts behind the space, and all byte pieces of one character stay together.
+    The one rule for a token with characters on both sides of a border: it belongs to the side of its *last*
+    character. So " dog" belongs to a span that starts behind the space, and all byte pieces of one character
+    stay together.
 
     Args:
-      ends: for each token, the character behind its last one; never falling.
-      place: a character.
+      ends: for each token, the index of the character behind its last one; never falling.
+      place: index of the character that follows the border.
 
     Returns:
-      The number of tokens that end at `place` or before.
+      The number of tokens that end at `place` or before it.
     """
     return sum(end <= place for end in ends)
 
 
 def token_ends(offsets: Sequence[Span]) -> list[int]:
-    """Ends of tokens, made monotonous: a piece that stands for no character gets the end before it."""
+    """Ends of tokens, never falling: a piece that stands for no character gets the end of the one before."""
     return list(accumulate((end for _, end in offsets), max))
 
 

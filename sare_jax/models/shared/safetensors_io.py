@@ -42,10 +42,10 @@ class Tensor:
 
     Attributes:
       file: the safetensors file.
-      name: its name there.
-      dtype: element type.
-      shape: its shape.
-      start: offset of its first byte in the file.
+      name: name of the tensor in that file.
+      dtype: element type on disk.
+      shape: shape on disk.
+      start: offset of the tensor's first byte in the file.
     """
 
     file: Path
@@ -56,7 +56,7 @@ class Tensor:
 
     @property
     def num_bytes(self) -> int:
-        """Size of its data."""
+        """Bytes of the tensor's data."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def map(self) -> np.ndarray:
@@ -108,7 +108,7 @@ def write_file(
     """Writes one safetensors file as a stream.
 
     Args:
-      file: where to; not atomic, so write into a draft (see `sare_jax.files.replacing`).
+      file: path of the new file; an error leaves it broken, so give a draft (`sare_jax.files.replacing`).
       layout: name, dtype and shape of each tensor, in the order of their bytes.
       data: the arrays in the same order, drawn one at a time.
       metadata: strings for `__metadata__`.

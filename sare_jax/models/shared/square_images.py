@@ -23,9 +23,9 @@ class SquareImageProcessor:
     """Resizes by Pillow's bicubic filter, and normalises by CLIP's mean and deviation.
 
     Attributes:
-      side: of the square, pixels.
-      image_tokens: slots that every image takes.
-      image_features: what the model computes of every image.
+      side: side of the square, pixels.
+      image_tokens: P, image slots that every image takes.
+      image_features: F, number of image features that the model computes of every image.
     """
 
     side: int

@@ -36,11 +36,11 @@ def read_parameter(
     tensor only what this process' devices hold is touched.
 
     Args:
-      entry: the parameter's line in the name table.
-      sources: the tensors it is made of: one, or one a layer.
-      shape: the whole parameter's, layer axis included.
-      dtype: to cast to; rounded once, from the dtype on disk.
-      sharding: on which devices it lies, and how.
+      entry: the parameter's entry in the name table.
+      sources: the tensors that the parameter is made of: one, or one for each layer.
+      shape: shape of the whole parameter, layer axis included.
+      dtype: dtype of the result; values are rounded once, from the dtype on disk.
+      sharding: how the parameter is divided over devices.
     """
     first: dict[tuple, jax.Array] = {}
     parts = []

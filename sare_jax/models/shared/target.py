@@ -26,8 +26,8 @@ class Target:
     """Devices for which a program is lowered.
 
     Attributes:
-      platform: as jax calls it: "cpu", "gpu" or "tpu".
-      devices: how many share the rows.
+      platform: jax's name of the kind of device: "cpu", "gpu" or "tpu".
+      devices: number of devices over which rows are divided.
     """
 
     platform: str

@@ -27,9 +27,9 @@ class PickledTensor:
     """A tensor of a torch file.
 
     Attributes:
-      file: the file.
-      name: its name there.
-      array: read-only view of the mapped file.
+      file: the torch file.
+      name: name of the tensor in that file.
+      array: the tensor, a read-only view of the mapped file.
     """
 
     file: Path
@@ -48,7 +48,7 @@ class PickledTensor:
 
     @property
     def num_bytes(self) -> int:
-        """Size of its data."""
+        """Bytes of the tensor's data."""
         return self.array.nbytes
 
     def map(self) -> np.ndarray:
@@ -61,8 +61,8 @@ def read_file(file: Path, part: str = "") -> dict[str, PickledTensor]:
 
     Args:
       file: the file.
-      part: key under which they lie, beside what a training keeps (optimizer, epoch); empty where the file
-        holds nothing else than tensors.
+      part: key of the dictionary of tensors, in files that also hold optimizer, epoch and the like; empty
+        where the file is that dictionary.
 
     Raises:
       UserError: the file is missing, truncated, of a torch before 1.6, or holds something else than tensors
@@ -107,7 +107,7 @@ def write_file(file: Path, tensors: Mapping[str, np.ndarray], part: str = "") ->
 
 
 def _as_tensor(array: np.ndarray) -> Any:
-    """The array's memory as a torch tensor, to which numpy cannot say that it is of bfloat16."""
+    """The array's memory as a torch tensor; bfloat16 goes through int16, since torch reads no such array."""
     import torch
 
     if array.dtype == ml_dtypes.bfloat16:
@@ -148,7 +148,7 @@ def _check_kind(file: Path) -> None:
 
 
 def _view(file: Path, name: str, tensor) -> np.ndarray:
-    """The tensor's memory as a numpy array, which has to be told of bfloat16."""
+    """The tensor's memory as a NumPy array; bfloat16 goes through int16, since NumPy has no such dtype."""
     import torch
 
     try:

@@ -23,7 +23,7 @@ class Tensor(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in that file."""
+        """Name of the tensor in that file."""
         ...
 
     @property
@@ -33,12 +33,12 @@ class Tensor(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape on disk."""
+        """Shape on disk."""
         ...
 
     @property
     def num_bytes(self) -> int:
-        """Size of its data."""
+        """Bytes of the tensor's data."""
         ...
 
     def map(self) -> np.ndarray:
@@ -48,11 +48,11 @@ class Tensor(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """How the weight files of a format are called.
+    """Names of the weight files of a format.
 
     Attributes:
-      single: the one file.
-      index: where there are several, the JSON file whose `weight_map` is name -> file.
+      single: name of the file where all tensors are in one.
+      index: name of the JSON file where there are several; its `weight_map` is tensor's name -> file.
     """
 
     single: str
@@ -85,8 +85,8 @@ def gather(folder: Path, layout: Layout, read: Callable[[Path], Mapping[str, Ten
 
     Args:
       folder: the model's folder.
-      layout: the files' names.
-      read: gives the tensors of one file.
+      layout: names of the weight files.
+      read: reads one file: path -> its tensors by name.
 
     Raises:
       UserError: no or broken weight files, or an index that does not match its shards; names them.
