@@ -1,34 +1,79 @@
-"""Files that are either whole or absent: atomic writes, JSON lines, content hashes."""
+"""Files that are either whole or absent, JSON whoever wrote it, and content hashes."""
 
+import codecs
 import hashlib
+import itertools
 import json
 import os
+import platform
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
 
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+_MOST_DIGITS = 300  # of a whole number; what is longer is beyond every float too
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_DRAFT = re.compile(rf"\..+\.{_HOST}-(\d+)-\d+\.draft")
+_number = itertools.count()
+_swept: set[Path] = set()
+_sweeping = threading.Lock()
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary name beside `path`; renames it to `path` when the block ends without an error.
 
-    Works for files and for folders. An existing `path` stays as it was until the new one is whole.
+    Works for files and for folders. An existing `path` stays as it was until the new one is whole. The
+    temporary name is this call's own, so that others may write the same `path` meanwhile; the last one wins.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    remove(draft)
+    _sweep(path.parent)
+    draft = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{next(_number)}.draft")
     try:
         yield draft
-        if draft.is_dir():
+        if draft.is_dir() or path.is_dir():
             remove(path)
         os.replace(draft, path)
     finally:
         remove(draft)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed processes left of their drafts, once a folder and process."""
+    with _sweeping:
+        if folder in _swept:
+            return
+        _swept.add(folder)
+        for path in folder.iterdir():
+            draft = _DRAFT.fullmatch(path.name)
+            if draft and (int(draft[1]) == os.getpid() or not is_running(int(draft[1]))):
+                remove(path)
+
+
+def is_running(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def remove(path: Path) -> None:
@@ -50,20 +95,6 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-      UserError: the file is missing or is not JSON; names it.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
-
-
 def write_jsonl(path: Path, records: Iterable[dict]) -> None:
     """Writes one JSON object a line, atomically."""
     with replacing(path) as draft, draft.open("w", encoding="utf-8") as stream:
@@ -76,27 +107,109 @@ def json_line(record: dict) -> str:
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_jsonl(path: Path) -> list[dict]:
+def read_text(path: Path | str) -> str:
+    """Reads a text file in UTF-8, or in the Unicode encoding that its byte order mark names.
+
+    Raises:
+      UserError: the file cannot be read, or is in no such encoding; names it and the byte.
+    """
+    return _decoded(_content(path), path)
+
+
+def read_json(path: Path | str) -> Any:
+    """Reads a JSON file in any of these encodings.
+
+    Raises:
+      UserError: as `read_text` and `parse_json`; names the file.
+    """
+    return parse_json(_content(path), path)
+
+
+def parse_json(
+    text: str | bytes, where: Path | str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
+    r"""The value of a JSON text: the one place where JSON that somebody else wrote is parsed.
+
+    Halves of characters (`\ud83d` alone), which JSON can spell and no file can hold, become U+FFFD.
+
+    Args:
+      text: the text, or its bytes in any encoding of `read_text`.
+      where: file, or file and line, for errors.
+      pairs: makes an object of its keys and values, in the place of a dictionary.
+
+    Raises:
+      UserError: the text is not JSON, or nothing that a program can hold: nested too deeply, or numbers of
+        hundreds of digits.
+    """
+    text = _decoded(text, where) if isinstance(text, bytes) else text
+    try:
+        value = json.loads(text, parse_int=_whole_number, object_pairs_hook=pairs)
+        return _mended(value) if _HALF_CHARACTER.search(text) else value
+    except ValueError as error:
+        raise UserError(f"{where}: not valid JSON ({error})") from None
+    except (RecursionError, MemoryError):
+        raise UserError(f"{where}: not valid JSON (nested too deeply)") from None
+
+
+def read_jsonl(path: Path | str) -> list[dict]:
     """Reads JSON lines; blank lines are skipped.
 
     Raises:
-      UserError: the file is missing, or a line is no JSON object; names file and line.
+      UserError: the file cannot be read, or a line is no JSON object; names file and line.
     """
     records = []
+    with _opened(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            record = parse_json(line, f"{path}:{number}")
+            if not isinstance(record, dict):
+                raise UserError(f"{path}:{number}: expected a JSON object a line")
+            records.append(record)
+    return records
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[Any]:
     try:
-        with Path(path).open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.strip():
-                    continue
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise UserError(f"{path}:{number}: expected a JSON object a line")
-                records.append(record)
+        with Path(path).open("rb") as stream:
+            yield stream
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}:{len(records) + 1}: not valid JSON ({error})") from None
-    return records
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:  # a name that no file can have
+        raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def _content(path: Path | str) -> bytes:
+    with _opened(path) as stream:
+        return stream.read()
+
+
+def _decoded(content: bytes, where: Path | str) -> str:
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8-sig")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not in UTF-8 (byte {error.start}); convert it, e.g. with iconv") from None
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _mended(value: Any) -> Any:
+    """Without halves of characters."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return value
 
 
 def hash_file(path: Path) -> str:

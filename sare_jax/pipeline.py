@@ -1,6 +1,5 @@
 """The road: stages in order, each skipped when its artifact still matches what it was made from."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,14 +43,15 @@ class Ledger:
 
     def is_current(self, task: Task) -> bool:
         """Whether the outputs stand as a finished run with the same inputs left them."""
-        record = self._read(task)
+        return self._stands(task, self._read(task))
+
+    def _stands(self, task: Task, record: dict) -> bool:
+        outputs = record.get("outputs")
         return (
             record.get("status") == "done"
-            and record["key"] == files.hash_value(task.inputs)
-            and all(
-                path.exists() and record["outputs"].get(path.name) == files.digest(path)
-                for path in task.outputs
-            )
+            and record.get("key") == files.hash_value(task.inputs)
+            and isinstance(outputs, dict)
+            and all(path.exists() and outputs.get(path.name) == files.digest(path) for path in task.outputs)
         )
 
     def execute(self, task: Task) -> None:
@@ -62,14 +62,15 @@ class Ledger:
         """
         # Between the two barriers nobody writes, so that all hosts find the same.
         hosts.barrier(f"{task.name} asked")
-        current = self.is_current(task)
+        record = self._read(task)
+        current = self._stands(task, record)
         hosts.barrier(f"{task.name} answered")
         if current:
             logging.info("%s: up to date", task.name)
             return
         logging.info("%s: started", task.name)
         start = time.monotonic()
-        hosts.first_only(lambda: self._begin(task), f"{task.name} begun")
+        hosts.first_only(lambda: self._begin(task, record), f"{task.name} begun")
         if task.on == "all":
             task.run()
             hosts.barrier(f"{task.name} run")
@@ -80,9 +81,9 @@ class Ledger:
         self.executed.append(task.name)
         logging.info("%s: done in %.1f s", task.name, seconds)
 
-    def _begin(self, task: Task) -> None:
+    def _begin(self, task: Task, record: dict) -> None:
         key = files.hash_value(task.inputs)
-        if self._read(task).get("key") != key:
+        if record.get("key") != key:
             for path in task.scratch:
                 files.remove(path)
         self._write(task, {"status": "started", "key": key})
@@ -99,10 +100,19 @@ class Ledger:
         return self._folder / f"{task.name}.json"
 
     def _read(self, task: Task) -> dict:
-        try:
-            return json.loads(self._path(task).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        """The task's record; empty where there is none that can be read, so that the task is done again."""
+        path = self._path(task)
+        if not path.exists():
             return {}
+        try:
+            record = files.read_json(path)
+        except UserError as error:
+            logging.warning("%s; the task is done again", error)
+            return {}
+        if isinstance(record, dict):
+            return record
+        logging.warning("%s: holds no record; the task is done again", path)
+        return {}
 
     def _write(self, task: Task, record: dict) -> None:
         files.write_json(self._path(task), record)

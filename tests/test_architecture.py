@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "sare_jax"
 # What of this program a package may import besides itself and the modules of `EVERYBODY`; a package with an
 # entry of its own is no part of the one around it.
-EVERYBODY = ("errors", "extensions", "files", "hosts", "progress", "rounding")
+EVERYBODY = ("errors", "extensions", "files", "hosts", "locks", "progress", "rounding")
 ALLOWED = {
     "optim": (),
     "objectives": (),
     "records": ("language",),
-    "language": ("records.encodings",),
+    "language": (),
     "settings": ("attacks", "curation", "evaluation.benchmarks", "evaluation.metrics", "objectives", "optim"),
     "data": ("records", "language"),
     "models": ("settings", "data.images"),

@@ -1,11 +1,12 @@
 """The objects that a language model's reply lists, and the places where the caption really names them."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 
 from sare_jax.curation.extractor import Found, Mention
+from sare_jax.errors import UserError
+from sare_jax.files import parse_json
 from sare_jax.language.lemmas import noun_lemmas
 from sare_jax.llm.replies import UnreadableError, after_reasoning
 
@@ -95,8 +96,8 @@ def _json_array(text: str) -> list[str] | None:
     if start < 0 or end < start:
         return None
     try:
-        value = json.loads(text[start : end + 1])
-    except ValueError:
+        value = parse_json(text[start : end + 1], "reply")
+    except UserError:
         return None
     return value if all(isinstance(item, str) for item in value) else None
 

@@ -26,6 +26,7 @@ from sare_jax.curation.select import Selection, Thresholds, select
 from sare_jax.curation.truth import Marks, Truth
 from sare_jax.curation.units import phrases_of
 from sare_jax.errors import UserError
+from sare_jax.locks import locked
 from sare_jax.records.curated import write_curated
 
 _SCRATCH_FORMAT = 3  # raised when the meaning of the kept scores changes
@@ -157,24 +158,25 @@ def gather(listed: Listed, out: Path, model: Clip, recipe: Recipe) -> Evidence:
       recipe: geometry, extractor, batch sizes and engine.
 
     Raises:
-      UserError: nothing is left at some step.
+      UserError: nothing is left at some step, or another run is at work beside `out`.
     """
     out, extractor = Path(out), recipe.extractor or spacy_extractor()
     source = _source(listed, model, extractor.name, recipe)
-    key = files.hash_value({"captions": source["captions"], "extractor": extractor.name})
-    scored = extract(listed.captions, extractor, open_scratch(out.with_name(f"{out.name}_objects"), key))
-    key = files.hash_value(source | {"units": hash_units(scored)})
-    scratch = open_scratch(out.with_name(f"{out.name}_scores"), key)
-    plan = Plan(recipe.windows, listed.images, recipe.work)
-    score(
-        scored,
-        listed.refused,
-        model,
-        plan,
-        scratch=scratch,
-        engine=recipe.engine,
-        bad_images=listed.bad_images,
-    )
+    with locked(out.with_name(f".{out.name}.lock"), out):
+        key = files.hash_value({"captions": source["captions"], "extractor": extractor.name})
+        scored = extract(listed.captions, extractor, open_scratch(out.with_name(f"{out.name}_objects"), key))
+        key = files.hash_value(source | {"units": hash_units(scored)})
+        scratch = open_scratch(out.with_name(f"{out.name}_scores"), key)
+        plan = Plan(recipe.windows, listed.images, recipe.work)
+        score(
+            scored,
+            listed.refused,
+            model,
+            plan,
+            scratch=scratch,
+            engine=recipe.engine,
+            bad_images=listed.bad_images,
+        )
     kept = _kept(scored, listed.path)
     return Evidence(listed, scored, kept, source, model.cut_phrases(phrases_of(s.units for s in kept)))
 

@@ -16,7 +16,7 @@ from sare_jax.evaluation.grouped import groups_of, rows_of, side_by_side
 from sare_jax.evaluation.metrics import METRICS
 from sare_jax.evaluation.metrics.metric import Metric, metrics_of
 from sare_jax.extensions import resolve
-from sare_jax.records.encodings import read_json
+from sare_jax.files import read_json
 
 LEAST_DISCORDANT = 6
 _IDENTITY = (

@@ -10,8 +10,7 @@ from typing import Any
 
 from sare_jax.command import guarded
 from sare_jax.evaluation import bootstrap
-from sare_jax.files import hash_file
-from sare_jax.records.encodings import read_text
+from sare_jax.files import hash_file, read_text
 
 COMMAND = "python -m sare_jax.evaluation"
 

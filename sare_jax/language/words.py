@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sare_jax.errors import UserError
-from sare_jax.files import hash_value
+from sare_jax.files import hash_value, read_text
 from sare_jax.language.lemmas import noun_lemmas
-from sare_jax.records.encodings import read_text
 
 COCO_WORDS = Path(__file__).with_name("coco_words.txt")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
+from sare_jax.files import parse_json, read_json, read_text
 from sare_jax.language.words import WordTable, categories_in, coco_table
-from sare_jax.records.encodings import parse_json, read_json, read_text
 from sare_jax.records.reading_cache import reduced
 
 _LAST_NUMBER = re.compile(r"(\d+)(?:\.\w+)?$")
@@ -182,7 +182,7 @@ def _read_instances(path: Path, table: WordTable) -> tuple[dict[int, str], dict[
 
 def _instances(path: Path) -> dict[str, Any]:
     """Of an instances file: all category names, the images' files, and the names annotated in each."""
-    content = parse_json(path, _without_outlines(read_text(path)))
+    content = parse_json(_without_outlines(read_text(path)), path)
     try:
         files = {int(image["id"]): str(image["file_name"]) for image in content["images"]}
         names = {int(category["id"]): str(category["name"]) for category in content["categories"]}

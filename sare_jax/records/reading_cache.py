@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sare_jax.files import hash_value, write_text
+from sare_jax.errors import UserError
+from sare_jax.files import hash_value, read_json, write_text
 
 SMALLEST = 16 << 20  # bytes; smaller files are read in a moment
 _FORM = 1  # of what is kept; another one leaves older files unused
@@ -36,8 +37,8 @@ def reduced(path: Path, reduce: Callable[[Path], Any]) -> Any:
     identity = [_FORM, reduce.__name__, str(path.resolve()), status.st_size, status.st_mtime_ns]
     kept = folder() / f"{hash_value(identity)[:32]}.json"
     try:
-        return json.loads(kept.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or damaged
+        return read_json(kept)
+    except UserError:  # not there, or damaged
         value = reduce(path)
     with contextlib.suppress(
         OSError

@@ -1,18 +1,15 @@
 """Captions and answers as people have them: read leniently, drop nothing without saying so."""
 
-import json
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
+from sare_jax.files import parse_json, read_text
 from sare_jax.records.coco import Truth
-from sare_jax.records.encodings import read_text
 
 _SEPARATOR = " ### "
-_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _SETTINGS = ("instruction", "prompt", "max_new_tokens", "num_beams", "model")
 
 
@@ -64,10 +61,7 @@ def read_records(path: Path | str, *, text_key: str = "caption") -> tuple[list[d
     text = read_text(path)
     dropped = Dropped()
     if text.lstrip().startswith("["):
-        try:
-            records = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: not valid JSON ({error})") from None
+        records = parse_json(text, path)
     elif text.lstrip().startswith("{"):
         records = _json_lines(path, text, dropped)
     else:
@@ -75,20 +69,9 @@ def read_records(path: Path | str, *, text_key: str = "caption") -> tuple[list[d
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
             raise UserError(f"{path}: record {number} is no JSON object")
-    if _HALF_CHARACTER.search(text):
-        records = [_mended(record) for record in records]
     if not records:
         raise UserError(f"{path}: no record in it")
     return records, dropped
-
-
-def _mended(value: Any) -> Any:
-    """Without halves of characters, which JSON can spell and no file can hold; U+FFFD stands for each."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_mended(item) for item in value]
-    return {key: _mended(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _json_lines(path: Path | str, text: str, dropped: Dropped) -> list[Any]:
@@ -97,10 +80,10 @@ def _json_lines(path: Path | str, text: str, dropped: Dropped) -> list[Any]:
     records = []
     for number, line in lines:
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            records.append(parse_json(line, f"{path}:{number}"))
+        except UserError:
             if number != lines[-1][0] or text.endswith("\n"):
-                raise UserError(f"{path}:{number}: not valid JSON ({error})") from None
+                raise
             dropped.add("half-written last line", f"line {number}")
     return records
 

@@ -1,12 +1,14 @@
 """The stages of the road, one file each. A stage's tasks say what they read, write and depend on."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from sare_jax import files, hosts, pipeline
 from sare_jax.config import to_dict
 from sare_jax.errors import UserError
+from sare_jax.locks import locked
 from sare_jax.pipeline import Task
 from sare_jax.settings.road import Config
 from sare_jax.stages import attack, caption, curate, evaluate, export, prepare, report, unlearn
@@ -38,17 +40,21 @@ def run(config: Config, workdir: Path) -> pipeline.Ledger:
       The ledger: which tasks ran, and which were up to date.
 
     Raises:
-      UserError: a stage cannot run on several hosts, or whatever a stage refuses.
+      UserError: a stage cannot run on several hosts, another run is at work in the folder, or whatever a
+        stage refuses.
     """
     if hosts.several():
         _check_hosts(config.stages)
     context = Context(config, workdir)
     context.source  # noqa: B018  a missing model or vision tower is reported before any work is done
     workdir.mkdir(parents=True, exist_ok=True)
-    hosts.first_only(lambda: files.write_json(workdir / "config.json", to_dict(config)), "settings written")
-    print(f"workdir {workdir}; settings in {workdir / 'config.json'}", flush=True)
     stages = {name: partial(tasks, context) for name, tasks in TASKS.items()}
-    pipeline.run(stages, config.stages, context.ledger)
+    with locked(workdir / ".lock", workdir) if hosts.is_first() else nullcontext():
+        hosts.first_only(
+            lambda: files.write_json(workdir / "config.json", to_dict(config)), "settings written"
+        )
+        print(f"workdir {workdir}; settings in {workdir / 'config.json'}", flush=True)
+        pipeline.run(stages, config.stages, context.ledger)
     return context.ledger
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from sare_jax import files
 from sare_jax.errors import UserError
 from sare_jax.extensions import resolve
+from sare_jax.locks import locked
 from sare_jax.pipeline import Task
 from sare_jax.records import splits
 from sare_jax.stages.context import Context
@@ -66,4 +67,7 @@ def _used(context: Context) -> Path | None:
 
 def _make(context: Context) -> None:
     data = context.config.data
-    resolve(data.prepare, {}, "config.data.prepare")(context.data_root, **data.prepare_args)
+    make = resolve(data.prepare, {}, "config.data.prepare")
+    root = context.data_root  # which several workdirs may share
+    with locked(root.with_name(f".{root.name}.lock"), root):
+        make(root, **data.prepare_args)

@@ -7,7 +7,6 @@ from sare_jax.errors import UserError
 from sare_jax.language.words import read_table
 from sare_jax.records import reading_cache
 from sare_jax.records.coco import read_truth
-from sare_jax.records.encodings import read_json, read_text
 from tests.evaluation.small_worlds import write_coco
 
 
@@ -83,20 +82,3 @@ def test_outlines_anywhere_in_an_annotation_change_nothing(tmp_path, indent):
     instances, _, files = facts(folder)
     assert instances == {1: ("dog", "cat"), 2: ("dog", "cat"), 3: ("cat", "dog")}
     assert files[2] == '2 "segmentation": [1], .jpg'
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_encodings(tmp_path, encoding):
-    path = tmp_path / "a.json"
-    path.write_text('{"1": "naïve 🐶"}', encoding=encoding)
-    assert read_json(path) == {"1": "naïve 🐶"}
-
-
-def test_other_encodings_are_named_with_the_byte(tmp_path):
-    path = tmp_path / "a.json"
-    path.write_bytes('"café"'.encode("latin-1"))
-    with pytest.raises(UserError, match=r"a\.json: not in UTF-8 \(byte 4\)"):
-        read_text(path)
-    path.write_text("{")
-    with pytest.raises(UserError, match=r"a\.json: not valid JSON"):
-        read_json(path)

@@ -12,7 +12,7 @@ from sare_jax.evaluation.benchmarks import multiple
 from sare_jax.evaluation.benchmarks.benchmark import SINGLE_WORD, Benchmark, find, folder_of
 from sare_jax.evaluation.benchmarks.choices import holds, words
 from sare_jax.evaluation.metrics.pope_parse import clauses, parse_stated
-from sare_jax.records.encodings import read_json
+from sare_jax.files import read_json
 
 FILE = "testdev_balanced_questions.json"
 RULE = (

@@ -7,7 +7,7 @@ from typing import Any
 from sare_jax.errors import UserError
 from sare_jax.evaluation.benchmarks import multiple
 from sare_jax.evaluation.benchmarks.choices import LETTERS, parse_choice
-from sare_jax.records.encodings import read_json
+from sare_jax.files import read_json
 
 
 def read_entries(file: Path, question: Callable[[dict], dict | None], form: str) -> list[dict]:

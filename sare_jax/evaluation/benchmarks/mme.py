@@ -16,7 +16,7 @@ from sare_jax.evaluation.benchmarks.benchmark import SINGLE_WORD, Benchmark, ask
 from sare_jax.evaluation.columns import Counts, Measure
 from sare_jax.evaluation.grouped import groups_of, per_group, pooled, rows_of
 from sare_jax.evaluation.metrics.pope_parse import Verdict, parse_stated
-from sare_jax.records.encodings import read_text
+from sare_jax.files import read_text
 from sare_jax.records.texts import Dropped, read_records
 
 PERCEPTION = (

@@ -9,7 +9,7 @@ from sare_jax.evaluation.benchmarks import multiple
 from sare_jax.evaluation.benchmarks.benchmark import Benchmark, find, folder_of
 from sare_jax.evaluation.benchmarks.choices import LETTERS, parse_scienceqa
 from sare_jax.evaluation.benchmarks.lettered import read_entries, rule_of, scorer
-from sare_jax.records.encodings import read_json
+from sare_jax.files import read_json
 
 FILE = "llava_test_CQM-A.json"
 LETTER_ONLY = "{}\nAnswer with the option's letter from the given choices directly."

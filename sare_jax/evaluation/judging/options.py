@@ -1,7 +1,6 @@
 """What the command lines that ask a judge share: whom to ask, where replies are kept, what it costs."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation.judging.judge import Judge
+from sare_jax.files import parse_json
 from sare_jax.llm.client import PRESETS, Endpoint, is_local, read_key
 
 _CHARACTERS_A_TOKEN = 4.0
@@ -76,10 +76,7 @@ def _key_variable(options: argparse.Namespace) -> str:
 
 
 def _body(text: str) -> dict[str, Any]:
-    try:
-        body = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--body: not valid JSON ({error})") from None
+    body = parse_json(text, "--body")
     if not isinstance(body, dict):
         raise UserError('--body: give an object, such as {"temperature": null}')
     return body
