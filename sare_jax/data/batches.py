@@ -119,15 +119,15 @@ class TokenSet:
 
     def _extras(self, index: int) -> Batch:
         """The parts of a row that only some objectives need; a part without entries is left out."""
-        found: Batch = {}
+        extras: Batch = {}
         if self.by_unit:
-            found["by_unit"] = {name: np.float32(values[index]) for name, values in self.by_unit.items()}
+            extras["by_unit"] = {name: np.float32(values[index]) for name, values in self.by_unit.items()}
         if self.by_token:
-            found["by_token"] = {name: self._windowed(each[index]) for name, each in self.by_token.items()}
+            extras["by_token"] = {name: self._windowed(each[index]) for name, each in self.by_token.items()}
         if self.preferred is not None:
             row = self.preferred.row(index)
-            found["preferred"] = {key: row[key] for key in ("tokens", "targets", "start", "end")}
-        return found
+            extras["preferred"] = {key: row[key] for key in ("tokens", "targets", "start", "end")}
+        return extras
 
     def _windowed(self, values: np.ndarray) -> np.ndarray:
         """[t', …] → [W, …], zeros at the right."""
@@ -187,9 +187,9 @@ def tokenize(
         text = str(curated.rows.caption[row])
         asked = [spans[kind][index][1:] for kind, index in members]
         image = str(curated.rows.image[row])
-        tokens, found = tokenizer.answer(image, instruction, text, asked, eos=False)
+        tokens, token_spans = tokenizer.answer(image, instruction, text, asked, eos=False)
         ended = np.asarray([*tokens, *tokenizer.end_ids][:max_length], np.int32)
-        for (kind, index), (start, end) in zip(members, found, strict=True):
+        for (kind, index), (start, end) in zip(members, token_spans, strict=True):
             unit = cut_target(ended if kind == "sent" else ended[:end], start, tokenizer)
             if start < len(unit):
                 units[kind][index] = Unit(unit, start, image, row, index)

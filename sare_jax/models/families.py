@@ -67,11 +67,12 @@ def open_source(folder: Path, settings: ModelConfig | None = None) -> Source:
     """Reads config and headers of a base model.
 
     Args:
-      folder: from `model_folder`, or another with config.json and weights.
-      settings: `family` and what families take from it; None stands for the defaults.
+      folder: a folder with config.json and weights, such as `model_folder` gives.
+      settings: `config.model`, of which `family` and what that family reads are used; None takes the
+        defaults.
 
     Raises:
-      UserError: files are missing or broken, or the config asks for what is not computed here.
+      UserError: files are missing or broken, or the config has a setting that is not implemented.
     """
     settings = dataclasses.replace(settings or ModelConfig(), folder=str(folder))
     return find_family(settings).open_source(Path(folder), settings)

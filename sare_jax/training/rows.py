@@ -88,8 +88,8 @@ def count_units(groups: Mapping[str, Rows]) -> dict[str, jax.Array]:
     """Units of each set in the global batch (all devices, all micro-batches), float32[]."""
     members = {kind: [rows.units[kind] for rows in groups.values() if kind in rows.units] for kind in SETS}
     return {
-        kind: sum((jnp.sum(jnp.any(units.mask, -1), dtype=jnp.float32) for units in found), jnp.zeros(()))
-        for kind, found in members.items()
+        kind: sum((jnp.sum(jnp.any(units.mask, -1), dtype=jnp.float32) for units in each), jnp.zeros(()))
+        for kind, each in members.items()
     }
 
 

@@ -34,8 +34,8 @@ def resolve_tower(name: str, beside: Path, needed: Needed) -> Path:
 
     Args:
       name: a folder (absolute, relative to the present one, or to the model's), or a model id.
-      beside: the model's folder.
-      needed: the files that have to be there.
+      beside: the model's folder, which a relative `name` may start from.
+      needed: what an error calls a file -> file names, one of which the tower's folder has to hold.
 
     Raises:
       UserError: there is none; names the files that were looked for and how to get them.

@@ -71,11 +71,11 @@ def hub_name(name: str) -> str:
 
 
 def written_name(name: str, tensors: Mapping[str, Tensor]) -> str:
-    """How files call a tensor that they lack, going by the others of the same part of the model.
+    """The name that a tensor would have in files that lack it, by the names of others of the same part.
 
     Args:
-      name: the hub's name.
-      tensors: hub name -> what the files have.
+      name: the hub's name of the tensor.
+      tensors: hub's name -> tensor, of those that the files have.
     """
     prefix = next(prefix for prefix in _PARTS if name.startswith(prefix))
     for other, tensor in tensors.items():

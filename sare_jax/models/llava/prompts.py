@@ -40,8 +40,8 @@ class LlavaPrompter:
     Attributes:
       tokenizer: reads every special token but the image mark as plain text.
       template: the three texts around image and instruction.
-      image_mark_id: the tokenizer's own number for the image mark.
-      image_token_id: the model's image token.
+      image_mark_id: the tokenizer's own id of the image mark, which is replaced by image slots.
+      image_token_id: the id that stands in every image slot.
       image_token: how an instruction would name the image, which is an error.
       num_tokens: entries of the tokenizer; the model may have more rows, which are never to be generated.
       bos_id: starts every prompt, once.
@@ -74,12 +74,12 @@ class LlavaPrompter:
         Such a model pads with its unknown piece and has no token for the image.
 
         Args:
-          source: the base model.
+          source: the base model, whose folder holds the tokenizer's files.
           template: "vicuna_v1" (the original and EFUF: with the system sentence) or "hub" (llava-hf).
 
         Raises:
-          UserError: a file is missing, an unknown template, or files that contradict each other about the
-            number of image tokens or the vocabulary.
+          UserError: a file is missing, there is no such template, or the files contradict each other about
+            the number of image tokens or the vocabulary.
         """
         if template not in TEMPLATES:
             raise UserError(f"prompt template is {template!r}, need one of {', '.join(TEMPLATES)}")
@@ -132,12 +132,12 @@ class LlavaPrompter:
         span's tokens are those that the model would generate there.
 
         Args:
-          instruction: what was asked.
-          text: the answer.
-          spans: (start, end) character places in `text`.
+          instruction: the user's text, without the image.
+          text: the answer, without the space before it.
+          spans: (start, end) in characters of `text`.
           eos: whether the answer is whole and the end token follows it. It then belongs to every span that
             ends where the text ends.
-          num_image_tokens: slots of the image.
+          num_image_tokens: image slots that the image takes.
 
         Returns:
           ids, and for each span the (start, end) of its tokens in ids; see `token_border` for tokens that

@@ -63,10 +63,10 @@ class LlavaSource:
         return self.tower or self.folder
 
     def written_name(self, name: str) -> str:
-        """How the files of this model call a tensor, or would if they had it.
+        """The name that a tensor has, or would have, in this model's files.
 
         Args:
-          name: the hub's name.
+          name: the hub's name of the tensor (transformers 4), a key of the family's name table.
         """
         if name in self.tensors:
             return self.tensors[name].name
@@ -80,13 +80,13 @@ def open_llava(folder: Path, vision_tower: str = "") -> LlavaSource:
     """Reads config and headers of a base model.
 
     Args:
-      folder: the main folder.
+      folder: the main folder: config.json, tokenizer, weights.
       vision_tower: folder or model id of the vision tower, for the original form; empty follows
         `mm_vision_tower` of config.json.
 
     Raises:
-      UserError: files are missing or broken, the config asks for what is not computed here, or the vision
-        tower cannot be found or is not the model's.
+      UserError: files are missing or broken, a setting is not implemented, or the vision tower cannot be
+        found or is not the model's.
     """
     folder = Path(folder)
     require_files(folder, WEIGHT_FILES, how_to_get(str(folder), vision_tower))

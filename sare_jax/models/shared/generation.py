@@ -26,7 +26,7 @@ OVERRIDDEN = (
 _ORIGIN = frozenset(("transformers_version", "_from_model_config", "_commit_hash"))
 IDLE = frozenset(
     {
-        # The tokenizer starts prompts, and padding is seen by nobody.
+        # The prompter puts BOS before a prompt, and padding is masked.
         *("bos_token_id", "pad_token_id", "decoder_start_token_id"),
         "forced_bos_token_id",  # where a prompt has one token; here it has an image
         "remove_invalid_values",  # no finite logit is changed
@@ -69,7 +69,7 @@ _KNOWN = {*FOLLOWED, *OVERRIDDEN, *IDLE, *REFUSED}
 
 @dataclass(frozen=True)
 class GenerationRules:
-    """What the files of one model say on generation.
+    """The rules of generation that the files of one model state.
 
     Attributes:
       file: path of the file that the rules were read from.
@@ -151,15 +151,16 @@ def read_generation(folder: Path) -> GenerationRules:
     """Reads generation_config.json, or else the same keys in config.json, as transformers does.
 
     Args:
-      folder: of the model; in config.json a key of `text_config` counts where the file itself lacks it.
+      folder: the model's folder. In config.json a key of `text_config` counts where the top level lacks it.
 
     Raises:
-      UserError: a key asks for what is not done here, is unknown, or has no token ids for a value; names it.
+      UserError: a key asks for something that is not implemented, is unknown, or should hold token ids and
+        does not; names the key.
     """
-    said = stated_generation(folder)
+    stated = stated_generation(folder)
     path = Path(folder) / FILE
     file = str(path if path.is_file() else path.with_name("config.json"))
-    for key, value in said.items():
+    for key, value in stated.items():
         if key not in _KNOWN:
             raise UserError(
                 f"{file}: {key} is no key of generation that is known here, so answers might differ from "
@@ -167,24 +168,24 @@ def read_generation(folder: Path) -> GenerationRules:
             )
         if key in REFUSED and value not in REFUSED[key]:
             raise UserError(f"{file}: {key} is {value!r}, which is not done here; remove it")
-    if not isinstance(said.get("num_beams", 1), int):
-        raise UserError(f"{file}: num_beams is {said['num_beams']!r}, need a number")
-    ends, suppressed, first = (_token_ids(said, key, file) for key in FOLLOWED)
-    overridden = {key: said[key] for key in OVERRIDDEN if key in said}
+    if not isinstance(stated.get("num_beams", 1), int):
+        raise UserError(f"{file}: num_beams is {stated['num_beams']!r}, need a number")
+    ends, suppressed, first = (_token_ids(stated, key, file) for key in FOLLOWED)
+    overridden = {key: stated[key] for key in OVERRIDDEN if key in stated}
     return GenerationRules(file, ends, suppressed, first, overridden)
 
 
 def stated_generation(folder: Path) -> dict[str, Any]:
-    """The keys on generation that a model's files set to something, as they stand there."""
+    """The keys on generation, and their values, that a model's files set to something other than null."""
     folder = Path(folder)
     if (folder / FILE).is_file():
-        said = _mapping(folder / FILE)
+        stated = _mapping(folder / FILE)
     else:
         raw = _mapping(folder / "config.json")
         inner = raw.get("text_config") or {}
-        said = inner | {key: value for key, value in raw.items() if value is not None}
-        said = {key: value for key, value in said.items() if key in _KNOWN - _ORIGIN}
-    return {key: value for key, value in said.items() if value is not None}
+        stated = inner | {key: value for key, value in raw.items() if value is not None}
+        stated = {key: value for key, value in stated.items() if key in _KNOWN - _ORIGIN}
+    return {key: value for key, value in stated.items() if value is not None}
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -194,9 +195,9 @@ def _mapping(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _token_ids(said: Mapping[str, Any], key: str, file: str) -> tuple[int, ...]:
+def _token_ids(stated: Mapping[str, Any], key: str, file: str) -> tuple[int, ...]:
     """One token or several, without repetitions."""
-    value = said.get(key, [])
+    value = stated.get(key, [])
     ids = value if isinstance(value, list) else [value]
     if not all(type(number) is int and number >= 0 for number in ids):
         raise UserError(f"{file}: {key} is {value!r}, need the number of a token or a list of them")

@@ -29,7 +29,7 @@ class Settings(Protocol):
 
     @property
     def image_token_id(self) -> int:
-        """What stands in every image slot."""
+        """The id that stands in every image slot."""
         ...
 
 
@@ -73,10 +73,10 @@ def hidden(
     """Hidden states of whole rows, final norm included; causal, so right padding needs no mask.
 
     Args:
-      self: the model.
-      tokens: int32[B, T]; a row holds an image token for each embedding of its images, wherever they are.
-      features: float[B, M * F, D_v], those of up to M images of a row, one image behind the other. None
-        where no row has an image.
+      self: the model with its weights.
+      tokens: int32[B, T]; a row holds an image token for each embedding of its images, at any position.
+      features: float[B, M * F, D_v], image features of up to M images of a row, one image behind the other.
+        None where no row has an image.
       remat_policy: see `Llama.__call__`.
 
     Returns:
@@ -117,9 +117,9 @@ def embedded(model: Reader, tokens: jax.Array, image_embeds: jax.Array) -> jax.A
     """Embeds tokens, with image embeddings, in order, where the image tokens stand.
 
     Args:
-      model: has the table.
-      tokens: int32[B, T].
-      image_embeds: float[B, P, D]; those that remain when a row's slots are full are not used.
+      model: the model, whose embedding table is used.
+      tokens: int32[B, T], with the image token in every image slot.
+      image_embeds: float[B, P, D]; embeddings beyond a row's number of slots are not used.
 
     Returns:
       float[B, T, D] in the table's dtype.

@@ -28,7 +28,7 @@ def read_sentencepiece(path: Path) -> tuple[Tokenizer, int, int, int]:
     a text between added tokens.
 
     Args:
-      path: the file.
+      path: a `tokenizer.model` file.
 
     Returns:
       The tokenizer, without any added token, and the ids of BOS, EOS and the unknown piece.

@@ -81,14 +81,14 @@ def write_files(source: LlavaSource, folder: Path) -> None:
     _write_config(source, folder, ids)
     _write_image_processor(source, folder)
     write_json(folder / "processor_config.json", _processor_fields(source))
-    said = stated_generation(source.folder)
-    write_json(folder / FILE, ids | said | {"pad_token_id": ids["pad_token_id"]})
+    stated = stated_generation(source.folder)
+    write_json(folder / FILE, ids | stated | {"pad_token_id": ids["pad_token_id"]})
     system = TEMPLATES["vicuna_v1"][0].removesuffix(" USER: ")
     write_text(folder / "chat_template.jinja", _CHAT_TEMPLATE.replace("SYSTEM", json.dumps(system)))
 
 
 def complete_processor(source: LlavaSource, folder: Path) -> None:
-    """Adds to processor_config.json what older folders of the hub lack, and transformers needs."""
+    """Adds the keys to processor_config.json that transformers needs and that older folders lack."""
     path = folder / "processor_config.json"
     there = read_json(path) if path.is_file() else {}
     fields = {key: value for key, value in _processor_fields(source).items() if there.get(key) is None}

@@ -26,7 +26,7 @@ def write_tokenizer(source: LlavaSource, folder: Path) -> dict[str, int]:
 
     Args:
       source: the base model, in the original form.
-      folder: where to.
+      folder: the folder to write into.
 
     Returns:
       `bos_token_id`, `eos_token_id` and `pad_token_id`.
