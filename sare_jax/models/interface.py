@@ -109,8 +109,8 @@ class Model(Protocol):
         Args:
           token: int32[B, R].
           positions: int32[B], its place in the row, counted without padding.
-          cache: from `prefill` or the step before.
-          parts: from `parts`.
+          cache: the `Cache` that `prefill`, or the step before, returned.
+          parts: the weights as `parts` gives them.
 
         Returns:
           float32[B, R, V] logits of the token after it, and the `Cache` with this token in it.

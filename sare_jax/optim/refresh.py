@@ -49,7 +49,7 @@ def remember(
 
     Args:
       sharp_grads: ∇L_neg(θ+ε*), a tree like the parameters.
-      neg_grads: ∇L_neg(θ), likewise.
+      neg_grads: ∇L_neg(θ), a tree like the parameters.
       direction: unit vector along ∇L_neg(θ), zeros at leaves that are not perturbed.
       neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves.
       left: steps until the next refresh.
@@ -76,7 +76,7 @@ def recall(
     norms.
 
     Args:
-      memory: from `remember`, called with `whole` False.
+      memory: the last refresh, as `remember` keeps it with `whole` False.
       neg_grads: ∇L_neg(θ), a tree like the parameters.
       direction: unit vector along ∇L_neg(θ), zeros at leaves that are not perturbed.
       neg_grad_norm: float32[], ‖∇L_neg(θ)‖₂ over the perturbed leaves; with 0, and before the first refresh,
@@ -96,7 +96,7 @@ def recall_whole(memory: SharpMemory, neg_grads: optax.Updates, some: jax.Array)
     """∇L_neg(θ) + h, in float32 or wider: an estimate of ∇L_neg(θ+ε*) that is linear in ∇L_neg(θ).
 
     Args:
-      memory: from `remember`, called with `whole` True.
+      memory: the last refresh, as `remember` keeps it with `whole` True.
       neg_grads: ∇L_neg(θ), a tree like the parameters.
       some: bool[], whether the batch has negatives. Without any, L_neg is 0 everywhere, and h is not added.
     """

@@ -26,10 +26,10 @@ class Cache(NamedTuple):
 
     Attributes:
       prompt_keys: for each part of the layers (see `Llama.parts`), float[l, B, K, T, H], rotated.
-      prompt_values: likewise.
+      prompt_values: the prompts' values, in the shapes of `prompt_keys`.
       keys: for each part float[l, B, K, S, H] of the generated tokens, S = R times the steps; step t fills
         the slots from t·R.
-      values: likewise.
+      values: the generated tokens' values, in the shapes of `keys`.
       visible: bool[B, R, T + S], the slots that a beam's query may see, first the prompt's.
       step: int32[], steps taken.
     """
@@ -298,7 +298,7 @@ class Llama(nnx.Module):
           x: float[B, R, D], its embedding.
           positions: int32[B], its place in the row, counted without padding.
           cache: keys and values of the tokens before.
-          parts: from `parts`, called outside of the loop over steps.
+          parts: the layers as `parts` gives them, outside of the loop over steps.
 
         Returns:
           float[B, R, D] hidden states, and the cache with these tokens in it.

@@ -35,7 +35,7 @@ def export_efuf(
       params: nested dictionary of the tuned parameters.
       folder: the new folder; it appears when it is whole, and replaces an earlier export.
       step: optimizer step at which the checkpoint was saved.
-      settings: of the run; those that are numbers, texts or truth values are written.
+      settings: the run's settings by name; those that are numbers, texts or truth values are written.
 
     Raises:
       UserError: a parameter that the base lacks or that has another shape; or a `folder` of something else.
