@@ -49,6 +49,7 @@ def _world(config: ConfigDict) -> None:
     config.curate.image_batch = 64
     config.evaluate.max_new_tokens = 128
     config.evaluate.max_images = 200
+    config.evaluate.probe_images = 200
     config.evaluate.options.pope.images = 50
     config.evaluate.batch_size = 64
     config.evaluate.question_batch_size = 256
@@ -98,6 +99,7 @@ def _shorten(config: ConfigDict) -> None:
     config.optim.steps = 12
     config.optim.checkpoint_every = 4
     config.evaluate.max_images = 24
+    config.evaluate.probe_images = 24
     config.evaluate.options.pope.images = 10
     config.export.check_captions = 8
     config.report.landscape_images = 16

@@ -68,6 +68,14 @@ def to_dict(config: Config) -> dict:
     return values
 
 
+def parse_saved(saved: dict) -> Config:
+    """The settings that a workdir's `config.json` holds, as `to_dict` made them."""
+    raw = dict(saved)
+    labels = raw.pop("run_labels", {})
+    raw["runs"] = {name: {**run, "label": labels.get(name, name)} for name, run in raw["runs"].items()}
+    return parse(raw)
+
+
 def renamed_keys() -> dict[str, str]:
     """Every key that has another name now: `curate.t0` → `curate.thresholds.t0`."""
     attacks = (attack_of(kind, "config.attack").settings for kind in ATTACKS)

@@ -11,6 +11,7 @@ from sare_jax.report.contrasts import contrast, measured
 from sare_jax.report.excess import given_back
 from sare_jax.report.finding import Finding
 from sare_jax.report.findings import numbers_of, versus, when, within
+from sare_jax.report.probed import taught_sentence
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec, SettingSpec
 from sare_jax.report.tables import interval_text, number_text, signed_text
@@ -74,7 +75,9 @@ def qualification(inputs: Inputs, spec: ReportSpec) -> str:
     if inputs.frontier and (recall := frontiers.best_recall(inputs.frontier, spec.ours)) is not None:
         methods = (spec.ours, spec.baseline)
         return " ".join(frontiers.excess_sentence(inputs.frontier, method, recall) for method in methods)
-    parts = [excess_sentence(inputs, spec, run) for run in (spec.ours, spec.baseline)]
+    runs = (spec.ours, spec.baseline)
+    parts = [excess_sentence(inputs, spec, run) for run in runs]
+    parts += [taught_sentence(inputs.probes, spec, run, spec.headline_setting) for run in runs]
     parts += [_equality(inputs, spec), _after(inputs, spec)]
     return " ".join(part for part in parts if part)
 

@@ -23,6 +23,7 @@ class Inputs:
       config: contents of `config.json`; empty where there is none.
       manifest: contents of `curated/manifest.json`, or None.
       frontier: contents of `frontier.json`, or None.
+      probes: (run, setting) → contents of `probes/<run>/<setting>.json`.
       missing: descriptions of the files that are missing, for the reader.
       sources: path of each file that was read, relative to the workdir → SHA-256.
       cache: paired differences that `contrasts` and `excess` computed already, by what they compare.
@@ -37,6 +38,7 @@ class Inputs:
     config: dict
     manifest: dict | None
     frontier: dict | None
+    probes: dict[tuple[str, str], dict]
     missing: list[str]
     sources: dict[str, str]
     cache: dict[tuple, dict] = field(default_factory=dict, repr=False, compare=False)
@@ -107,6 +109,7 @@ def read(workdir: Path, spec: ReportSpec) -> Inputs:
         selection=reader.json("selection.json", dict, "choice of hyper-parameters"),
         config=reader.json("config.json", dict, "settings of the run") or {},
         manifest=reader.json("curated/manifest.json", dict, "curation manifest"),
+        probes=_probes(reader, spec),
         frontier=reader.json("frontier.json", dict, ""),
         missing=reader.missing,
         sources=reader.sources,
@@ -116,6 +119,21 @@ def read(workdir: Path, spec: ReportSpec) -> Inputs:
 def trained(spec: ReportSpec) -> tuple:
     """The runs that were trained: all but the base model."""
     return tuple(run for run in spec.runs if run.key != spec.base)
+
+
+def read_probes(workdir: Path, spec: ReportSpec) -> dict[tuple[str, str], dict]:
+    """The probes of a workdir alone, by run and setting."""
+    return _probes(_Reader(Path(workdir)), spec)
+
+
+def _probes(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:
+    found = {}
+    for run in spec.runs:
+        for setting in spec.settings:
+            probe = reader.json(f"probes/{run.key}/{setting.key}.json", dict, "")
+            if probe is not None:
+                found[run.key, setting.key] = probe
+    return found
 
 
 def _metrics(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:

@@ -13,6 +13,7 @@ from sare_jax.report.finding import Finding
 from sare_jax.report.findings import findings
 from sare_jax.report.gallery import exhibits
 from sare_jax.report.headline import headline, qualification
+from sare_jax.report.probed import probes
 from sare_jax.report.read import Inputs, read
 from sare_jax.report.spec import ReportSpec
 from sare_jax.report.tables import Table, result_tables, table_json, table_markdown
@@ -66,6 +67,7 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
         "summary": details.summary(inputs, spec),
         "results": [with_excess(first, inputs, spec), *more],
         "attacks": attacks(inputs, spec),
+        "probes": probes(inputs.probes, spec),
         "rules": details.rules(inputs, spec),
         "counts": details.counts(inputs, spec),
         "comparisons": comparisons(inputs, spec),
@@ -91,7 +93,9 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
 
 
 def _tables(content: dict[str, Any]) -> list[Table]:
-    single = [content[key] for key in ("summary", "attacks", "comparisons", "sharpness", "selection")]
+    single = [
+        content[key] for key in ("summary", "attacks", "probes", "comparisons", "sharpness", "selection")
+    ]
     return [
         *content["frontier"],
         *content["results"],

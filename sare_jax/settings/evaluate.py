@@ -34,6 +34,9 @@ class EvaluateConfig:
 
     #: Images that are used: `val` for choosing settings, `test` once at the end.
     split: Literal["val", "test"] = "test"
+    #: Images whose captions by the base model are read for log-odds of present and absent objects, under all
+    #: weights (`probes/<run>/<setting>.json`); 0 leaves it out.
+    probe_images: int = 0
     #: The describing prompt (paper, Figs. 6–7).
     prompt: str = "Please describe the image in great detail. Your response should have at least 100 words."
     #: Images at most; 0 is the whole split.
@@ -70,7 +73,7 @@ class EvaluateConfig:
 
         for key in ("max_new_tokens", "batch_size", "question_batch_size", "bootstrap"):
             at_least(getattr(self, key), 1, f"{where}.{key}")
-        for key in ("max_images", "benchmark_first"):
+        for key in ("max_images", "probe_images", "benchmark_first"):
             at_least(getattr(self, key), 0, f"{where}.{key}")
         for name, path in self.benchmarks.items():
             _text(path, f"{where}.benchmarks.{name}")

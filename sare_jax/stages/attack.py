@@ -7,7 +7,7 @@ from pathlib import Path
 from sare_jax import files
 from sare_jax.config import BASE_RUN, split_names
 from sare_jax.pipeline import Task
-from sare_jax.stages import attacking, masking, measuring
+from sare_jax.stages import attacking, masking, measuring, probing
 from sare_jax.stages.attacking import Weights
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, save_params
@@ -27,7 +27,17 @@ def tasks(context: Context) -> Iterator[Task]:
                 yield _attacking(context, run, name, weights)
                 weights = _attacked_weights(context, run, name, weights[0])
             yield from measuring.measured(context, run, name, *weights, asking=asking)
+            if attack.weights or asking.prompt:  # else openings are read as before the attack
+                yield from probing.probed(context, run, name, *weights, asking=asking)
     yield from masking.tasks(context)
+
+
+def attacked_weights(context: Context, run: str, name: str) -> Weights:
+    """Under which a run is measured after the attack `name`; its own where the attack makes none."""
+    weights = attacking.weights_of(context, run)
+    if attacking.attack_named(context, name).weights is None:
+        return weights
+    return _attacked_weights(context, run, name, weights[0])
 
 
 def attacked_folder(context: Context, run: str, name: str) -> Path:

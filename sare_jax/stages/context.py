@@ -81,6 +81,10 @@ class Context:
         """How fast a run learns something harmless."""
         return self.workdir / "masking" / f"{run}.json"
 
+    def probe(self, run: str, setting: str) -> Path:
+        """What the weights know at openings, and how far they have moved."""
+        return self.workdir / "probes" / run / f"{setting}.json"
+
     def log(self, run: str) -> Path:
         """JSONL file of a run's training metrics, one record per step."""
         return self.workdir / "logs" / f"{run}.jsonl"

@@ -10,7 +10,7 @@ from sare_jax import files
 from sare_jax.config import BASE_RUN, ORIGIN
 from sare_jax.evaluation.metrics.metric import Questions
 from sare_jax.pipeline import Task
-from sare_jax.stages import measuring
+from sare_jax.stages import attacking, measuring, probing
 from sare_jax.stages.context import Context
 
 
@@ -19,9 +19,10 @@ def tasks(context: Context) -> Iterator[Task]:
     for metric, options in measuring.metrics_in(context.config.evaluate):
         metric.check(options)  # so that e.g. a missing API key is reported before the models are asked
     yield from questions(context)
-    yield from measuring.measured(context, BASE_RUN, ORIGIN, {"base": True}, lambda: context.loaded.params)
-    for run in context.config.runs:
-        yield from measuring.measured(context, run, ORIGIN, *measuring.tuned(context, run))
+    for run in (BASE_RUN, *context.config.runs):
+        weights = attacking.weights_of(context, run)
+        yield from measuring.measured(context, run, ORIGIN, *weights)
+        yield from probing.probed(context, run, ORIGIN, *weights)
 
 
 def questions(context: Context) -> Iterator[Task]:

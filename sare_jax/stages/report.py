@@ -169,6 +169,11 @@ def _page(context: Context) -> Task:
             for run in (BASE_RUN, *context.config.runs)
             for name in _settings(context)
         ),
+        *(
+            context.probe(run, name)
+            for run in (BASE_RUN, *context.config.runs)
+            for name in _settings(context)
+        ),
         *(context.log(run) for run in context.config.runs),
         *(
             workdir / name

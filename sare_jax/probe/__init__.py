@@ -1,0 +1,1 @@
+"""Displacement, taught log-odds and separation of the models of a workdir."""
