@@ -123,4 +123,5 @@ def when(setting: SettingSpec) -> str:
     """The condition as the beginning of a sentence."""
     if setting.samples:
         return f"After relearning with {setting.samples} samples"
-    return "Straight after unlearning" if setting.samples == 0 else f"Under the {setting.label}"
+    article = "the " if setting.label.endswith("prompt") else ""
+    return "Straight after unlearning" if setting.samples == 0 else f"Under {article}{setting.label}"

@@ -60,7 +60,8 @@ def probes(found: Probes, spec: ReportSpec) -> Table | None:
         (
             f"{first['n']} captions, {first['n_openings']} openings. Log-odds {first['rule']}.",
             "Invented: objects that the base model named where they were not. Small figures: 95 % bootstrap "
-            "intervals over images, paired for differences. Bold: the interval excludes 0.",
+            "intervals over images, paired for differences. Bold: the interval excludes 0, "
+            "and the excess is more than a rounding error.",
         ),
     )
 
@@ -71,7 +72,7 @@ def taught_sentence(found: Probes, spec: ReportSpec, run: str, setting: str) -> 
     if taught is None:
         return ""
     side = "none"
-    if told_apart(taught["interval"], taught["discordant"]):
+    if _notable(taught):
         side = "less" if taught["interval"][1] < 0 else "more"
     told = {"less": "less than", "more": "more than", "none": "not told apart from"}[side]
     bounds = interval_text((taught["interval"][0], taught["interval"][1]), 2)
@@ -129,8 +130,13 @@ def _excess_cell(found: Probes, spec: ReportSpec, run: str, setting: str) -> Cel
         interval_text(interval, 2),
         taught["difference"],
         interval,
-        best=told_apart(interval, taught["discordant"]),
+        best=_notable(taught),
     )
+
+
+def _notable(taught: Mapping[str, Any]) -> bool:
+    """Whether an excess can be told from none, and shows in the digits that are printed."""
+    return told_apart(taught["interval"], taught["discordant"]) and round(taught["difference"], 2) != 0
 
 
 def _excess(found: Probes, spec: ReportSpec, run: str, setting: str) -> dict[str, Any] | None:

@@ -74,3 +74,15 @@ def test_what_was_not_probed_is_not_told():
 def test_probes_are_read_by_run_and_setting(tmp_path):
     files.write_json(tmp_path / "probes" / "sare" / "relearn_140.json", probe(0.0))
     assert list(read_probes(tmp_path, SPEC)) == [("sare", "relearn_140")]
+
+
+def test_an_excess_that_rounds_to_nothing_is_none():
+    found = made(0.5, 0.5)
+    for key in ("origin", "relearn_140"):  # the same on every image but for a thousandth
+        values = dict(found["base", key]["separation"]["per_image"])
+        if key == "relearn_140":
+            log_odds = [x + 0.001 for x in values["invented_log_odds"]]
+            values["invented_log_odds"] = log_odds
+        found["sare", key]["separation"] = {**found["base", key]["separation"], "per_image": values}
+    assert "not told apart from" in taught_sentence(found, SPEC, "sare", "relearn_140")
+    assert not cells(probes(found, SPEC), "sare", "relearn_140")["excess"].best
