@@ -23,6 +23,8 @@ class Inputs:
       config: contents of `config.json`; empty where there is none.
       manifest: contents of `curated/manifest.json`, or None.
       frontier: contents of `frontier.json`, or None.
+      attacks: (run, setting) → contents of `attacks/<run>/<setting>.json`, what an attack on weights did.
+      masking: run → contents of `masking/<run>.json`.
       probes: (run, setting) → contents of `probes/<run>/<setting>.json`.
       missing: descriptions of the files that are missing, for the reader.
       sources: path of each file that was read, relative to the workdir → SHA-256.
@@ -39,6 +41,8 @@ class Inputs:
     manifest: dict | None
     frontier: dict | None
     probes: dict[tuple[str, str], dict]
+    attacks: dict[tuple[str, str], dict]
+    masking: dict[str, dict]
     missing: list[str]
     sources: dict[str, str]
     cache: dict[tuple, dict] = field(default_factory=dict, repr=False, compare=False)
@@ -109,7 +113,9 @@ def read(workdir: Path, spec: ReportSpec) -> Inputs:
         selection=reader.json("selection.json", dict, "choice of hyper-parameters"),
         config=reader.json("config.json", dict, "settings of the run") or {},
         manifest=reader.json("curated/manifest.json", dict, "curation manifest"),
-        probes=_probes(reader, spec),
+        probes=_by_setting(reader, spec, "probes"),
+        attacks=_by_setting(reader, spec, "attacks"),
+        masking=_by_run(reader, spec, "masking"),
         frontier=reader.json("frontier.json", dict, ""),
         missing=reader.missing,
         sources=reader.sources,
@@ -123,17 +129,23 @@ def trained(spec: ReportSpec) -> tuple:
 
 def read_probes(workdir: Path, spec: ReportSpec) -> dict[tuple[str, str], dict]:
     """The probes of a workdir alone, by run and setting."""
-    return _probes(_Reader(Path(workdir)), spec)
+    return _by_setting(_Reader(Path(workdir)), spec, "probes")
 
 
-def _probes(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:
-    found = {}
-    for run in spec.runs:
-        for setting in spec.settings:
-            probe = reader.json(f"probes/{run.key}/{setting.key}.json", dict, "")
-            if probe is not None:
-                found[run.key, setting.key] = probe
-    return found
+def _by_setting(reader: _Reader, spec: ReportSpec, folder: str) -> dict[tuple[str, str], dict]:
+    """The JSON objects of a folder with a folder a run and a file a setting."""
+    contents = {
+        (run.key, setting.key): reader.json(f"{folder}/{run.key}/{setting.key}.json", dict, "")
+        for run in spec.runs
+        for setting in spec.settings
+    }
+    return {key: content for key, content in contents.items() if content is not None}
+
+
+def _by_run(reader: _Reader, spec: ReportSpec, folder: str) -> dict[str, dict]:
+    """The JSON objects of a folder with a file a run."""
+    contents = {run.key: reader.json(f"{folder}/{run.key}.json", dict, "") for run in spec.runs}
+    return {key: content for key, content in contents.items() if content is not None}
 
 
 def _metrics(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:

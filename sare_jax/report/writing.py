@@ -9,10 +9,12 @@ from sare_jax.report import details, figures, frontier_figures, frontiers, page
 from sare_jax.report.attacked import attacks, with_excess
 from sare_jax.report.comparisons import at_equal_footing, comparisons
 from sare_jax.report.curated import curation, score_figure
+from sare_jax.report.disjoint import disjoint, disjoint_finding
 from sare_jax.report.finding import Finding
 from sare_jax.report.findings import findings
 from sare_jax.report.gallery import exhibits
 from sare_jax.report.headline import headline, qualification
+from sare_jax.report.masked import masking
 from sare_jax.report.probed import probes
 from sare_jax.report.read import Inputs, read
 from sare_jax.report.spec import ReportSpec
@@ -62,11 +64,14 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
         "findings": [
             *(frontiers.sentences(inputs.frontier, spec.ours) if inputs.frontier else ()),
             *findings(inputs, spec),
+            *(item for item in (disjoint_finding(inputs, spec),) if item),
             *at_equal_footing(inputs, spec),
         ],
         "summary": details.summary(inputs, spec),
         "results": [with_excess(first, inputs, spec), *more],
         "attacks": attacks(inputs, spec),
+        "disjoint": disjoint(inputs, spec),
+        "masking": masking(inputs, spec),
         "probes": probes(inputs.probes, spec),
         "rules": details.rules(inputs, spec),
         "counts": details.counts(inputs, spec),
@@ -93,9 +98,8 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
 
 
 def _tables(content: dict[str, Any]) -> list[Table]:
-    single = [
-        content[key] for key in ("summary", "attacks", "probes", "comparisons", "sharpness", "selection")
-    ]
+    names = ("summary", "attacks", "disjoint", "masking", "probes", "comparisons", "sharpness", "selection")
+    single = [content[name] for name in names]
     return [
         *content["frontier"],
         *content["results"],

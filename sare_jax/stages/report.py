@@ -170,10 +170,12 @@ def _page(context: Context) -> Task:
             for name in _settings(context)
         ),
         *(
-            context.probe(run, name)
+            path(run, name)
             for run in (BASE_RUN, *context.config.runs)
             for name in _settings(context)
+            for path in (context.probe, context.attack_record)
         ),
+        *(context.masking(run) for run in (BASE_RUN, *context.config.runs)),
         *(context.log(run) for run in context.config.runs),
         *(
             workdir / name
