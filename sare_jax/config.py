@@ -70,10 +70,17 @@ def to_dict(config: Config) -> dict:
 
 def parse_saved(saved: dict) -> Config:
     """The settings that a workdir's `config.json` holds, as `to_dict` made them."""
-    raw = dict(saved)
+    raw = _with_tuples(saved)
     labels = raw.pop("run_labels", {})
     raw["runs"] = {name: {**run, "label": labels.get(name, name)} for name, run in raw["runs"].items()}
     return parse(raw)
+
+
+def _with_tuples(value: typing.Any) -> typing.Any:
+    """The value with tuples in place of lists, which is what JSON makes of them."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def renamed_keys() -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Settings from a plain dictionary: kinds, shared values, renamed keys, ranges, and what is said of each."""
 
 import dataclasses
+import importlib
+import json
 import typing
 from types import UnionType
 
@@ -9,7 +11,7 @@ import pytest
 from sare_jax.attacks import ATTACKS, Attack, attack_of
 from sare_jax.attacks.prompt import Prompt
 from sare_jax.attacks.relearn import Relearn
-from sare_jax.config import SECTIONS, parse, to_dict
+from sare_jax.config import SECTIONS, parse, parse_saved, to_dict
 from sare_jax.errors import UserError
 from sare_jax.settings import GREEDY, AttackConfig, AuditThresholds, CurateConfig
 from sare_jax.settings.building import kinds_of, merged
@@ -183,3 +185,9 @@ def test_a_meaning_is_the_string_below_or_the_comment_above():
         "third": "",
     }
     assert meanings(CurateConfig)["patch"] == "Side of a patch in pixels, in mode `windows`."
+
+
+@pytest.mark.parametrize("name", ["demo_sare", "demo_attacks", "demo_frontier", "llava_sare"])
+def test_saved_settings_are_read_back(name):
+    config = parse(importlib.import_module(f"configs.{name}").get_config().to_dict())
+    assert parse_saved(json.loads(json.dumps(to_dict(config)))) == config

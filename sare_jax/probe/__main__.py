@@ -13,11 +13,13 @@ from sare_jax import files
 from sare_jax.command import guarded
 from sare_jax.config import BASE_RUN, ORIGIN, parse_saved
 from sare_jax.errors import UserError
+from sare_jax.locks import locked
 from sare_jax.pipeline import Task
 from sare_jax.report import spec_of
 from sare_jax.report.probed import probes
 from sare_jax.report.read import read_probes
 from sare_jax.report.tables import table_markdown
+from sare_jax.settings.building import at_least
 from sare_jax.stages import attack, attacking, probing
 from sare_jax.stages.context import Context
 
@@ -37,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--runs", default="", help="comma-separated runs; all, and base, by default")
     options = parser.parse_args(argv)
+    at_least(options.images, 0, "--images")
     path = options.workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{path}: not there; give the workdir of a run")
@@ -47,8 +50,9 @@ def main(argv: list[str] | None = None) -> None:
     runs = [name for name in options.runs.split(",") if name] or [BASE_RUN, *config.runs]
     if strangers := [run for run in runs if run not in (BASE_RUN, *config.runs)]:
         raise UserError(f"--runs: {strangers[0]!r} is no run; they are base, {', '.join(config.runs)}")
-    for task in _tasks(context, runs):
-        context.ledger.execute(task)
+    with locked(options.workdir / ".lock", options.workdir):
+        for task in _tasks(context, runs):
+            context.ledger.execute(task)
     spec = spec_of(files.read_json(path))
     table = probes(read_probes(options.workdir, spec), spec)
     if table is None:

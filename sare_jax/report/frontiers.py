@@ -224,7 +224,8 @@ def _areas(found: Mapping[str, Any]) -> Table:
         span = interval_text(tuple(item["range"])) if item["range"] else "none in common"
         cells = [plain(span)]
         for key in ("before", "after"):
-            cells += [_cell(item[key]["mean"], signed=True, bold=True), _cell(item[key]["area"], signed=True)]
+            cells.append(_cell(item[key]["mean"], signed=True, bold=True, lacking="–"))
+            cells.append(_cell(item[key]["area"], signed=True, lacking="–"))
         rows.append(Row(item["method"], found["labels"][item["method"]], tuple(cells)))
     reference = found["labels"].get(found["reference"], found["reference"])
     columns = (

@@ -40,9 +40,5 @@ def _cells(found: dict, base: dict | None) -> tuple[Cell, ...]:
     of_base = plain("base not measured")
     if share is not None:
         of_base = Cell(f"{number_text(100 * share, 0)} %", value=share)
-    return (
-        *(Cell(number_text(found[key], 2), value=found[key]) for key in ("before", "after", "gained")),
-        plain("base not measured")
-        if share is None
-        else Cell(f"{number_text(100 * share, 0)} %", value=share),
-    )
+    numbers = (Cell(number_text(found[key], 2), value=found[key]) for key in ("before", "after", "gained"))
+    return (*numbers, of_base)
