@@ -16,13 +16,8 @@ def ended(*arguments):
 
 @pytest.fixture
 def workdir(tmp_path):
-    raw = {
-        "name": "test",
-        "model": {"folder": "sare_jax/demo/weights/llava"},
-        "runs": {"sare": {}},
-        "stages": "caption",
-    }
-    config = parse(raw)
+    model = {"folder": "sare_jax/demo/weights/llava"}
+    config = parse({"name": "test", "model": model, "runs": {"sare": {}}, "stages": "caption"})
     files.write_json(tmp_path / "config.json", to_dict(config))
     return tmp_path
 
