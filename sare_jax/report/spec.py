@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sare_jax.evaluation.benchmarks import BENCHMARKS
 from sare_jax.evaluation.metrics import METRICS
+from sare_jax.frontier.read import method_of
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,16 @@ def spec_of(config: dict) -> ReportSpec:
     baseline, ours = report.get("baseline", default.baseline), report.get("ours", default.ours)
     runs = [RunSpec("base", labels.get("base", "base model"), RUNS[0].description)]
     # A ConfigDict comes back in the order of the alphabet, which is not the order in which to read.
-    order = sorted(settings_of, key=lambda key: (key != baseline, key != ours))
+    curves = (report.get("frontier") or {}).get("methods") or {}
+    shown = _of_first_seed(settings_of, curves)
+    order = sorted(shown, key=lambda key: (key != baseline, key != ours))
     runs += [RunSpec(key, labels.get(key, key), _described(key, settings_of[key])) for key in order]
     return ReportSpec(
         runs=tuple(runs) if settings_of else default.runs,
         settings=_settings(config.get("attacks") or {}),
         baseline=baseline,
         ours=ours,
-        pairs=_pairs(settings_of, {baseline, ours}) if settings_of else default.pairs,
+        pairs=(() if curves else _pairs(settings_of, {baseline, ours})) if settings_of else default.pairs,
         headline_setting=report.get("matched_attack", default.headline_setting),
         equal_recall=report.get("equal_recall", default.equal_recall),
         equal_words=report.get("equal_words", default.equal_words),
@@ -143,6 +146,16 @@ def spec_of(config: dict) -> ReportSpec:
         metrics=_names(measured["metrics"]) if "metrics" in measured else default.metrics,
         benchmarks=tuple(dict.fromkeys([*default.benchmarks, *measured.get("benchmarks", ())])),
     )
+
+
+def _of_first_seed(runs: dict, methods: dict[str, str]) -> list[str]:
+    """The runs that tables of single runs show: of a method with a frontier those of its lowest seed."""
+    method = {key: method_of(key, methods) for key in runs}
+    seed = {key: runs[key].get("seed", 0) for key in runs}
+    lowest = {
+        name: min(seed[key] for key in runs if method[key] == name) for name in set(method.values()) if name
+    }
+    return [key for key in runs if seed[key] == lowest.get(method[key] or "", seed[key])]
 
 
 def _names(text: str) -> tuple[str, ...]:

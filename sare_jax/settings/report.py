@@ -44,7 +44,7 @@ class ReportConfig:
       landscape_images: images of each CHAIR value along ±ε* and a random direction; 0 leaves it out.
       landscape_radius: half-width of the scan, in units of the weights' L2 norm change.
       landscape_points: points along each direction, odd so that the solution itself is one.
-      matched: compare the two runs at equal CHAIR_S and at equal length, by their checkpoints.
+      matched: compare the two runs at equal CHAIR_S, recall and length, by their checkpoints.
       matched_attack: name of the attack used in that comparison.
       equal_recall, equal_words: two runs whose recall (in points) and caption length (in words) before any
         attack differ by no more are compared by their CHAIR_S; others are called not comparable.

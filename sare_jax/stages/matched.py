@@ -1,10 +1,11 @@
-"""The two compared methods at equal erasure: checkpoints with the same CHAIR_S, or the same caption length.
+"""The two compared methods at equal erasure: checkpoints with the same CHAIR_S, recall or caption length.
 
 A method that erases less has less to lose to an attack. So, besides the final weights, two checkpoints are
 compared that are alike on validation images before the attack: the final one of one run and any of the other.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +42,7 @@ class Footing(NamedTuple):
 
 FOOTINGS = {
     "chair_s": Footing("equal CHAIR_S", "points of CHAIR_S", alike=0.0, bound=1.0),
+    "recall": Footing("equal recall", "points of recall", alike=0.5, bound=1.0),
     "mean_words": Footing("equal length", "words", alike=0.5, bound=1.0),
 }
 
@@ -68,6 +70,7 @@ def tasks(context: Context) -> Iterator[Task]:
             "curated": context.digest(context.curated, "curate"),
             "attack": {"kind": attacking.kind} | dataclasses.asdict(attacking.settings),
             "images": len(context.eval_images),
+            "footings": list(FOOTINGS),
             "annotations": measuring.annotations_hash(context),
         }
         | measuring.describing(context),
@@ -103,6 +106,7 @@ def _match(context: Context, baseline: str, ours: str) -> None:
     for run, step in track(checkpoints, "checkpoints on validation images", total=len(checkpoints)):
         answers = _describe(context, run, step, "val", images)
         scores[run][step] = chair.score(answers, context.truth)
+    measure = functools.cache(functools.partial(_measure, context))  # pairs may share a checkpoint
     pairs = []
     for key, footing in FOOTINGS.items():
         of_baseline, of_ours = (
@@ -111,8 +115,8 @@ def _match(context: Context, baseline: str, ours: str) -> None:
         pair = closest(of_baseline, of_ours, alike=footing.alike)
         results = {
             setting: (
-                _measure(context, baseline, pair.baseline, setting),
-                _measure(context, ours, pair.ours, setting),
+                measure(baseline, pair.baseline, setting),
+                measure(ours, pair.ours, setting),
             )
             for setting in (ORIGIN, settings.matched_attack)
         }

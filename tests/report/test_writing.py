@@ -263,3 +263,13 @@ def test_frontiers_stand_on_the_page_and_make_its_headline(tmp_path):
     assert {"frontier", "frontier_areas", "frontier_points"} <= set(report["tables"])
     assert "At a recall of 90 before" in (folder / "report.md").read_text(encoding="utf-8")
     assert any("the curve of Robust lies below" in item["text"] for item in report["findings"])
+
+
+def test_of_a_method_with_a_frontier_the_tables_show_the_first_seed():
+    keys = [(name, w, seed) for name in "ab" for w in (0, 1) for seed in (3, 4)]
+    runs = {f"{name}_w{w}_s{seed}": {"seed": seed} for name, w, seed in keys}
+    config = {"runs": runs | {"other": {}}, "report": {"frontier": {"methods": {"a": "w", "b": "w"}}}}
+    spec = spec_of(config)
+    shown = [f"{name}_w{w}_s3" for name in "ab" for w in (0, 1)]
+    assert [run.key for run in spec.runs] == ["base", *shown, "other"]
+    assert spec.pairs == ()
