@@ -1,19 +1,23 @@
 """What the house promises to people outside of it: each addition is one file and a name in the config.
 
-A family, an objective that needs the starting weights' distributions, an attack and a metric, none of them in
-the package, go through every stage of the road.
+A family, an objective that needs the starting weights' distributions, an attack, a metric and a benchmark,
+none of them in the package, go through every stage of the road.
 """
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from configs import demo_sare
 from sare_jax import files, stages
 from sare_jax.config import parse
+from sare_jax.demo.render import render
+from sare_jax.demo.scenes import sample_scene
 from sare_jax.settings.road import Config
+from tests.extending.toy_benchmark import FILE
 from tests.extending.toy_family import write_toy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +40,7 @@ def settings(model: Path) -> Config:
     config.evaluate.update({"max_images": 4, "max_new_tokens": 24, "bootstrap": 20})
     config.evaluate.metrics = f"chair,pope,lengths,{OUTSIDE}.toy_metric:METRIC"
     config.evaluate.options.pope.images = 2
+    config.evaluate.benchmarks[f"{OUTSIDE}.toy_benchmark:BENCHMARK"] = str(model.parent / "pictures")
     config.runs = {
         RUN: {
             "label": "flattened",
@@ -57,8 +62,25 @@ def road(tmp_path_factory) -> Path:
     """A workdir in which every stage has run."""
     root = tmp_path_factory.mktemp("extending")
     write_toy(root / "model", LLAVA)
+    write_pictures(root / "pictures")
     stages.run(settings(root / "model"), root / "run")
     return root / "run"
+
+
+def write_pictures(folder: Path) -> None:
+    """Three questions about two drawn scenes, for the toy benchmark."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        render(sample_scene(rng), rng).save(folder / "images" / name)
+    asked = [
+        ("a.png", "Is there a dog?", "no"),
+        ("b.png", "Is there a cup?", "yes"),
+        ("b.png", "Is it day?", "yes"),
+    ]
+    keys = ("id", "image", "question", "label")
+    records = [dict(zip(keys, (number, *line), strict=True)) for number, line in enumerate(asked)]
+    files.write_jsonl(folder / FILE, records)
 
 
 def test_the_family_captions_images_of_different_sizes_and_is_exported(road):
@@ -99,6 +121,14 @@ def test_the_metric_is_measured_and_has_its_column(road):
     metrics = json.loads((road / "metrics" / RUN / "origin.json").read_text())
     assert metrics["variety"]["mean"] > 1
     assert "different words" in (road / "report.md").read_text()
+
+
+def test_the_benchmark_is_asked_and_has_its_column(road):
+    answers = files.read_jsonl(road / "benchmarks" / RUN / "origin" / "pictures.jsonl")
+    assert answers[0]["instruction"] == "Is there a dog? Answer yes or no."
+    result = json.loads((road / "metrics" / RUN / "origin.json").read_text())["benchmarks"]["pictures"]
+    assert (result["n"], result["rule"]) == (3, "the answer's first word")
+    assert "Pictures" in (road / "report.md").read_text()
 
 
 def test_a_second_run_finds_everything_up_to_date(road):

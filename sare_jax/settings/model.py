@@ -16,11 +16,12 @@ class ModelConfig:
     """Of the frozen weights; the trainable ones are always float32."""
     trainable: str = ""
     """Regular expression on Flax paths; empty trains the family's mapping layers."""
-    template: Literal["", "vicuna_v1", "hub", "owl_roles_apart"] = ""
-    """Prompt form; empty takes the family's own. LLaVA's are `vicuna_v1`, its own, with the system sentence,
-    and `hub` without; mPLUG-Owl's `owl_roles_apart` tokenises role names apart, as its training did."""
-    image_mode: Literal["auto", "pad", "center_crop"] = "auto"
-    """`auto` follows the checkpoint, `pad` and `center_crop` force one."""
+    template: str = ""
+    """One of the family's prompt forms; empty takes its own. LLaVA's are `vicuna_v1`, its own, with the
+    system sentence, and `hub` without; mPLUG-Owl's `owl_roles_apart` tokenises role names apart, as its
+    training did."""
+    image_mode: str = "auto"
+    """How the family makes pictures fit; `auto` follows the checkpoint. LLaVA has `pad` and `center_crop`."""
     vision_tower: str = ""
     """Folder or model id of the vision tower, for checkpoints in LLaVA's original form; empty follows
     `mm_vision_tower` of their config.json."""

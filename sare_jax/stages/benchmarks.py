@@ -10,8 +10,6 @@ from sare_jax.pipeline import Task
 from sare_jax.stages.context import Context
 from sare_jax.training.state import Params
 
-ANSWER_TOKENS = 32
-
 
 def answers(context: Context, run: str, setting: str) -> dict[str, Path]:
     """Benchmark name → JSONL file of the answers, for each configured benchmark."""
@@ -44,15 +42,16 @@ def asked(
             name=f"benchmarks/{run}/{setting}/{benchmark.name}",
             inputs=context.model_inputs()
             | weights
-            | {"requests": files.hash_value(questions), "max_new_tokens": ANSWER_TOKENS},
+            | {"requests": files.hash_value(questions), "max_new_tokens": benchmark.max_new_tokens},
             outputs=(out,),
-            run=partial(_ask, context, params, questions, out, benchmark.images(path), name),
+            run=partial(_ask, context, params, benchmark, questions, out, benchmark.images(path), name),
         )
 
 
 def _ask(
     context: Context,
     params: Callable[[], Params],
+    benchmark: Benchmark,
     questions: list[dict],
     out: Path,
     images: Path,
@@ -64,7 +63,7 @@ def _ask(
         questions,
         out,
         name=name,
-        max_new_tokens=ANSWER_TOKENS,
+        max_new_tokens=benchmark.max_new_tokens,
         batch_size=context.config.evaluate.question_batch_size,
         images=images,
     )

@@ -45,6 +45,7 @@ class Benchmark:
       columns: of the report's table of benchmarks.
       whole: why a part of it means nothing; empty where a part may be taken.
       read_answers: reader of a file of answers.
+      max_new_tokens: tokens that an answer may have.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Benchmark:
     columns: tuple[Measure, ...]
     whole: str = ""
     read_answers: Callable[[str], tuple[list[dict], Dropped]] = field(default=read_records)
+    max_new_tokens: int = 32
 
 
 def benchmarks_of(

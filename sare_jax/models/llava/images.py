@@ -20,8 +20,6 @@ from sare_jax.errors import UserError
 from sare_jax.files import read_json
 from sare_jax.models.llava.source import LlavaSource
 
-Mode = Literal["auto", "pad", "center_crop"]
-
 
 @dataclass(frozen=True)
 class LlavaImageProcessor:
@@ -48,7 +46,7 @@ class LlavaImageProcessor:
     image_tokens: int
 
     @classmethod
-    def from_source(cls, source: LlavaSource, mode: Mode = "auto") -> "LlavaImageProcessor":
+    def from_source(cls, source: LlavaSource, mode: str = "auto") -> "LlavaImageProcessor":
         """Reads preprocessor_config.json, or processor_config.json as transformers 5 writes it.
 
         Args:
@@ -68,7 +66,9 @@ class LlavaImageProcessor:
         if mode == "auto":
             mode = "pad" if raw.get("do_pad", False) else "center_crop"
         elif mode not in ("pad", "center_crop"):
-            raise UserError(f"image mode is {mode!r}, need 'auto', 'pad' or 'center_crop'")
+            raise UserError(
+                f"config.model.image_mode: is {mode!r}, need 'auto', 'pad' or 'center_crop' for a LLaVA"
+            )
         crop, side = _height_width(raw.get("crop_size", 224)), source.config.vision.image_size
         if crop != (side, side):
             raise UserError(

@@ -82,7 +82,9 @@ class LlavaPrompter:
             the number of image tokens or the vocabulary.
         """
         if template not in TEMPLATES:
-            raise UserError(f"prompt template is {template!r}, need one of {', '.join(TEMPLATES)}")
+            raise UserError(
+                f"config.model.template: is {template!r}, need one of {', '.join(TEMPLATES)} for a LLaVA"
+            )
         config = source.config
         _check_slots(source.folder, config)
         words = _read_vocabulary(source.folder, config)
