@@ -4,7 +4,8 @@ hf download MAGAer13/mplug-owl-llama-7b --local-dir MODEL
 python main.py --config configs/mplug_owl_sare.py --config.model.folder=MODEL
 
 `--config configs/mplug_owl_sare.py:lineage` has EFUF's loss and tokens for this model: the sum of a target
-divided by 512, its schedules and weights by CLIP score, and role names tokenised apart.
+divided by 512, its schedules and weights by CLIP score, role names tokenised apart, and attention weights of
+the abstractor dropped.
 """
 
 from ml_collections import ConfigDict
@@ -30,4 +31,5 @@ def get_config(variant: str = "paper") -> ConfigDict:
         config.model.template = "owl_roles_apart"
         config.optim.objective_args = {"reduction": "div512"}
         config.optim.preset = "efuf"
+        config.optim.dropout = 0.1
     return config.lock()

@@ -317,6 +317,8 @@ class Family:
       mapping: regular expression of the parameters that act on image features alone.
       encoder: regular expression of the parameters on which image features depend.
       trainable: regular expression of what is trained where the settings do not say.
+      dropping: (model, features float[..., F, D_v], PRNG keys [...], rate) is `Model.project` with that share
+        of its attention weights dropped; None where the family has no such layer.
     """
 
     name: str
@@ -338,6 +340,7 @@ class Family:
     mapping: str
     encoder: str
     trainable: str
+    dropping: Callable[[Any, jax.Array, jax.Array, float], jax.Array] | None = None
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,11 @@ class OptimConfig:
     """Steps between checkpoints; 0 saves the last alone."""
     instruction: str = "Please describe the image."
     """Prompt of the training samples."""
+    dropout: float = 0.0
+    """Share of the mapping layers' attention weights that a step drops. mPLUG-Owl's abstractor alone has such
+    layers; its published training has 0.1."""
     seed: int = 0
-    """Seed of the order of samples."""
+    """Seed of the order of samples, and of what is dropped."""
 
     RENAMED: ClassVar[dict[str, str]] = {
         "npo_beta": "objective_args.beta",
@@ -71,6 +74,8 @@ class OptimConfig:
             at_least(getattr(self, key), 0, f"{where}.{key}")
         for key in ("batch_size", "micro_batches"):
             at_least(getattr(self, key), 1, f"{where}.{key}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"{where}.dropout: must be at least 0 and below 1, got {self.dropout}")
         if self.batch_size % self.micro_batches:
             raise UserError(f"{where}.micro_batches: must divide batch_size {self.batch_size}")
         if self.steps == 0 and self.epochs <= 0:

@@ -60,7 +60,7 @@ def unlearn_step(
       and optimizer as they were and counts in `skipped`; its own metrics may be not finite.
     """
     hyper = static.at(hyper, state.step)
-    work = Work(static, frozen, batch)
+    work = Work(static, frozen, batch, static.key_of(state))
     retain = {"pos": hyper.pos_weight, "sent": hyper.sent_weight}
 
     def apart() -> tuple[list[Params], Metrics]:
@@ -112,7 +112,7 @@ def efuf_step(
     """
     hyper = static.at(hyper, state.step)
     weights = {"neg": hyper.neg_weight, "pos": hyper.pos_weight, "sent": hyper.sent_weight}
-    (grads,), metrics = Work(static, frozen, batch).at(state.params, [weights])
+    (grads,), metrics = Work(static, frozen, batch, static.key_of(state)).at(state.params, [weights])
     updates, opt_state = efuf_optimizer(hyper).update(grads, state.opt_state, state.params)
     norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
     return _advance(state, updates, opt_state), metrics | logged(opt_state) | norms

@@ -21,7 +21,8 @@ from sare_jax.data.batches import (
 )
 from sare_jax.data.packing import pack, packed_batches
 from sare_jax.data.preferred import with_preferred
-from sare_jax.models.interface import LoadedModel
+from sare_jax.errors import UserError
+from sare_jax.models.interface import Family, LoadedModel
 from sare_jax.objectives.needs import Need, OtherNegatives, PreferredContinuations
 from sare_jax.records.curated import Curated
 from sare_jax.settings.optim import OptimConfig, objective_of
@@ -40,7 +41,7 @@ from sare_jax.training.state import (
     init_state,
     unlearn_optimizer,
 )
-from sare_jax.training.static import Static
+from sare_jax.training.static import Dropout, Static
 from sare_jax.training.step import Metrics, efuf_step, unlearn_step
 from sare_jax.training.work import OTHERS
 
@@ -92,7 +93,8 @@ def unlearn(
       The tuned parameters.
 
     Raises:
-      UserError: D_neg is empty, units lose their tokens, or `folder` belongs to another run.
+      UserError: D_neg is empty, units lose their tokens, `folder` belongs to another run, or the family has
+        nothing to drop.
       loop.NotFiniteError: training diverged.
       KeyboardInterrupt: on a signal, after a checkpoint.
     """
@@ -127,6 +129,7 @@ def unlearn(
         schedule=EfufSchedule(steps) if settings.preset == "efuf" else None,
         micro_batches=settings.micro_batches,
         remat_policy=remat_policy,
+        dropout=_dropout(loaded.family, settings.dropout),
     )
     if settings.rho:
         compiled = compile_step(unlearn_step, mesh, static)
@@ -165,6 +168,16 @@ def attach(batch: dict[str, Batch], features: Features) -> dict[str, dict[str, A
         group: {key: value for key, value in part.items() if key != "image"} | by_group.get(group, {})
         for group, part in batch.items()
     }
+
+
+def _dropout(family: Family, rate: float) -> Dropout | None:
+    if not rate:
+        return None
+    if family.dropping is None:
+        raise UserError(
+            f"optim.dropout: is {rate}, but {family.name} has no attention in its mapping layers; set it to 0"
+        )
+    return Dropout(family.dropping, rate)
 
 
 def _has(needs: tuple[Need, ...], kind: type) -> bool:

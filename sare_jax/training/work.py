@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from sare_jax.data.batches import SETS
 from sare_jax.training.rows import Batch, Rows, as_rows, count_units
 from sare_jax.training.state import Params
-from sare_jax.training.static import Static, Weights
+from sare_jax.training.static import Images, Static, Weights
 
 Losses = dict[str, jax.Array]
-Features = dict[str, jax.Array]
+Features = dict[str, Images]
 
 # Groups of a batch that pass 1 does not run: the negatives alone, for pass 2, and other negatives, for ε*.
 AGAIN, OTHERS = "second", "other"
@@ -21,11 +21,23 @@ AGAIN, OTHERS = "second", "other"
 class Work:
     """The rows of a batch in micro-batches, and the gradients and losses of these rows."""
 
-    def __init__(self, static: Static, frozen: Params, batch: dict[str, Batch]):
+    def __init__(self, static: Static, frozen: Params, batch: dict[str, Batch], key: jax.Array | None = None):
+        """Draws nothing yet.
+
+        Args:
+          static: as in the step.
+          frozen: weights that do not change.
+          batch: as in the step.
+          key: of what is drawn in this step, from `static.key_of`.
+        """
         self._static, self._frozen = static, frozen
         # A group of rows with one unit each has the name of their set, but for the other negatives.
         rows = {name: as_rows("neg" if name == OTHERS else name, part) for name, part in batch.items()}
-        features = {name: part["features"] for name, part in batch.items() if "features" in part}
+        features = {
+            name: Images(part["features"], _row_keys(key, number, len(part["features"])))
+            for number, (name, part) in enumerate(sorted(batch.items()))
+            if "features" in part
+        }
         main = {name: group for name, group in rows.items() if name not in (AGAIN, OTHERS)}
         self._counts = count_units(main)
         self._all = self._split(main, {name: features[name] for name in main})
@@ -54,7 +66,7 @@ class Work:
         (grads,), _ = self._sum(self._others, self._other_counts, params, [{"neg": 1.0}])
         return grads
 
-    def _only_negatives(self, rows: Rows, features: jax.Array) -> tuple[dict[str, Rows], Features]:
+    def _only_negatives(self, rows: Rows, features: Images) -> tuple[dict[str, Rows], Features]:
         alone = rows._replace(units={"neg": rows.units["neg"]})
         return self._split({"neg": alone}, {"neg": features})
 
@@ -78,6 +90,14 @@ class Work:
         no_grads = jax.tree.map(jnp.zeros_like, params)
         zero = [no_grads] * len(wanted), dict.fromkeys(SETS, jnp.zeros(()))
         return _sum_over_parts(evaluate, parts, zero)
+
+
+def _row_keys(key: jax.Array | None, group: int, rows: int) -> jax.Array | None:
+    """A key for each row of a group, whatever the devices and micro-batches."""
+    if key is None:
+        return None
+    own = jax.random.fold_in(key, group)
+    return jax.vmap(lambda row: jax.random.fold_in(own, row))(jnp.arange(rows))
 
 
 def _sum_over_parts(evaluate: Callable[[Any], Any], parts: Any, zero: Any) -> Any:

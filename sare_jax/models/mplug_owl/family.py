@@ -75,4 +75,5 @@ FAMILY = Family(
     mapping=MAPPING,
     encoder=r"vision_tower/.*",
     trainable=MAPPING,
+    dropping=MplugOwl.project_dropping,
 )

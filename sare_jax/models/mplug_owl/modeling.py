@@ -34,3 +34,7 @@ class MplugOwl(nnx.Module):
     def project(self, features: jax.Array) -> jax.Array:
         """The abstractor: 257 features of an image become 65 embeddings."""
         return self.abstractor(features)
+
+    def project_dropping(self, features: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
+        """As `project`, with attention weights dropped as in the published training."""
+        return self.abstractor(features, keys, rate)

@@ -7,7 +7,7 @@ with
   static: the losses, and how the model is made.
   params, frozen: trainable parameters θ, and the others.
   groups: name of a group → its rows.
-  features: name of a group → float[B, P, D_v], image features of its rows.
+  features: name of a group → `Images` of its rows.
   counts: set → float32[], units of the whole batch over all devices and micro-batches (`count_units`). It is
     the divisor of L_k also when `groups` are one micro-batch, so that the results of all micro-batches add
     up.

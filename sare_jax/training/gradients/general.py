@@ -13,7 +13,7 @@ from sare_jax.training.gradients.pulling import members, pull_each, weighted
 from sare_jax.training.losses import losses_of_rows
 from sare_jax.training.rows import Rows
 from sare_jax.training.state import Params
-from sare_jax.training.static import Static, Weights
+from sare_jax.training.static import Images, Static, Weights
 
 
 def gradients(
@@ -21,7 +21,7 @@ def gradients(
     params: Params,
     frozen: Params,
     groups: Mapping[str, Rows],
-    features: Mapping[str, jax.Array],
+    features: Mapping[str, Images],
     counts: Mapping[str, jax.Array],
     wanted: Sequence[Weights],
 ) -> tuple[list[Params], dict[str, jax.Array]]:
@@ -41,7 +41,7 @@ def gradients(
             params: Params, name: str = name, rows: Rows = rows, numbers: Sequence[int] = numbers
         ) -> tuple:
             model = static.merge(params, frozen)
-            losses = losses_of_rows(static, model, rows, model.project(features[name]), counts)
+            losses = losses_of_rows(static, model, rows, static.project(model, features[name]), counts)
             return tuple(weighted(losses, wanted[number]) for number in numbers), losses
 
         pulled, losses = pull_each(sums_of, params)

@@ -19,7 +19,7 @@ from sare_jax.training.gradients.pulling import members, pull_each, weighted
 from sare_jax.training.losses import losses_of_rows
 from sare_jax.training.rows import Rows
 from sare_jax.training.state import Params
-from sare_jax.training.static import Merge, Static, Weights
+from sare_jax.training.static import Images, Static, Weights
 
 
 def gradients(
@@ -27,7 +27,7 @@ def gradients(
     params: Params,
     frozen: Params,
     groups: Mapping[str, Rows],
-    features: Mapping[str, jax.Array],
+    features: Mapping[str, Images],
     counts: Mapping[str, jax.Array],
     wanted: Sequence[Weights],
 ) -> tuple[list[Params], dict[str, jax.Array]]:
@@ -41,7 +41,7 @@ def gradients(
     pulls = []
     for names in parts:
         chosen = {name: features[name] for name in names}
-        project = functools.partial(_project, static.merge, frozen, features=chosen)
+        project = functools.partial(_project, static, frozen, features=chosen)
         projected, pull = jax.vjp(project, params)
         image_embeds |= projected
         pulls.append(pull)
@@ -66,7 +66,7 @@ def gradients(
 
 
 def _project(
-    merge: Merge, frozen: Params, params: Params, *, features: dict[str, jax.Array]
+    static: Static, frozen: Params, params: Params, *, features: dict[str, Images]
 ) -> dict[str, jax.Array]:
     """Projects the features of several groups as one array, so that θ has one gradient to be reduced.
 
@@ -74,10 +74,12 @@ def _project(
     """
     if not features:
         return {}
-    model = merge(params, frozen)
-    parts = math.gcd(*(x.shape[0] for x in features.values()))
-    split = [x.reshape(parts, -1, *x.shape[1:]) for x in features.values()]
-    edges = np.cumsum([x.shape[1] for x in split])[:-1]
-    joined = model.project(jnp.concatenate(split, axis=1))
+    model = static.merge(params, frozen)
+    parts = math.gcd(*(len(images.features) for images in features.values()))
+    split = [
+        jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), images) for images in features.values()
+    ]
+    edges = np.cumsum([images.features.shape[1] for images in split])[:-1]
+    joined = static.project(model, jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *split))
     pieces = jnp.split(joined, edges, axis=1)
     return {name: piece.reshape(-1, *piece.shape[2:]) for name, piece in zip(features, pieces, strict=True)}
