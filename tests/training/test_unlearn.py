@@ -56,6 +56,13 @@ def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+def test_dropout_is_refused_where_nothing_can_be_dropped(tmp_path):
+    with pytest.raises(
+        UserError, match=r"optim\.dropout: is 0\.1, but llava has no attention in its mapping"
+    ):
+        train(tmp_path, dataclasses.replace(SETTINGS, dropout=0.1))
+
+
 def test_it_trains_saves_and_logs(tmp_path):
     before = jax.tree.map(np.array, LOADED.params)
     params = train(tmp_path)
