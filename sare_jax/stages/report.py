@@ -22,11 +22,11 @@ def tasks(context: Context) -> Iterator[Task]:
     yield from landscape.tasks(context)
     yield from matched.tasks(context)
     yield _comparisons(context)
-    yield from _frontier(context)
+    yield from frontiers(context)
     yield _page(context)
 
 
-def _frontier(context: Context) -> Iterator[Task]:
+def frontiers(context: Context) -> Iterator[Task]:
     """Makes `frontier.json` and its other forms where the config names methods with a weight."""
     settings = context.config.report
     if not settings.frontier.methods:
