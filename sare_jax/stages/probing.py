@@ -80,10 +80,10 @@ def separation_of(context: Context, params: Params, instruction: str, label: str
     table = context.truth.table
     words = vocabulary(texts, {mention.word for text in texts for mention in categories_in(text, table)})
     found = [openings(text, words) for text in texts]
-    captions = [
-        Caption(record["image"], *token_places(there, text, prompter, record["image"], instruction))
-        for record, text, there in zip(records, texts, found, strict=True)
-    ]
+    captions = []
+    for record, text, there in zip(records, texts, found, strict=True):
+        tokens, *_, places = token_places(there, text, prompter, record["image"], instruction)
+        captions.append(Caption(record["image"], tokens, places))
     names = first_tokens(words, prompter, records[0]["image"], instruction) if words.names else []
     log_probs = name_log_probs(
         context.loaded,
