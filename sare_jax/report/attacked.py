@@ -8,7 +8,7 @@ from sare_jax.report.contrasts import measured
 from sare_jax.report.excess import GivenBack, given_back
 from sare_jax.report.measures import NOT_RUN
 from sare_jax.report.read import Inputs
-from sare_jax.report.spec import ReportSpec, SettingSpec
+from sare_jax.report.spec import FLOOR, ReportSpec, RunSpec, SettingSpec
 from sare_jax.report.tables import (
     Cell,
     Column,
@@ -23,9 +23,15 @@ from sare_jax.report.tables import (
 
 NO_BASE = "base not attacked"
 
+_FLOOR = RunSpec(FLOOR, "floor: never hallucinated")
+
 EXCESS = (
     "points of CHAIR_S that the attack adds to the run, minus points that it adds to the base model, which "
     "has unlearned nothing. Above 0 more comes back than the attack teaches any model."
+)
+_ABOUT_FLOOR = (
+    "Floor: a model of the same size that never named what is not there, under the same attacks. What they "
+    "teach it, no unlearning can be asked to withstand."
 )
 _COLUMNS = (
     Column("before", "CHAIR_S before", "lower"),
@@ -42,7 +48,7 @@ _COLUMNS = (
 def attacks(inputs: Inputs, spec: ReportSpec) -> Table | None:
     """The table with one row per run and attack; None if nothing was attacked."""
     groups = []
-    for run in spec.runs:
+    for run in (*spec.runs, _FLOOR):
         rows = [
             Row(setting.key, setting.label, _cells(inputs, spec, run.key, setting, given))
             for setting in spec.settings
@@ -63,6 +69,7 @@ def attacks(inputs: Inputs, spec: ReportSpec) -> Table | None:
             "Small figures: 95 % bootstrap intervals of the excess, the same images drawn in all four rows. "
             "Bold: the interval excludes 0.",
             *_not_attacked(inputs, spec),
+            *((_ABOUT_FLOOR,) if groups[-1].key == FLOOR else ()),
         ),
     )
 

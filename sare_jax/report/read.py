@@ -6,7 +6,7 @@ from typing import Any
 
 from sare_jax import files
 from sare_jax.errors import UserError
-from sare_jax.report.spec import ReportSpec
+from sare_jax.report.spec import FLOOR, ReportSpec
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Inputs:
     """Everything that a report is made from.
 
     Attributes:
-      metrics: (run, setting) → contents of `metrics/RUN/SETTING.json`.
+      metrics: (run, setting) → contents of `metrics/RUN/SETTING.json`; the floor's base model stands
+        here under `spec.FLOOR`.
       logs: run → training records, one per step.
       answers: (run, setting) → caption records `{"image_id", "image", "text", ...}`.
       landscape: contents of `landscape.json`, or None.
@@ -98,6 +99,7 @@ def read(workdir: Path, spec: ReportSpec) -> Inputs:
         raise UserError(
             f"{workdir / 'metrics'}: no result of any run; run the stages evaluate and attack first"
         )
+    metrics |= _floor(reader, spec)
     logs = {
         run.key: reader.jsonl(f"logs/{run.key}.jsonl", f"training log of {run.label}")
         for run in trained(spec)
@@ -157,6 +159,25 @@ def _metrics(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:
             if result is not None:
                 results[run.key, setting.key] = result
     return results
+
+
+def _floor(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:
+    """Rows of the base model in the floor's workdir, which notes what it lacks like the workdir itself."""
+    if not spec.floor:
+        return {}
+    folder = Path(spec.floor)
+    if not folder.is_dir():
+        reader.missing.append(f"the floor's workdir ({folder})")
+        return {}
+    floor = _Reader(folder, reader.missing)
+    rows = {}
+    for setting in spec.settings:
+        name = f"metrics/{spec.base}/{setting.key}.json"
+        result = floor.json(name, dict, f"results of the floor, {setting.label}")
+        if result is not None:
+            rows[FLOOR, setting.key] = result
+    reader.sources.update({f"{folder}/{name}": digest for name, digest in floor.sources.items()})
+    return rows
 
 
 def _answers(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], list[dict]]:

@@ -6,6 +6,9 @@ from sare_jax.evaluation.benchmarks import BENCHMARKS
 from sare_jax.evaluation.metrics import METRICS
 from sare_jax.frontier.read import method_of
 
+FLOOR = "floor"
+"""Key of the model that never hallucinated, beside those of the runs."""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -85,6 +88,7 @@ class ReportSpec:
       gallery_images: number of test images in the gallery.
       metrics: names of the metrics that the tables show.
       benchmarks: names of the benchmarks that the tables show.
+      floor: workdir of a model that never hallucinated; empty for none.
     """
 
     title: str = "Erasing hallucinations, and how well the erasure holds"
@@ -101,6 +105,7 @@ class ReportSpec:
     gallery_images: int = 8
     metrics: tuple[str, ...] = tuple(METRICS)
     benchmarks: tuple[str, ...] = tuple(BENCHMARKS)
+    floor: str = ""
 
     def run(self, key: str) -> RunSpec | None:
         """The run of that key, or None."""
@@ -145,6 +150,7 @@ def spec_of(config: dict) -> ReportSpec:
         gallery_images=report.get("gallery", default.gallery_images),
         metrics=_names(measured["metrics"]) if "metrics" in measured else default.metrics,
         benchmarks=tuple(dict.fromkeys([*default.benchmarks, *measured.get("benchmarks", ())])),
+        floor=report.get("floor", default.floor),
     )
 
 

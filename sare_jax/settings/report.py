@@ -51,6 +51,8 @@ class ReportConfig:
       gallery: images in the gallery.
       selection: JSON file that tells how settings were chosen on validation images; empty for none.
       frontier: methods as curves over their weight.
+      floor: workdir of a model that never hallucinated, under the same attacks; its base model's rows join
+        the table of attacks. Empty for none.
     """
 
     subject: str = ""
@@ -66,6 +68,7 @@ class ReportConfig:
     gallery: int = 12
     selection: str = ""
     frontier: FrontierConfig = FrontierConfig()
+    floor: str = ""
 
     def check(self, where: str) -> None:
         """Refuses bounds that nothing could keep."""

@@ -188,6 +188,7 @@ def _page(context: Context) -> Task:
             "read": {
                 path.relative_to(workdir).as_posix(): files.hash_file(path) for path in read if path.exists()
             },
+            "floor": _floor_hashes(context),
             "settings": dataclasses.asdict(context.config.report),
             "selection": _selection_hash(context),
             "labels": context.config.run_labels,
@@ -206,6 +207,13 @@ def _write(context: Context, page: Path) -> None:
     write(context.workdir, spec, truth=context.truth, images_dir=context.images)
     print(table_text(context.workdir, spec), flush=True)
     print(f"report: {page}", flush=True)
+
+
+def _floor_hashes(context: Context) -> dict[str, str]:
+    """Hashes of the floor's rows; empty where the config names no floor or it has none."""
+    folder = Path(context.config.report.floor or ".") / "metrics" / BASE_RUN
+    rows = [folder / f"{name}.json" for name in _settings(context)] if context.config.report.floor else []
+    return {path.name: files.hash_file(path) for path in rows if path.exists()}
 
 
 def _settings(context: Context) -> list[str]:

@@ -386,5 +386,5 @@ class TestSettings:
 
     def test_unknown_mode_is_named(self, tmp_path):
         self.write(tmp_path)
-        with pytest.raises(UserError, match="model.image_mode: is 'stretch'"):
+        with pytest.raises(UserError, match=r"model\.image_mode: is 'stretch'"):
             read(tmp_path, "stretch", 40)

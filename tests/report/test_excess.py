@@ -10,7 +10,9 @@ from sare_jax.report import ReportSpec
 from sare_jax.report.attacked import NO_BASE, attacks, with_excess
 from sare_jax.report.details import summary
 from sare_jax.report.excess import given_back
+from sare_jax.report.read import read
 from sare_jax.report.tables import result_tables
+from tests.report.workdirs import make_workdir
 
 SPEC = ReportSpec()
 
@@ -89,6 +91,26 @@ def test_every_attack_of_every_run_has_a_row(inputs):
     assert sorted(rows) == sorted(key for key in inputs.metrics if key[1] != "origin")
     base = cells(table, "base", "relearn_140")
     assert (base["by_base"].text, base["excess"].text) == ("–", "–")
+
+
+def test_the_floor_stands_below_the_runs_with_an_excess_of_its_own(tmp_path):
+    rates = {("base", "origin"): 0.62, ("base", "relearn_140"): 0.78, ("sare", "origin"): 0.24}
+    workdir = make_workdir(tmp_path / "runs", rates=rates | {("sare", "relearn_140"): 0.5})
+    floor = {("base", "origin"): 0.02, ("base", "relearn_140"): 0.1}
+    spec = ReportSpec(floor=str(make_workdir(tmp_path / "floor", rates=floor)))
+    inputs = read(workdir, spec)
+    table = attacks(inputs, spec)
+    assert [group.key for group in table.groups] == ["base", "sare", "floor"]
+    row = cells(table, "floor", "relearn_140")
+    own = read(tmp_path / "floor", ReportSpec())
+    assert row["after"].value == own.result("base", "relearn_140")["chair"]["chair_s"]
+    assert row["excess"].value == pytest.approx(
+        given_back(own, ReportSpec(), "base", "relearn_140").amount - row["by_base"].value
+    )
+    assert any("never named" in note for note in table.notes)
+    assert not any("never named" in note for note in attacks(read(workdir, SPEC), SPEC).notes)
+    gone = read(workdir, ReportSpec(floor=str(tmp_path / "nowhere")))
+    assert any("the floor's workdir" in text for text in gone.missing)
 
 
 def test_tables_agree_on_the_excess(inputs):

@@ -61,11 +61,10 @@ class LlavaImageProcessor:
         for step in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
             if not raw.get(step, True):
                 raise UserError(f"{path}: {step} is false; only the whole CLIP preprocessing is done here")
-        if mode == "auto":
-            mode = source.image_mode
-        if mode == "auto":
-            mode = "pad" if raw.get("do_pad", False) else "center_crop"
-        elif mode not in ("pad", "center_crop"):
+        chosen = source.image_mode if mode == "auto" else mode
+        if chosen == "auto":
+            chosen = "pad" if raw.get("do_pad", False) else "center_crop"
+        if chosen not in ("pad", "center_crop"):
             raise UserError(
                 f"config.model.image_mode: is {mode!r}, need 'auto', 'pad' or 'center_crop' for a LLaVA"
             )
@@ -76,7 +75,7 @@ class LlavaImageProcessor:
                 f"(vision_config.image_size, {source.tower or source.folder})"
             )
         return cls(
-            mode=mode,
+            mode="pad" if chosen == "pad" else "center_crop",
             resize_to=_resize_to(raw.get("size", 224)),
             crop=crop,
             resample=int(raw.get("resample", Image.Resampling.BICUBIC)),
