@@ -221,6 +221,25 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sealed(value: dict) -> dict:
+    """A JSON-able object with a checksum of what stands in it, for `read_sealed`."""
+    value = json.loads(json.dumps(value))
+    return value | {"sha256": hash_value(value)}
+
+
+def read_sealed(path: Path) -> dict:
+    """Reads an object that was written as `sealed` gives it.
+
+    Raises:
+      UserError: the file cannot be read, or anything in it is other than it was written; names it.
+    """
+    value = read_json(path)
+    seal = value.pop("sha256", None) if isinstance(value, dict) else None
+    if seal is None or seal != hash_value(value):
+        raise UserError(f"{path}: changed since it was written")
+    return value
+
+
 def hash_value(value: Any) -> str:
     """SHA-256 of a JSON-able value in canonical form, in hex."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

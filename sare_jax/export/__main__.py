@@ -8,8 +8,8 @@ import jax
 from sare_jax.command import guarded
 from sare_jax.export import export_model, verify
 from sare_jax.export.checkpoint import find_step, read_tuned
-from sare_jax.inference.ask import hash_params
 from sare_jax.models.families import model_folder, open_source
+from sare_jax.models.shared.partition import hash_params
 from sare_jax.settings import ModelConfig
 from sare_jax.training.checkpoints import saved_settings
 

@@ -1,6 +1,5 @@
 """Many questions about many images, answered in batches and written as they come."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from sare_jax.inference.journal import Answer, Journal
 from sare_jax.inference.stopping import cut, stop_table
 from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter
 from sare_jax.models.prompting import ImagePrompter
-from sare_jax.models.shared.partition import Tree, flatten
+from sare_jax.models.shared.partition import Tree, hash_params
 from sare_jax.progress import bar
 from sare_jax.rounding import round_up
 from sare_jax.settings import GREEDY, DecodingConfig
@@ -191,16 +190,6 @@ def ask(
     results = [{**request, **answers[index]} for index, request in enumerate(requests)]
     journal.finish(results)
     return results
-
-
-def hash_params(params: Tree) -> str:
-    """SHA-256 of parameters in hex: paths, shapes, dtypes and bytes."""
-    digest = hashlib.sha256()
-    for path, leaf in sorted(flatten(params).items()):
-        array = np.ascontiguousarray(np.asarray(leaf))
-        digest.update(f"{path} {array.dtype} {array.shape}".encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def _answer(

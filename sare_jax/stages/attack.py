@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from sare_jax import files
+from sare_jax import files, pipeline
 from sare_jax.config import BASE_RUN, split_names
 from sare_jax.pipeline import Task
 from sare_jax.stages import attacking, masking, measuring, probing
 from sare_jax.stages.attacking import Weights
 from sare_jax.stages.context import Context
-from sare_jax.training.checkpoints import load_params, save_params
+from sare_jax.training.checkpoints import load_params, save_params, saved_hash
 
 
 def tasks(context: Context) -> Iterator[Task]:
@@ -71,6 +71,6 @@ def _attacking(context: Context, run: str, name: str, weights: Weights) -> Task:
 def _attacked_weights(context: Context, run: str, name: str, before: dict) -> Weights:
     folder = attacked_folder(context, run, name)
     return (
-        before | {"params": context.digest(folder, "attack"), "attack": name},
+        before | {"params": saved_hash(pipeline.require(folder, "attack"), 0), "attack": name},
         lambda: load_params(folder, context.loaded),
     )

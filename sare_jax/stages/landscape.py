@@ -27,7 +27,7 @@ def tasks(context: Context) -> Iterator[Task]:
     yield Task(
         name="report/landscape",
         inputs=context.model_inputs()
-        | {run: context.digest(context.checkpoints(run), "unlearn") for run in runs}
+        | {run: measuring.tuned(context, run)[0] for run in runs}
         | {
             "curated": context.digest(context.curated, "curate"),
             "scan": [

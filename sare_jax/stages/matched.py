@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sare_jax import files
+from sare_jax import files, pipeline
 from sare_jax.attacks import AS_CONFIGURED
 from sare_jax.config import ORIGIN
 from sare_jax.evaluation.compare import compare
@@ -21,7 +21,7 @@ from sare_jax.progress import track
 from sare_jax.records.splits import Image
 from sare_jax.stages import attacking, measuring
 from sare_jax.stages.context import Context
-from sare_jax.training.checkpoints import load_params, steps_in
+from sare_jax.training.checkpoints import load_params, saved_hash, steps_in
 
 
 class Footing(NamedTuple):
@@ -65,7 +65,7 @@ def tasks(context: Context) -> Iterator[Task]:
     yield Task(
         name="report/matched",
         inputs=context.model_inputs()
-        | {run: context.digest(context.checkpoints(run), "unlearn") for run in runs}
+        | {run: _hashes(context, run) for run in runs}
         | {
             "curated": context.digest(context.curated, "curate"),
             "attack": {"kind": attacking.kind} | dataclasses.asdict(attacking.settings),
@@ -78,6 +78,12 @@ def tasks(context: Context) -> Iterator[Task]:
         scratch=(_scratch(context),),
         run=lambda: _match(context, *runs),
     )
+
+
+def _hashes(context: Context, run: str) -> dict[int, str]:
+    """The parameters of each checkpoint of a run, by step."""
+    folder = pipeline.require(context.checkpoints(run), "unlearn")
+    return {step: saved_hash(folder, step) for step in steps_in(folder)}
 
 
 def closest(baseline: dict[int, float], ours: dict[int, float], alike: float = 0.0) -> Pair:

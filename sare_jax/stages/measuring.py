@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sare_jax import files
+from sare_jax import files, pipeline
 from sare_jax.attacks import AS_CONFIGURED, Asking
 from sare_jax.evaluation.benchmarks.benchmark import benchmarks_of
 from sare_jax.evaluation.compare import compare, counts_of
@@ -17,7 +17,7 @@ from sare_jax.records.splits import Image
 from sare_jax.settings import DecodingConfig, EvaluateConfig
 from sare_jax.stages import benchmarks
 from sare_jax.stages.context import Context
-from sare_jax.training.checkpoints import load_params, steps_in
+from sare_jax.training.checkpoints import load_params, saved_hash, steps_in
 from sare_jax.training.state import Params
 
 
@@ -29,7 +29,8 @@ def metrics_in(settings: EvaluateConfig) -> tuple[Chosen, ...]:
 def tuned(context: Context, run: str) -> tuple[dict, Callable[[], Params]]:
     """Task inputs that identify a run's final weights, and a function that loads them."""
     folder = context.checkpoints(run)
-    weights = {"params": context.digest(folder, "unlearn"), "step": steps_in(folder)[-1]}
+    step = steps_in(pipeline.require(folder, "unlearn"))[-1]
+    weights = {"params": saved_hash(folder, step), "step": step}
     return weights, lambda: load_params(folder, context.loaded)
 
 

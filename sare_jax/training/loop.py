@@ -1,6 +1,5 @@
 """The training loop: progress, a metrics log, checkpoints, resuming, and stopping cleanly."""
 
-import json
 import math
 import os
 import signal
@@ -84,10 +83,11 @@ def run(
       NotFiniteError: a metric is not finite; names the step.
       KeyboardInterrupt: on SIGINT or SIGTERM, after the step at hand and a checkpoint.
     """
+    before = ""
     if checkpoints and checkpoints.latest is not None:
-        state = checkpoints.restore(state, iterator)
+        state, before = checkpoints.restore(state, iterator)
     done = int(state.step)
-    log = _Log(log_path if hosts.is_first() else None, done)
+    log = _Log(log_path if hosts.is_first() else None, before)
     with _signals() as stop, bar(steps, name, done=done, unit="step") as progress:
         # A bar of fixed width is written to a log, which has room for the metrics; a bar that is switched
         # off has no width.
@@ -110,7 +110,7 @@ def run(
                 pending = []
                 exceeded = _exceeded(values, limits or {})
                 if checkpoints and (saving or stopping or exceeded):
-                    checkpoints.save(done, state, iterator)
+                    checkpoints.save(done, state, iterator, log.text)
                 if exceeded:
                     progress.write(f"{name}: stopped at step {done}, {exceeded}")
                     break
@@ -122,12 +122,21 @@ def run(
 
 
 class _Log:
-    """The metrics log; raises `NotFiniteError` for metrics that are not finite in a step not skipped."""
+    """The metrics log; raises `NotFiniteError` for metrics that are not finite in a step not skipped.
 
-    def __init__(self, path: Path | None, done: int):
+    A resumed run has the lines of its checkpoint, whatever became of the file meanwhile.
+    """
+
+    def __init__(self, path: Path | None, before: str):
         self._path = path
+        self._parts = [before]
         if path is not None:
-            files.write_jsonl(path, _records_until(path, done) if done and path.exists() else [])
+            files.write_text(path, before)
+
+    @property
+    def text(self) -> str:
+        """All lines so far."""
+        return "".join(self._parts)
 
     def write(
         self, pending: list[tuple[int, dict[str, jax.Array]]]
@@ -156,20 +165,11 @@ class _Log:
         return records[-1], left_out
 
     def _append(self, records: list[dict]) -> None:
+        text = "".join(files.json_line(record) for record in records)
+        self._parts.append(text)
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as stream:
-                stream.writelines(files.json_line(record) for record in records)
-
-
-def _records_until(path: Path, done: int) -> list[dict]:
-    """The records up to step `done`; the file may end in a line that a killed process left incomplete."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return [record for record in records if record["step"] <= done]
+                stream.write(text)
 
 
 def _line(values: Mapping[str, float | None]) -> str:

@@ -18,9 +18,9 @@ from transformers import LlavaForConditionalGeneration
 from sare_jax.command import guarded
 from sare_jax.export import shards
 from sare_jax.export.__main__ import main
-from sare_jax.inference.ask import hash_params
 from sare_jax.models.llava.source import open_llava
 from sare_jax.models.load import load_model
+from sare_jax.models.shared.partition import hash_params
 from sare_jax.training.checkpoints import Checkpoints, save_params
 from sare_jax.training.state import init_state
 from tests.tiny_llava import write_llava

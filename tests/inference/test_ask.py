@@ -11,12 +11,13 @@ from sare_jax.data.images import ImageError
 from sare_jax.errors import UserError
 from sare_jax.evaluation.metrics import pope
 from sare_jax.inference import ask as ask_module
-from sare_jax.inference.ask import ask, hash_params
+from sare_jax.inference.ask import ask
 from sare_jax.inference.features import FeatureCache, encode_images
 from sare_jax.inference.generate import Generated
 from sare_jax.models.llava.images import LlavaImageProcessor
 from sare_jax.models.llava.prompts import LlavaPrompter
 from sare_jax.models.load import load_model
+from sare_jax.models.shared.partition import hash_params
 from sare_jax.settings import DecodingConfig
 from sare_jax.training.sharding import by_rows, make_mesh, replicated
 from tests.tiny_llava import llama_tokenizer, pictures, write_llava

@@ -16,7 +16,7 @@ from sare_jax.evaluation.benchmarks import gqa
 from sare_jax.evaluation.columns import Measure, ungrouped
 from sare_jax.evaluation.compare import compare
 from sare_jax.evaluation.metrics.metric import AtHand, Metric
-from sare_jax.inference.ask import hash_params
+from sare_jax.models.shared.partition import hash_params
 from sare_jax.report import ReportSpec, spec_of
 from sare_jax.report.read import read
 from sare_jax.report.tables import Table, result_tables

@@ -10,10 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sare_jax import files
 from sare_jax.errors import UserError
-from sare_jax.training import checkpoints as module
-from sare_jax.training.checkpoints import Checkpoints, load_params, save_params, steps_in
+from sare_jax.models.shared.partition import hash_params
+from sare_jax.training import about as module
+from sare_jax.training.checkpoints import (
+    Checkpoints,
+    load_params,
+    save_params,
+    saved_hash,
+    saved_settings,
+    steps_in,
+)
 from sare_jax.training.sharding import make_mesh, replicated
 from tests.training import small_run
 
@@ -40,7 +47,7 @@ def test_state_and_stream_come_back_as_they_were(tmp_path):
     fresh = small_run.iterator()
     with Checkpoints(tmp_path / "run", small_run.base()) as checkpoints:
         assert checkpoints.latest == 3
-        restored = checkpoints.restore(small_run.first_state(), fresh)
+        restored, _ = checkpoints.restore(small_run.first_state(), fresh)
     small_run.assert_same(restored, state)
     rows = next(iterator)
     np.testing.assert_array_equal(next(fresh), rows)
@@ -58,7 +65,7 @@ def test_any_number_of_devices_can_restore(tmp_path, there, here):
     mesh = make_mesh(here)
     like = jax.device_put(small_run.first_state(), replicated(mesh))
     with jax.set_mesh(mesh), Checkpoints(tmp_path / "run", small_run.base()) as checkpoints:
-        restored = checkpoints.restore(like, small_run.iterator())
+        restored, _ = checkpoints.restore(like, small_run.iterator())
     small_run.assert_same(restored, state)
     assert all(leaf.sharding.device_set == set(mesh.devices.flat) for leaf in jax.tree.leaves(restored))
 
@@ -128,7 +135,7 @@ def test_a_process_killed_while_saving_goes_on_from_the_checkpoint_before(tmp_pa
     assert steps_in(folder) == [2]
     with Checkpoints(folder, small_run.base()) as checkpoints:
         assert checkpoints.latest == 2
-        restored = checkpoints.restore(small_run.first_state(), small_run.iterator())
+        restored, _ = checkpoints.restore(small_run.first_state(), small_run.iterator())
     assert "interrupted save" in caplog.text
     small_run.assert_same(restored, trained(2)[0])
 
@@ -151,7 +158,7 @@ def test_a_failed_save_surfaces(tmp_path, monkeypatch):
 
         return write()
 
-    monkeypatch.setattr(module._Place, "save", full)
+    monkeypatch.setattr(module.Saved, "save", full)
     checkpoints = Checkpoints(tmp_path, small_run.base())
     checkpoints.save(3, state, iterator)
     with pytest.raises(OSError, match="disk is full"):
@@ -203,4 +210,5 @@ def test_parameters_alone_can_be_written_and_read(tmp_path):
     found = load_params(tmp_path / "attack", small_run.base())
     jax.tree.map(np.testing.assert_array_equal, found, state.params)
     assert steps_in(tmp_path / "attack") == [0]
-    assert files.read_json(tmp_path / "attack" / "base.json")["hash"] == "aaaa"
+    assert saved_settings(tmp_path / "attack") == {}
+    assert saved_hash(tmp_path / "attack", 0) == hash_params(state.params)

@@ -1,11 +1,13 @@
 """Parameters as plain nested dictionaries, and their division into trainable and frozen."""
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from sare_jax.errors import UserError
 
@@ -88,3 +90,15 @@ def _count(shapes: Mapping[str, Any], paths: Any) -> int:
 def _examples(shapes: Mapping[str, Any]) -> str:
     parts = dict.fromkeys(path.split("/")[0] + "/…" for path in shapes)
     return ", ".join(parts)
+
+
+def hash_params(params: Any) -> str:
+    """SHA-256 of a tree of arrays in hex: '/'-joined paths, shapes, dtypes and bytes."""
+    digest = hashlib.sha256()
+    leaves, _ = jax.tree.flatten_with_path(params)
+    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+    for path, leaf in sorted(named, key=lambda pair: pair[0]):
+        array = np.ascontiguousarray(np.asarray(leaf))
+        digest.update(f"{path} {array.dtype} {array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
