@@ -13,10 +13,10 @@ import numpy as np
 from sare_jax import files
 from sare_jax.curation.captions import Caption, told, unusable
 from sare_jax.curation.extractor import Extractor
-from sare_jax.curation.journal import Journal
 from sare_jax.curation.units import Unit, units_of
 from sare_jax.errors import UserError
 from sare_jax.progress import bar
+from sare_jax.records.journal import Journal
 
 _BATCH = 256
 
@@ -59,13 +59,13 @@ def extract(captions: Sequence[Caption], extractor: Extractor, scratch: Path) ->
       UserError: no caption names an object.
     """
     journal = _asked_again(scratch / "objects.jsonl", captions, extractor)
-    done = sum(map(len, journal.batches))
+    done = sum(map(len, journal))
     with bar(len(captions), "objects", done=done, unit="caption") as progress:
         for start in range(done, len(captions), _BATCH):
             batch = captions[start : start + _BATCH]
             journal.append(_records([c.text for c in batch], extractor))
             progress.update(len(batch))
-    records = [record for batch in journal.batches for record in batch]
+    records = [record for batch in journal for record in batch]
     scored = [_from_record(c, r) for c, r in zip(captions, records, strict=True)]
     if all(s.dropped for s in scored):
         raise UserError(
@@ -79,7 +79,7 @@ def extract(captions: Sequence[Caption], extractor: Extractor, scratch: Path) ->
 def _asked_again(path: Path, captions: Sequence[Caption], extractor: Extractor) -> Journal:
     """The journal, in which nothing is left that failed the last time and goes well this time."""
     journal = Journal(path)
-    records = [record for batch in journal.batches for record in batch]
+    records = [record for batch in journal for record in batch]
     places = [i for i, record in enumerate(records) if record["failed"]]
     if not places:
         return journal

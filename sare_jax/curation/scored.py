@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from absl import logging
 
-from sare_jax import files
 from sare_jax.curation.clip import Clip
 from sare_jax.curation.extraction import Scored
-from sare_jax.curation.journal import Journal
 from sare_jax.curation.scoring import ImageFeatures, encode_images, score_objects, view_parts
 from sare_jax.curation.units import phrases_of
 from sare_jax.curation.windows import Windows
 from sare_jax.data.images import ImageError
 from sare_jax.errors import UserError
 from sare_jax.progress import bar
+from sare_jax.records.arrays import read_arrays, write_arrays
+from sare_jax.records.journal import Journal
 
 _PHRASE_BATCH = 256
 
@@ -165,13 +166,25 @@ def _phrase_features(phrases: list[str], clip: Clip, scratch: Path) -> np.ndarra
     parts = []
     with bar(len(phrases), "phrases", unit="phrase") as progress:
         for start in range(0, len(phrases), _PHRASE_BATCH):
-            batch, path = phrases[start : start + _PHRASE_BATCH], scratch / "phrases" / f"{start:08d}.npy"
-            if not path.exists():
-                with files.replacing(path) as draft, draft.open("wb") as stream:
-                    np.save(stream, clip.encode_phrases(batch))
-            parts.append(np.load(path, allow_pickle=False))
+            batch, path = phrases[start : start + _PHRASE_BATCH], scratch / "phrases" / f"{start:08d}.npz"
+            if (features := _kept_features(path, len(batch))) is None:
+                features = clip.encode_phrases(batch)
+                write_arrays(path, {"features": features})
+            parts.append(features)
             progress.update(len(batch))
     return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+
+
+def _kept_features(path: Path, count: int) -> np.ndarray | None:
+    """Features of `count` phrases; None where they are not there or damaged, so that they are made again."""
+    if not path.exists():
+        return None
+    try:
+        features = read_arrays(path).get("features")
+    except UserError as error:
+        logging.warning("%s; made again", error)
+        return None
+    return features if features is not None and features.ndim == 2 and len(features) == count else None
 
 
 def _refuse_bad(records: Sequence[dict], images: Path) -> None:

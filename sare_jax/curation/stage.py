@@ -18,7 +18,6 @@ from sare_jax.curation.captions import (
 )
 from sare_jax.curation.clip import Clip
 from sare_jax.curation.extraction import Scored, extract, hash_units
-from sare_jax.curation.journal import open_scratch
 from sare_jax.curation.objects import spacy_extractor
 from sare_jax.curation.recipe import Recipe
 from sare_jax.curation.scored import BadImages, Plan, score
@@ -28,6 +27,7 @@ from sare_jax.curation.units import phrases_of
 from sare_jax.errors import UserError
 from sare_jax.locks import locked
 from sare_jax.records.curated import write_curated
+from sare_jax.records.journal import open_scratch
 
 _SCRATCH_FORMAT = 3  # raised when the meaning of the kept scores changes
 _NAMED = 20  # images in a message

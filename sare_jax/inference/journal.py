@@ -1,11 +1,12 @@
 """Answers on disk while they are being made: appended batch by batch; only whole batches count."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sare_jax import files
+from sare_jax.errors import UserError
+from sare_jax.records import journal
 
 Answer = dict[str, Any]
 
@@ -33,7 +34,10 @@ class Journal:
         """The records in `out`, if a call with this key wrote them and nobody has changed them since."""
         if not (self._out.is_file() and self._seal.is_file()):
             return None
-        if files.read_json(self._seal) != {"key": self._key, "sha256": files.hash_file(self._out)}:
+        try:
+            if files.read_json(self._seal) != {"key": self._key, "sha256": files.hash_file(self._out)}:
+                return None
+        except UserError:  # a seal that cannot be read seals nothing
             return None
         return files.read_jsonl(self._out)
 
@@ -48,13 +52,17 @@ class Journal:
         """
         known = self._read_partial()
         done = [index for batch in batches if all(i in known for i in batch) for index in batch]
-        files.write_jsonl(self._partial, [{"key": self._key}, *_records(done, known)])
+        with files.replacing(self._partial) as draft:
+            rewritten = journal.Journal(draft)
+            for value in ({"key": self._key}, *_records(done, known)):
+                rewritten.append(value)
+        self._lines = journal.Journal(self._partial)
         return {index: known[index] for index in done}
 
     def append(self, answers: dict[int, Answer]) -> None:
         """Adds one batch to the partial file."""
-        with self._partial.open("a", encoding="utf-8") as stream:
-            stream.write("".join(files.json_line(record) for record in _records(answers, answers)))
+        for record in _records(answers, answers):
+            self._lines.append(record)
 
     def finish(self, records: Iterable[dict[str, Any]]) -> None:
         """Writes `out`, seals it, and removes the partial file."""
@@ -63,19 +71,10 @@ class Journal:
         files.remove(self._partial)
 
     def _read_partial(self) -> dict[int, Answer]:
-        if not self._partial.is_file():
+        first, *records = list(journal.Journal(self._partial)) or [None]
+        if first != {"key": self._key}:
             return {}
-        known: dict[int, Answer] = {}
-        lines = self._partial.read_text(encoding="utf-8", errors="replace").split("\n")
-        try:
-            if json.loads(lines[0]) != {"key": self._key}:
-                return {}
-            for line in lines[1:]:
-                record = json.loads(line)
-                known[record["index"]] = record["answer"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            pass  # the line at which the writing broke off; those before it are whole
-        return known
+        return {record["index"]: record["answer"] for record in records}
 
 
 def _records(indices: Iterable[int], answers: dict[int, Answer]) -> list[dict[str, Any]]:

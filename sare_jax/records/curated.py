@@ -1,6 +1,6 @@
 """The curated sets D_neg, D_pos and D_sent as plain files. Numpy alone, so that both sides can use it."""
 
-import zipfile
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +9,8 @@ import numpy as np
 
 from sare_jax import files
 from sare_jax.errors import UserError
+from sare_jax.records.arrays import read_arrays
+from sare_jax.schema import checked
 
 Table = TypeVar("Table", "Rows", "Units", "Sentences")
 
@@ -135,15 +137,28 @@ def read_curated(folder: Path) -> Curated:
         the file.
     """
     folder = Path(folder)
+    path = folder / "manifest.json"
+    manifest = checked(files.read_json(path), dict[str, Any], str(path)) if path.exists() else {}
+    most = _counted(manifest)
     curated = Curated(
-        rows=_read(folder / "rows.npz", Rows),
-        neg=_read(folder / "neg.npz", Units),
-        pos=_read(folder / "pos.npz", Units),
-        sent=_read(folder / "sent.npz", Sentences),
-        manifest=files.read_json(folder / "manifest.json"),
+        rows=_read(folder / "rows.npz", Rows, math.inf),
+        neg=_read(folder / "neg.npz", Units, most["neg"]),
+        pos=_read(folder / "pos.npz", Units, most["pos"]),
+        sent=_read(folder / "sent.npz", Sentences, most["sent"]),
+        manifest=manifest,
     )
     _check(curated, folder)
+    if not path.exists():
+        raise UserError(f"{path}: no such file; run the curate stage again")
     return curated
+
+
+def _counted(manifest: dict[str, Any]) -> dict[str, float]:
+    """How many units each set has by the manifest; infinity where it does not say."""
+    counts = manifest.get("counts")
+    counts = counts if isinstance(counts, dict) else {}
+    known = {name: counts.get(name) for name in ("neg", "pos", "sent")}
+    return {name: count if type(count) is int else math.inf for name, count in known.items()}
 
 
 def _column(values: np.ndarray, name: str) -> np.ndarray:
@@ -152,20 +167,18 @@ def _column(values: np.ndarray, name: str) -> np.ndarray:
     return np.asarray(values, dtype or np.str_)
 
 
-def _read(path: Path, kind: type[Table]) -> Table:
+def _read(path: Path, kind: type[Table], most: float) -> Table:
     names = [f.name for f in fields(kind)]
+    if not path.exists():
+        raise UserError(f"{path}: no such file; run the curate stage first")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive.files]
-            if missing:
-                raise UserError(f"{path}: lacks {', '.join(missing)}; run the curate stage again")
-            columns = {name: archive[name] for name in names}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the curate stage first") from None
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        raise UserError(
-            f"{path}: not a readable npz without pickle ({error}); run the curate stage again"
-        ) from None
+        columns = read_arrays(path, most=most)
+    except UserError as error:
+        raise UserError(f"{error}; run the curate stage again") from None
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise UserError(f"{path}: lacks {', '.join(missing)}; run the curate stage again")
+    columns = {name: columns[name] for name in names}
     for name, values in columns.items():
         kinds, _ = _COLUMNS[name]
         if values.ndim != 1 or values.dtype.kind not in kinds:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sare_jax import files
 from sare_jax.errors import UserError
 from sare_jax.records.texts import read_records
+from sare_jax.schema import checked
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
@@ -37,7 +38,10 @@ class Splits:
     @classmethod
     def read(cls, path: Path) -> "Splits":
         """Reads what `write` wrote."""
-        value = files.read_json(path)
+        kind = dict[str, list[tuple[int, str]]]
+        value = checked(files.read_json(path), kind, str(path))
+        if missing := {"train", "val", "test"} - set(value):
+            raise UserError(f"{path}: has no {', '.join(sorted(missing))}; run the prepare stage again")
         return cls(**{name: tuple(Image(*pair) for pair in value[name]) for name in ("train", "val", "test")})
 
 

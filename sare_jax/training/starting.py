@@ -10,21 +10,22 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from sare_jax import files, hosts
 from sare_jax.data.batches import SETS, TokenSet, TokenSets, finetune_batches
+from sare_jax.errors import UserError
 from sare_jax.models.interface import LoadedModel
 from sare_jax.objectives.needs import Need, StartingNeed
 from sare_jax.progress import bar
+from sare_jax.records.arrays import read_arrays, write_arrays
 from sare_jax.training.losses import target_outputs
 from sare_jax.training.sharding import gathering, replicated, spread_rows
 from sare_jax.training.state import Params
@@ -149,16 +150,16 @@ def _compact(values: dict[str, dict[str, np.ndarray]], real: np.ndarray, counts:
 
 
 def _write(path: Path, chunk: _Chunk) -> None:
-    with files.replacing(path) as draft, draft.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **chunk)
+    write_arrays(path, chunk)
 
 
 def _read(path: Path) -> _Chunk | None:
     """The chunk of a file; None where there is none that can be read, which is then made again."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return read_arrays(path)
+    except UserError as error:
+        if path.exists():
+            logging.warning("%s; made again", error)
         return None
 
 

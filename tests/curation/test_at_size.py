@@ -13,7 +13,6 @@ from PIL import Image
 from sare_jax import files
 from sare_jax.curation import scoring, stage
 from sare_jax.curation.clip import Clip, ClipConfig
-from sare_jax.curation.journal import Journal
 from sare_jax.curation.objects import spacy_extractor
 from sare_jax.curation.recipe import Recipe
 from sare_jax.curation.scored import Work, local
@@ -161,17 +160,3 @@ def test_phrases_are_encoded_once_each_and_kept(many, clip_folder, nlp, tmp_path
     phrases = [phrase for batch in asked for phrase in batch]
     assert len(phrases) == len(set(phrases)) == manifest["counts"]["phrases"] > 6
     assert manifest["counts"]["objects"] > 1000
-
-
-def test_a_journal_is_read_from_the_disk_and_a_torn_line_is_cut_off(tmp_path):
-    journal = Journal(tmp_path / "j.jsonl")
-    assert (len(journal), list(journal)) == (0, [])
-    journal.append([{"a": 1}])
-    journal.append([{"b": "ä"}, {}])
-    with (tmp_path / "j.jsonl").open("ab") as stream:
-        stream.write(b'[{"c": ')
-    again = Journal(tmp_path / "j.jsonl")
-    assert len(again) == 2
-    again.append([])
-    assert again.batches == list(again) == [[{"a": 1}], [{"b": "ä"}, {}], []]
-    assert len((tmp_path / "j.jsonl").read_bytes().splitlines()) == 3

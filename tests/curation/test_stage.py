@@ -108,12 +108,13 @@ def test_cur_04_records_that_do_not_fit_are_counted(curate, world, tmp_path):
     captions, _ = world
     records = [json.loads(line) for line in captions.read_text().splitlines()][:2]
     write_captions(captions, [*records, {"image_id": 2, "image": "2.png", "caption": "It is so calm."}])
-    curate()
-    journal = tmp_path / "curated_scores" / "scores.jsonl"
-    batch = json.loads(journal.read_text())
-    batch[1]["scores"][0].pop()
-    journal.write_text(json.dumps(batch) + "\n")
-    manifest = curate()
+
+    def one_score_short(scorer, batches):
+        for batch in scored_module.local(scorer, batches):
+            batch[1]["scores"][0].pop()
+            yield batch
+
+    manifest = curate(engine=one_score_short)
     assert manifest["dropped"]["captions"] == {"mismatch": 1, "no object": 1}
     assert manifest["counts"]["captions_scored"] == 1
 

@@ -368,8 +368,7 @@ def test_partial_file_is_made_of_json_lines(setting, requests, breaking, tmp_pat
     breaking(at=3)
     with pytest.raises(BrokenError):
         ask(requests=requests, out=tmp_path / "out.jsonl", **setting | {"batch_size": 1})
-    header, *records = (tmp_path / "out.jsonl.partial").read_text().splitlines()
-    assert json.loads(header).keys() == {"key"}
-    assert all(
-        json.loads(record)["answer"].keys() == {"text", "finish_reason", "tokens"} for record in records
-    )
+    header, *lines = (tmp_path / "out.jsonl.partial").read_text().splitlines()
+    assert json.loads(header)["value"].keys() == {"key"}
+    records = [json.loads(line)["value"] for line in lines]
+    assert all(record["answer"].keys() == {"text", "finish_reason", "tokens"} for record in records)

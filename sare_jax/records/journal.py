@@ -1,0 +1,87 @@
+"""Records of unfinished work: appended as they come, found again after an interruption, trusted if unchanged.
+
+A line is a JSON object with a checksum over its own number and text. So a line that was changed, repeated,
+moved or lost is noticed; it and all that follow are cut off, and made again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from sare_jax import files
+
+_SUM = 16  # letters
+_HEAD, _MIDDLE, _END = b'{"sum": "', b'", "value": ', b"}\n"
+
+
+class Journal:
+    """A JSON-lines file to which values are appended, a line each.
+
+    A process that is killed leaves the values written so far; a torn last line is cut off on opening. The
+    values lie on the disk alone: iterating reads them anew, one after the other; `len` is their number.
+    """
+
+    def __init__(self, path: Path):
+        """Opens the journal at `path`; none there is an empty one."""
+        self._path = Path(path)
+        self._length, whole = 0, 0
+        if self._path.is_dir():
+            logging.warning("%s: is a folder, no journal; removed", self._path)
+            files.remove(self._path)
+        if self._path.exists():
+            with self._path.open("rb") as stream:
+                for line in stream:
+                    if _value(line, self._length) is None:
+                        if line.endswith(b"\n"):
+                            logging.warning(
+                                "%s: line %d changed since it was written; what follows is made again",
+                                self._path,
+                                self._length + 1,
+                            )
+                        break
+                    self._length += 1
+                    whole += len(line)
+            with self._path.open("r+b") as stream:
+                stream.truncate(whole)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._length:
+            with self._path.open("rb") as stream:
+                for number, line in enumerate(stream):
+                    yield files.parse_json(_value(line, number) or b"", f"{self._path}:{number + 1}")
+
+    def append(self, value: Any) -> None:
+        """Adds a JSON-able value; it is with the operating system when this returns."""
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        line = _HEAD + _sum(text, self._length) + _MIDDLE + text + _END
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as stream:
+            stream.write(line)
+        self._length += 1
+
+
+def open_scratch(folder: Path, key: str) -> Path:
+    """Gives the folder for unfinished work, emptied unless it was left by a run with the same `key`."""
+    mark = folder / "key"
+    if not mark.is_file() or mark.read_bytes() != key.encode():
+        files.remove(folder)
+        files.write_text(mark, key)
+    return folder
+
+
+def _sum(text: bytes, number: int) -> bytes:
+    return hashlib.sha256(b"%d %s" % (number, text)).hexdigest()[:_SUM].encode()
+
+
+def _value(line: bytes, number: int) -> bytes | None:
+    """The JSON text of the value in a line; None where the line is not as it was written there."""
+    start = len(_HEAD) + _SUM + len(_MIDDLE)
+    text = line[start : -len(_END)]
+    return text if line == _HEAD + _sum(text, number) + _MIDDLE + text + _END else None
