@@ -26,6 +26,7 @@ Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
 
 _SAMPLE_BLOCK = 4096
 _SAMPLES = 16
+_SHOWN = 10  # names in a message
 
 
 def abstract(
@@ -69,7 +70,8 @@ def load_model(
 
     Raises:
       UserError: files are missing or broken; a tensor is missing, unexpected or mis-shaped (all are listed);
-        `trainable` selects nothing or too much; or a file asks for generation that is not done here.
+        `trainable` selects nothing or too much; weights are NaN or infinite; or a file asks for generation
+        that is not done here.
     """
     source = open_source(source) if isinstance(source, Path) else source
     family, config, tensors = source.family, source.config, source.tensors
@@ -86,6 +88,7 @@ def load_model(
         kind = np.dtype(np.float32) if entry.path in chosen else entry.frozen_dtype(jnp.dtype(dtype))
         sources = [tensors[name] for name in entry.names()]
         flat[entry.path] = read_parameter(entry, sources, shape, kind, place(entry.path, shape))
+    _refuse_nonfinite(source, flat)
     return LoadedModel(
         graphdef=graphdef,
         params=partition.unflatten({path: leaf for path, leaf in flat.items() if path in chosen}),
@@ -96,6 +99,23 @@ def load_model(
         content_hash=content_hash(source),
         generation=read_generation(source.folder),
     )
+
+
+def _refuse_nonfinite(source: Source, flat: Mapping[str, jax.Array]) -> None:
+    """Refuses weights with NaN or infinity, with which every answer would be the same nonsense."""
+    finite = jax.device_get({path: _all_finite(array) for path, array in flat.items()})
+    wrong = [path for path, yes in finite.items() if not yes]
+    if wrong:
+        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise UserError(
+            f"{source}: NaN or infinity in the weights of {', '.join(wrong[:_SHOWN])}{more}; download the "
+            "model again"
+        )
+
+
+@jax.jit
+def _all_finite(array: jax.Array) -> jax.Array:
+    return jnp.isfinite(array).all()
 
 
 def parameter_table(loaded: LoadedModel) -> str:

@@ -29,6 +29,9 @@ _PREFIXES = {
 _TOWER_PARTS = ("embeddings.", "pre_layrnorm.", "encoder.", "post_layernorm.")
 _CLIP_TEXT = re.compile(r"(text_model|text_projection|visual_projection)\.|logit_scale$")
 _SHAREGPT4V = re.compile(r"share-?(gpt)?-?4v", re.IGNORECASE)
+_MODEL_TYPES = re.compile(
+    r"llama|(llava|share4v|sharegpt4v)(_llama)?|(llava|share4v|sharegpt4v)?llamaforcausallm", re.IGNORECASE
+)
 _OPENAI = re.compile(r"openai[-_/]+clip|(^|/)clip-vit-large-patch14(-336)?/?$", re.IGNORECASE)
 
 
@@ -54,6 +57,7 @@ def original_config(
     Raises:
       UserError: a setting that this implementation does not compute; names the key.
     """
+    _refuse_other_decoders(raw, source)
     require(raw, "mm_use_im_start_end", False, source)
     projector = raw.get("mm_projector_type", "linear")
     if projector != "mlp2x_gelu":
@@ -82,6 +86,18 @@ def original_config(
         keep_class_token=features == "cls_patch",
     )
     return config, "pad" if aspect == "pad" else "center_crop"
+
+
+def _refuse_other_decoders(raw: dict[str, Any], source: str) -> None:
+    """LLaVA's code has other language models than LLaMA, whose config.json has the same keys."""
+    for key, value in (("model_type", raw.get("model_type")), ("architectures", raw.get("architectures"))):
+        for name in value if isinstance(value, list) else [value]:
+            if name is not None and _MODEL_TYPES.fullmatch(str(name)) is None:
+                raise UserError(
+                    f"{source}: {key} is {name!r}, whose language model is not computed here; a LLaVA of "
+                    "this form needs a LLaMA"
+                )
+    require(raw, "sliding_window", None, source)
 
 
 def hub_name(name: str) -> str:

@@ -7,7 +7,15 @@ from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from sare_jax.errors import UserError
-from sare_jax.models.shared.weight_files import SAFETENSORS, TORCH, WEIGHTS, Layout, Needed, shards
+from sare_jax.models.shared.weight_files import (
+    SAFETENSORS,
+    TORCH,
+    WEIGHTS,
+    Layout,
+    Needed,
+    shards,
+    why_no_weights,
+)
 
 CONFIG_FILE: Needed = {"config.json": ("config.json",)}
 WEIGHT_FILES: Needed = {
@@ -79,7 +87,7 @@ def require_files(folder: Path, needed: Needed, way_out: str) -> None:
     if missing:
         raise UserError(
             f"{folder}: no whole model there; looked for {', '.join(needed)}; did not find "
-            f"{', '.join(missing)}. {way_out}"
+            f"{', '.join(missing)}. {why_no_weights(folder)}{way_out}"
         )
     if WEIGHTS in needed.values():
         shards(folder, weight_layout(folder))

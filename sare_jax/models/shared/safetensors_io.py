@@ -6,18 +6,21 @@ Files are mapped, not read: a slice touches only its own pages, and the mapped p
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
 
 from sare_jax.errors import UserError
+from sare_jax.files import parse_json
 from sare_jax.models.shared import weight_files
-from sare_jax.models.shared.weight_files import SAFETENSORS, gather
+from sare_jax.models.shared.weight_files import SAFETENSORS, gather, refuse_other_files
+from sare_jax.schema import checked
 
 SINGLE, INDEX = SAFETENSORS.single, SAFETENSORS.index
 _DTYPES = {
@@ -34,6 +37,7 @@ _DTYPES = {
 }
 _LABELS = {dtype: label for label, dtype in _DTYPES.items()}
 _BLOCK = 1 << 24
+_LONGEST_HEADER = 100_000_000  # bytes, the format's own limit
 
 
 @dataclass(frozen=True)
@@ -70,27 +74,44 @@ class Tensor:
 def read_header(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of one file, in the order of their bytes, and its metadata.
 
+    The format's own rules are checked before anything is mapped: the header has at most 100 MB, each name
+    stands once, and the tensors follow each other without a hole or an overlap up to the file's end.
+
     Raises:
       UserError: the file is missing, truncated, or no safetensors file; names it.
     """
+    file = Path(file)
+    refuse_other_files(file)
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        prefix = stream.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
+        if 8 + length > size:
+            raise UserError(f"{file}: truncated or not a safetensors file; download it again")
+        if length > _LONGEST_HEADER:
+            raise UserError(
+                f"{file}: its safetensors header has {length} bytes, more than the format allows; download "
+                "it again"
+            )
+        text = stream.read(length)
     try:
-        with Path(file).open("rb") as stream:
-            prefix = stream.read(8)
-            size = Path(file).stat().st_size
-            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-            if 8 + length > size:
-                raise UserError(f"{file}: truncated or not a safetensors file; download it again")
-            header = json.loads(stream.read(length))
-            metadata = header.pop("__metadata__", {})
-            tensors = [_tensor(Path(file), name, entry, 8 + length) for name, entry in header.items()]
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{file}: its safetensors header cannot be read; download it again") from None
-    tensors.sort(key=lambda tensor: tensor.start)
+        header = checked(parse_json(text, file, pairs=_once), dict[str, Any], str(file))
+        metadata = checked(header.pop("__metadata__", {}), dict[str, str], f"{file}: __metadata__")
+        entries = checked(header, dict[str, _Place], str(file))
+    except UserError as error:
+        raise UserError(f"{error}: its safetensors header cannot be read; download it again") from None
+    tensors = [_tensor(file, name, entry, 8 + length) for name, entry in entries.items()]
+    tensors.sort(key=lambda tensor: (tensor.start, tensor.num_bytes))
+    end = 8 + length
     for tensor in tensors:
-        if tensor.start + tensor.num_bytes > size:
-            raise UserError(f"{file}: truncated, {tensor.name} ends behind the file; download it again")
+        if tensor.start != end:
+            what = "overlaps the tensor before it" if tensor.start < end else "lies behind a hole"
+            raise UserError(f"{file}: {tensor.name} {what}; download it again")
+        end += tensor.num_bytes
+    if end > size:
+        raise UserError(f"{file}: truncated, {tensors[-1].name} ends behind the file; download it again")
+    if end < size:
+        raise UserError(f"{file}: has {size - end} bytes that belong to no tensor; download it again")
     return {tensor.name: tensor for tensor in tensors}, metadata
 
 
@@ -129,15 +150,33 @@ def write_file(
             _write_blocks(stream, array)
 
 
-def _tensor(file: Path, name: str, entry: dict, base: int) -> Tensor:
-    dtype, shape = _DTYPES.get(entry["dtype"]), tuple(entry["shape"])
+@dataclass(frozen=True)
+class _Place:
+    """A tensor's entry in the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which each name stands once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _tensor(file: Path, name: str, entry: _Place, base: int) -> Tensor:
+    dtype, (start, stop) = _DTYPES.get(entry.dtype), entry.data_offsets
     if dtype is None:
-        raise UserError(f"{file}: {name} has dtype {entry['dtype']}, which is not read here")
-    start, stop = entry["data_offsets"]
-    tensor = Tensor(file, name, dtype, shape, base + start)
-    if stop - start != tensor.num_bytes:
-        raise UserError(f"{file}: {name} has {stop - start} bytes for shape {list(shape)}; download it again")
-    return tensor
+        raise UserError(f"{file}: {name} has dtype {entry.dtype}, which is not read here")
+    # In Python's numbers, which do not overflow.
+    if min(entry.shape, default=0) < 0 or stop - start != math.prod(entry.shape) * dtype.itemsize:
+        raise UserError(
+            f"{file}: {name} has {stop - start} bytes for shape {list(entry.shape)}; download it again"
+        )
+    return Tensor(file, name, dtype, entry.shape, base + start)
 
 
 def _write_blocks(stream: BinaryIO, array: np.ndarray) -> None:

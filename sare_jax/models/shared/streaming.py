@@ -64,8 +64,9 @@ def _part(
     cut = tuple(own[axis] for axis in np.argsort(entry.axes))
     layers = [source.map()[cut] for source in (sources[index[0]] if entry.layers else sources)]
     if np.prod(extent, dtype=np.int64) * dtype.itemsize <= SMALL:
-        layers = [layer.transpose(entry.axes) for layer in layers]
-        return jax.device_put(np.array(np.stack(layers) if entry.layers else layers[0], dtype), device)
+        # Cast one by one: the layers of merged models may differ in dtype.
+        cast = [np.array(layer.transpose(entry.axes), dtype) for layer in layers]
+        return jax.device_put(np.stack(cast) if entry.layers else cast[0], device)
     whole = jnp.zeros(extent, dtype, device=device)
     for place, layer in enumerate(_touched(layers)):
         start = np.zeros(len(extent), np.int32)

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.models.shared.weight_files import TORCH, Tensor, gather
+from sare_jax.models.shared.weight_files import TORCH, Tensor, gather, refuse_other_files
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
@@ -78,7 +78,10 @@ def read_file(file: Path, part: str = "") -> dict[str, PickledTensor]:
         state = state[part]
     if not isinstance(state, dict):
         raise UserError(f"{file}: holds a {type(state).__name__}, need tensors by name")
-    wrong = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    names = [repr(name) for name in state if not isinstance(name, str)]
+    if names:
+        raise UserError(f"{file}: need tensors by name, but {', '.join(names[:20])} is no text")
+    wrong = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if wrong:
         raise UserError(f"{file}: need tensors by name, but no tensor is {', '.join(wrong)}")
     return {name: PickledTensor(file, name, _view(file, name, tensor)) for name, tensor in state.items()}
@@ -133,11 +136,9 @@ def _load(file: Path) -> Any:
 
 
 def _check_kind(file: Path) -> None:
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(len(_ZIP))
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
+    refuse_other_files(file)
+    with file.open("rb") as stream:
+        start = stream.read(len(_ZIP))
     if start.startswith(_PICKLE):
         raise UserError(
             f"{file}: a bare pickle, as torch wrote before 1.6; it is not read here. Take the model's "
@@ -160,5 +161,7 @@ def _view(file: Path, name: str, tensor) -> np.ndarray:
     except (TypeError, RuntimeError):
         kind = f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
         raise UserError(f"{file}: {name} is {kind}, which is not read here") from None
+    if array.nbytes > tensor.untyped_storage().nbytes():  # a view whose strides repeat the same bytes
+        raise UserError(f"{file}: {name} is larger than what is stored of it; save its tensors contiguously")
     array.flags.writeable = False
     return array

@@ -1,5 +1,6 @@
 """The weight files of a model folder: one file, or shards and the index that says what lies in which."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from sare_jax.errors import UserError
 from sare_jax.files import read_json
+from sare_jax.schema import checked
 
 Needed = Mapping[str, tuple[str, ...]]  # what an error calls it -> file names, one of which has to be there
 
@@ -61,6 +63,9 @@ class Layout:
 
 SAFETENSORS = Layout("model.safetensors", "model.safetensors.index.json")
 TORCH = Layout("pytorch_model.bin", "pytorch_model.bin.index.json")
+ADAPTER = "adapter_config.json"
+_SHARD = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)")
+_POINTER = b"version https://git-lfs"
 WEIGHTS = (SAFETENSORS.single, SAFETENSORS.index, TORCH.single, TORCH.index)
 
 
@@ -74,7 +79,8 @@ def shards(folder: Path, layout: Layout = SAFETENSORS) -> list[Path]:
     if (folder / layout.single).is_file():
         return [folder / layout.single]
     files = sorted(set(_weight_map(folder / layout.index).values()))
-    missing = [name for name in files if not (folder / name).is_file()]
+    there = {path.name for path in folder.iterdir() if path.is_file()}
+    missing = [name for name in files if name not in there]
     if missing:
         raise UserError(f"{folder}: {layout.index} names files that are not there: {', '.join(missing)}")
     return [folder / name for name in files]
@@ -115,4 +121,41 @@ def _weight_map(index: Path) -> dict[str, str]:
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{index}: has no weight_map")
-    return weight_map
+    return checked(weight_map, dict[str, str], f"{index}: weight_map")
+
+
+def refuse_other_files(file: Path) -> None:
+    """Refuses what stands in the place of a weight file: nothing, a folder, a pipe, a pointer of git-lfs.
+
+    Raises:
+      UserError: names the file and the way out.
+    """
+    if not file.exists():
+        raise UserError(f"{file}: no such file")
+    if not file.is_file():
+        raise UserError(f"{file}: is no regular file")
+    with file.open("rb") as stream:
+        if stream.read(len(_POINTER)) == _POINTER:
+            raise UserError(f"{file}: a pointer of git-lfs in the place of the file; run git lfs pull")
+
+
+def why_no_weights(folder: Path) -> str:
+    """What a folder without weights of its own holds instead, in a sentence; empty where nothing is known."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    parts = [name for name in names if _SHARD.fullmatch(name)]
+    if parts:
+        return f"It has {parts[0]} and so on without their index; fetch the .index.json beside them. "
+    if ADAPTER in names:
+        return (
+            f"It is an adapter (LoRA){_base_of(folder / ADAPTER)}; merge it into its base model first, e.g. "
+            "with peft's merge_and_unload, and give the merged folder. "
+        )
+    return ""
+
+
+def _base_of(adapter: Path) -> str:
+    try:
+        base = read_json(adapter).get("base_model_name_or_path")
+    except (UserError, AttributeError):
+        return ""
+    return f" of {base!r}" if isinstance(base, str) else ""

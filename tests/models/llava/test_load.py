@@ -3,6 +3,7 @@ import shutil
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from sare_jax.models.shared.hub import require_files
 from sare_jax.models.shared.partition import flatten
 from sare_jax.models.shared.safetensors_io import read_tensors
 from sare_jax.models.shared.target import here
+from sare_jax.settings import ModelConfig
 from tests.models.llava.test_config import HUB
 from tests.tiny_llava import torch_llava, write_llava
 
@@ -282,3 +284,52 @@ def test_every_tensor_of_a_saved_model_is_used_or_known(base):
     rest = set(open_llava(base).tensors) - used
     assert rest
     assert all(".layers.2." in name or ".post_layernorm." in name for name in rest)
+
+
+def test_layers_of_merged_models_may_differ_in_dtype(copy):
+    edit(copy, lambda tensors: None)
+    whole = flatten(load_model(copy, dtype=jnp.bfloat16).frozen)
+    layer = "language_model.model.layers.0."
+
+    def half(tensors):
+        for name in tensors:
+            if layer in name or "vision_tower" in name:
+                tensors[name] = tensors[name].astype(ml_dtypes.bfloat16)
+            elif "layers.1." in name:
+                tensors[name] = tensors[name].astype(np.float16)
+
+    edit(copy, half)
+    mixed = flatten(load_model(copy, dtype=jnp.bfloat16).frozen)
+    for path, array in whole.items():
+        assert mixed[path].dtype == array.dtype
+        np.testing.assert_allclose(*(np.asarray(x, np.float32) for x in (mixed[path], array)), rtol=0.01)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(copy, value):
+    def spoil(tensors):
+        array = tensors["language_model.model.layers.1.mlp.up_proj.weight"].copy()
+        array[0, 0] = value
+        tensors["language_model.model.layers.1.mlp.up_proj.weight"] = array
+
+    edit(copy, spoil)
+    with pytest.raises(UserError, match=r"NaN or infinity in the weights of \S*up\S*; download"):
+        load_model(copy, dtype=jnp.float32)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])
+def test_a_byte_order_mark_is_no_mistake(copy, name):
+    path = copy / name
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    FAMILY.prompter(open_llava(copy), ModelConfig(folder=str(copy)))
+
+
+def test_shards_without_their_index_and_adapters_are_called_so(tmp_path):
+    for name in ("config.json", "model-00001-of-00003.safetensors"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=r"model-00001-of-00003\.safetensors and so on without their index"):
+        open_llava(tmp_path)
+    (tmp_path / "model-00001-of-00003.safetensors").unlink()
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "llava-hf/llava-1.5-7b-hf"}')
+    with pytest.raises(UserError, match=r"adapter \(LoRA\) of 'llava-hf/llava-1\.5-7b-hf'; merge it"):
+        open_llava(tmp_path)

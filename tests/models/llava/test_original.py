@@ -337,3 +337,25 @@ def test_what_is_not_computed_is_refused_by_name(folder, change, key):
 def test_the_checkpoint_says_how_pictures_are_made_square(folder, aspect, mode):
     edit_config(folder, image_aspect_ratio=aspect)
     assert open_llava(folder).image_mode == mode
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_type": "llava_mistral"}, "model_type is 'llava_mistral'"),
+        ({"architectures": ["LlavaMistralForCausalLM"]}, "architectures is 'LlavaMistralForCausalLM'"),
+        ({"model_type": "llava_mpt"}, "model_type is 'llava_mpt'"),
+        ({"model_type": {}}, "model_type is {}"),
+        ({"sliding_window": 4}, "sliding_window is 4"),
+    ],
+)
+def test_other_language_models_in_this_form_are_refused(folder, values, message):
+    edit_config(folder, **values)
+    with pytest.raises(UserError, match=message):
+        open_llava(folder)
+
+
+def test_the_names_that_llama_has_in_this_form(folder):
+    for name in ("llava", "llava_llama"):
+        edit_config(folder, model_type=name, sliding_window=None)
+        open_llava(folder)

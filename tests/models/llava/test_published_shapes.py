@@ -147,14 +147,13 @@ def write_holes(folder, table, count):
 
 
 def write_torch(folder, table, count):
-    """Torch shards in bfloat16, each tensor one number spread over its shape."""
+    """Torch shards in bfloat16 whose data is a hole in the file."""
     names, weight_map = list(table), {}
     for number in range(count):
         file = f"pytorch_model-{number + 1:05d}-of-{count:05d}.bin"
-        part = {
-            name: torch.zeros(1, dtype=torch.bfloat16).expand(table[name]) for name in names[number::count]
-        }
-        torch.save(part, folder / file)
+        part = {name: torch.empty(table[name], dtype=torch.bfloat16) for name in names[number::count]}
+        with torch.serialization.skip_data():
+            torch.save(part, folder / file)
         weight_map |= dict.fromkeys(part, file)
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))

@@ -1,4 +1,5 @@
 import json
+import os
 
 import ml_dtypes
 import numpy as np
@@ -96,3 +97,90 @@ def test_index_without_a_map_is_named(tmp_path, content):
     (tmp_path / INDEX).write_text(content)
     with pytest.raises(UserError, match=r"index\.json: has no weight_map"):
         read_tensors(tmp_path)
+
+
+def raw_file(path, header, data=bytes(16)):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+def entry(shape, start, end, dtype="I32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+WHOLE = entry([4], 0, 16)
+HOSTILE = {
+    "an overlap": {"a": WHOLE, "b": entry([2], 8, 16)},
+    "two on one span": {"a": WHOLE, "b": WHOLE},
+    "a hole": {"a": entry([1], 0, 4), "b": entry([2], 8, 16)},
+    "a hole at the start": {"a": entry([2], 8, 16)},
+    "bytes of nobody": {"a": entry([2], 0, 8)},
+    "behind the file": {"a": entry([8], 0, 32)},
+    "negative offsets": {"a": entry([4], -8, 8)},
+    "offsets backwards": {"a": entry([4], 16, 0)},
+    "negative shape": {"a": entry([-1, -4], 0, 16)},
+    "a shape that overflows": {"a": entry([2**62, 4], 0, 16)},
+    "a shape beyond 64 bits": {"a": entry([2**70], 0, 16)},
+    "offsets beyond 64 bits": {"a": entry([4], 0, 2**70)},
+    "a float in the shape": {"a": entry([4.0], 0, 16)},
+    "text in the shape": {"a": entry(["4"], 0, 16)},
+    "a list in the shape": {"a": entry([[1]], 0, 16)},
+    "one offset": {"a": {"dtype": "I32", "shape": [4], "data_offsets": [0]}},
+    "no dtype": {"a": {"shape": [4], "data_offsets": [0, 16]}},
+    "a dtype that is none": {"a": entry([4], 0, 16, dtype="F8_E4M3")},
+    "an entry that is a list": {"a": [1]},
+    "metadata of numbers": {"__metadata__": {"a": 1}, "b": WHOLE},
+    "a list": [WHOLE],
+    "a name twice": b'{"a": %s, "a": %s}' % ((json.dumps(WHOLE).encode(),) * 2),
+    "nesting": b'{"a": ' + b"[" * 100_000,
+    "a long number": b'{"a": ' + b"9" * 5000 + b"}",
+    "no UTF-8": b'{"\xff": 1}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_rules_of_the_format_are_checked(tmp_path, name):
+    path = raw_file(tmp_path / "x.safetensors", HOSTILE[name])
+    with pytest.raises(UserError, match=r"x\.safetensors") as caught:
+        read_header(path)
+    assert len(str(caught.value)) < 600
+
+
+def test_empty_tensors_take_no_room(tmp_path):
+    arrays = {"e": np.zeros((0, 3), np.float32), "a": np.ones(2, np.float32), "z": np.zeros(0, np.int8)}
+    save_file(arrays, tmp_path / "x.safetensors")
+    assert read_header(tmp_path / "x.safetensors")[0].keys() == arrays.keys()
+
+
+def test_a_header_of_gigabytes_is_not_read(tmp_path):
+    path = tmp_path / "x.safetensors"
+    with path.open("wb") as stream:
+        stream.write((6 << 30).to_bytes(8, "little"))
+        stream.truncate(7 << 30)
+    with pytest.raises(UserError, match="more than the format allows"):
+        read_header(path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match="no regular file"):
+        read_header(tmp_path / "x.safetensors")
+
+
+def test_a_pointer_of_git_lfs_is_called_so(tmp_path):
+    (tmp_path / "x.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    )
+    with pytest.raises(UserError, match=r"pointer of git-lfs.*git lfs pull"):
+        read_header(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    "files", [{"a": ["x"]}, {"a": 1.5}, {"a": None}, {"a": "n" * 5000}, {"a": "../x"}, {"a": "x\0y"}]
+)
+def test_an_index_that_names_no_files(tmp_path, files):
+    write_index(tmp_path, files)
+    with pytest.raises(UserError, match=r"index\.json") as caught:
+        read_tensors(tmp_path)
+    assert len(str(caught.value)) < 600

@@ -143,3 +143,30 @@ def test_what_is_no_plain_state_is_refused_by_name(tmp_path, content, message):
     torch.save(content, tmp_path / "x.bin")
     with pytest.raises(UserError, match=message):
         read_file(tmp_path / "x.bin")
+
+
+def test_names_that_are_no_text(tmp_path):
+    torch.save({1: torch.ones(2), "b": torch.ones(2)}, tmp_path / "x.bin")
+    with pytest.raises(UserError, match=r"x\.bin: need tensors by name, but 1 is no text"):
+        read_file(tmp_path / "x.bin")
+
+
+@pytest.mark.parametrize("view", [lambda t: t.expand(10**9, 4), lambda t: t.as_strided((3, 2), (1, 1))])
+def test_views_that_repeat_what_is_stored(tmp_path, view):
+    torch.save({"a": view(torch.ones(4))}, tmp_path / "x.bin")
+    with pytest.raises(UserError, match=r"x\.bin: a is larger than what is stored of it"):
+        read_file(tmp_path / "x.bin")
+
+
+def test_transposed_and_shared_tensors_are_read(tmp_path):
+    whole = torch.arange(6.0).reshape(2, 3)
+    torch.save({"a": whole, "b": whole.T, "c": whole[1]}, tmp_path / "x.bin")
+    found = read_file(tmp_path / "x.bin")
+    np.testing.assert_array_equal(found["b"].map(), whole.numpy().T)
+    np.testing.assert_array_equal(found["c"].map(), whole.numpy()[1])
+
+
+def test_a_pointer_of_git_lfs_is_called_so(tmp_path):
+    (tmp_path / "x.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(UserError, match=r"pointer of git-lfs.*git lfs pull"):
+        read_file(tmp_path / "x.bin")
