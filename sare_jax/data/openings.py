@@ -171,8 +171,8 @@ def token_places(
       instruction: prompt before the caption.
 
     Returns:
-      The tokens of prompt, caption and end; and for each opening the place of its article's first token and
-      of its name's first token. The tokens between are the words of the phrase before the name.
+      The tokens of prompt, caption and end; and for each opening where its article and where its name start.
+      The tokens between are the words of the phrase before the name.
     """
     spans = [span for opening in found for span in (opening[0:2], opening[1:3])]
     tokens, places = tokenizer.answer(image, instruction, caption, spans, eos=True)
