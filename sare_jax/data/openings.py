@@ -67,7 +67,8 @@ class Opening(NamedTuple):
       end: character after the last one of the name.
       object: number of the object that is named.
       choices: numbers of the objects that could be named here, in order: all that no mention before has named
-        and, where the name follows the article directly, that take the same article.
+        and, where the name follows the article directly, that take the same article. None at a caption's first
+        opening, since a caption that has to name something could not have done without.
     """
 
     start: int
@@ -129,8 +130,7 @@ def mentions(caption: str, vocabulary: Vocabulary) -> list[Mention]:
 def openings(caption: str, vocabulary: Vocabulary) -> list[Opening]:
     """The openings of a caption, in order.
 
-    Left out are mentions without an indefinite article ("two dogs", "the dog"), which still count as named,
-    and the first opening: a caption that has to name something has no choice to name nothing there.
+    Mentions without an indefinite article ("two dogs", "the dog") open nothing and still count as named.
     """
     found: list[Opening] = []
     named: set[int] = set()
@@ -141,11 +141,13 @@ def openings(caption: str, vocabulary: Vocabulary) -> list[Opening]:
             free = (number for number in range(len(vocabulary)) if number not in named)
             direct = name == mention.phrase
             choices = tuple(
-                number for number in free if not direct or vocabulary.articles[number] == article[1].lower()
+                number
+                for number in free
+                if found and (not direct or vocabulary.articles[number] == article[1].lower())
             )
             found.append(Opening(article.start(1), name, mention.end, mention.object, choices))
         named.add(mention.object)
-    return found[1:]
+    return found
 
 
 def first_tokens(vocabulary: Vocabulary, tokenizer: Tokenizer, image: str, instruction: str) -> list[int]:
@@ -160,7 +162,7 @@ def first_tokens(vocabulary: Vocabulary, tokenizer: Tokenizer, image: str, instr
 
 def token_places(
     found: Sequence[Opening], caption: str, tokenizer: Tokenizer, image: str, instruction: str
-) -> tuple[list[int], list[tuple[int, int]]]:
+) -> tuple[list[int], int, list[tuple[int, int]]]:
     """Where openings lie among the tokens of prompt and caption.
 
     Args:
@@ -171,13 +173,13 @@ def token_places(
       instruction: prompt before the caption.
 
     Returns:
-      The tokens of prompt, caption and end; and for each opening where its article and where its name start.
-      The tokens between are the words of the phrase before the name.
+      The tokens of prompt, caption and end; where the caption starts; and for each opening where its article and
+      where its name start. The tokens between are the words of the phrase before the name.
     """
     spans = [span for opening in found for span in (opening[0:2], opening[1:3])]
-    tokens, places = tokenizer.answer(image, instruction, caption, spans, eos=True)
-    starts = [start for start, _ in places]
-    return tokens, list(zip(starts[::2], starts[1::2], strict=True))
+    tokens, places = tokenizer.answer(image, instruction, caption, [(0, len(caption)), *spans], eos=True)
+    first, *starts = [start for start, _ in places]
+    return tokens, first, list(zip(starts[::2], starts[1::2], strict=True))
 
 
 def _singular(phrase: str) -> tuple[str, ...]:
