@@ -57,7 +57,7 @@ def _world(config: ConfigDict) -> None:
 
 
 def _methods(config: ConfigDict) -> None:
-    """The four methods and the attacks."""
+    """The five methods and the attacks."""
     config.optim.epochs = 1.0
     config.optim.batch_size = 8
     config.optim.checkpoint_every = 10
@@ -80,6 +80,19 @@ def _methods(config: ConfigDict) -> None:
                 "objective": "unlikelihood",
                 "rho": 0.05,
                 "neg_weight": 0.15,
+            },
+            "robust": {
+                "label": "grounded choice",
+                "objective": "grounded_choice",
+                "samples": {"kind": "choices"},
+                "packing": "packed",
+                "batch_size": 32,  # 24 captions and 8 questions
+                "steps": 37,
+                "rho": 0.0,
+                "neg_weight": 0.25,
+                "pos_weight": 0.4,
+                "sent_weight": 4.0,
+                "adamw": {"learning_rate": 5e-4, "weight_decay": 0.0},
             },
         }
     )

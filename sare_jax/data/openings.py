@@ -67,8 +67,8 @@ class Opening(NamedTuple):
       end: character after the last one of the name.
       object: number of the object that is named.
       choices: numbers of the objects that could be named here, in order: all that no mention before has named
-        and, where the name follows the article directly, that take the same article. None at a caption's first
-        opening, since a caption that has to name something could not have done without.
+        and, where the name follows the article directly, that take the same article. None at a caption's
+        first opening, since a caption that has to name something could not have done without.
     """
 
     start: int
@@ -128,7 +128,12 @@ def mentions(caption: str, vocabulary: Vocabulary) -> list[Mention]:
 
 
 def openings(caption: str, vocabulary: Vocabulary) -> list[Opening]:
-    """The openings of a caption, in order.
+    """The openings of a caption that have choices: all but the first, in order; see `all_openings`."""
+    return all_openings(caption, vocabulary)[1:]
+
+
+def all_openings(caption: str, vocabulary: Vocabulary) -> list[Opening]:
+    """All openings of a caption, in order.
 
     Mentions without an indefinite article ("two dogs", "the dog") open nothing and still count as named.
     """
@@ -160,9 +165,19 @@ def first_tokens(vocabulary: Vocabulary, tokenizer: Tokenizer, image: str, instr
     return found
 
 
+def article_tokens(tokenizer: Tokenizer, image: str, instruction: str) -> tuple[int, ...]:
+    """The distinct first tokens of an indefinite article behind other words, rising."""
+    found = set()
+    for article in ("a", "an", "A", "An"):
+        text = f"it. {article} thing"
+        tokens, [(start, _)] = tokenizer.answer(image, instruction, text, [(4, 4 + len(article))], eos=False)
+        found.add(int(tokens[start]))
+    return tuple(sorted(found))
+
+
 def token_places(
     found: Sequence[Opening], caption: str, tokenizer: Tokenizer, image: str, instruction: str
-) -> tuple[list[int], int, list[tuple[int, int]]]:
+) -> tuple[list[int], list[tuple[int, int]]]:
     """Where openings lie among the tokens of prompt and caption.
 
     Args:
@@ -173,13 +188,13 @@ def token_places(
       instruction: prompt before the caption.
 
     Returns:
-      The tokens of prompt, caption and end; where the caption starts; and for each opening where its article and
-      where its name start. The tokens between are the words of the phrase before the name.
+      The tokens of prompt, caption and end; and for each opening where its article and where its name start.
+      The tokens between are the words of the phrase before the name.
     """
     spans = [span for opening in found for span in (opening[0:2], opening[1:3])]
-    tokens, places = tokenizer.answer(image, instruction, caption, [(0, len(caption)), *spans], eos=True)
-    first, *starts = [start for start, _ in places]
-    return tokens, first, list(zip(starts[::2], starts[1::2], strict=True))
+    tokens, places = tokenizer.answer(image, instruction, caption, spans, eos=True)
+    starts = [start for start, _ in places]
+    return tokens, list(zip(starts[::2], starts[1::2], strict=True))
 
 
 def _singular(phrase: str) -> tuple[str, ...]:

@@ -44,4 +44,5 @@ OBJECTIVES = {
     "npo": "sare_jax.objectives.npo:npo",
     "simpo": "sare_jax.objectives.simpo:simpo",
     "ascent_kl": "sare_jax.objectives.ascent_kl:ascent_kl",
+    "grounded_choice": "sare_jax.objectives.grounded_choice:grounded_choice",
 }

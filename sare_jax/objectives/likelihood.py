@@ -82,7 +82,12 @@ def token_kl(distributions: tuple[jax.Array, jax.Array], mask: jax.Array) -> jax
     Returns:
       float32[...]; 0 where no token counts.
     """
+    moved = kl_by_token(distributions)
+    return jnp.sum(jnp.where(mask, moved, 0), -1) / jnp.maximum(jnp.sum(mask, -1), 1)
+
+
+def kl_by_token(distributions: tuple[jax.Array, jax.Array]) -> jax.Array:
+    r"""float32[..., W], :math:`KL(p_{ref} \| p)` of each token; see `token_kl`."""
     reference, current = distributions
     probs = jnp.exp(reference)
-    moved = jnp.sum(jnp.where(probs > 0, probs * (reference - current), 0), -1)
-    return jnp.sum(jnp.where(mask, moved, 0), -1) / jnp.maximum(jnp.sum(mask, -1), 1)
+    return jnp.sum(jnp.where(probs > 0, probs * (reference - current), 0), -1)

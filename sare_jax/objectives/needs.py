@@ -18,22 +18,41 @@ ALL_SETS = ("neg", "pos", "sent")
 Arrays = dict[str, jax.Array]
 
 
+class Lexicon(NamedTuple):
+    """Tokens that openings are read off by.
+
+    Attributes:
+      names: first tokens of the names of objects, rising.
+      articles: first tokens of indefinite articles, rising.
+    """
+
+    names: tuple[int, ...]
+    articles: tuple[int, ...]
+
+
+NO_LEXICON = Lexicon((), ())
+
+
 class AtHand(NamedTuple):
     """What training has at hand when it computes the losses of one set in a batch of rows.
 
     Attributes:
       logits: float32[B, W, V], those that predict each target token of the rows, under the present weights.
+      log_probs: float32[B, 1, W], of the target tokens themselves.
       by_unit: name → float32[B, U], a number for each unit, measured before training.
       by_token: name → [B, W, …], an array for each target token, measured before training.
       padded_length: tokens of the longest row of all sets.
+      lexicon: of the samples, empty where these have no openings.
       preferred: log-probabilities float32[B, 1, W'] and mask bool[B, 1, W'] of the preferred continuation of
         each row's unit; None where there are none.
     """
 
     logits: jax.Array
+    log_probs: jax.Array
     by_unit: Mapping[str, jax.Array]
     by_token: Mapping[str, jax.Array]
     padded_length: int
+    lexicon: Lexicon
     preferred: tuple[jax.Array, jax.Array] | None
 
 
@@ -174,6 +193,11 @@ class OtherNegatives:
     def value(self, at_hand: AtHand) -> None:
         """See `Need`."""
         return None
+
+
+def has(needs: tuple[Need, ...], kind: type) -> bool:
+    """Whether one of the needs is of this kind."""
+    return any(isinstance(need, kind) for need in needs)
 
 
 def _coarse(logits: jax.Array, tokens: jax.Array) -> jax.Array:

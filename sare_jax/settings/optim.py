@@ -5,10 +5,12 @@ from typing import Any, ClassVar, Literal
 
 from sare_jax.errors import UserError
 from sare_jax.objectives import OBJECTIVES, Objective
-from sare_jax.objectives.needs import PreferredContinuations
+from sare_jax.objectives.choosing import OpeningChoices
+from sare_jax.objectives.needs import PreferredContinuations, has
 from sare_jax.optim import AdamW, Perturbation
 from sare_jax.settings.building import at_least
 from sare_jax.settings.factories import make
+from sare_jax.settings.samples import ChoiceSamples, CuratedSamples
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,9 @@ class OptimConfig:
     optimisation against the starting weights."""
     objective_args: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of that factory: `reduction` of `ascent`, `beta` of `npo`, …"""
+    samples: CuratedSamples | ChoiceSamples = CuratedSamples()  # noqa: RUF009, immutable
+    """What is trained on: `curated`, the sets of the curate stage, or `choices`, its captions and what they
+    could name, for the objective `grounded_choice`."""
     preset: Literal["paper", "efuf"] = "paper"
     """`paper` has constant weights and all units alike; `efuf` has the schedules of λ₁ and of L_pos and the
     CLIP-score weights of EFUF's public code."""
@@ -28,6 +33,8 @@ class OptimConfig:
     """Radius ρ of the Targeted-SAM perturbation; 0 is Eq. 1, the EFUF baseline, in one pass."""
     neg_weight: float = 0.3
     """Weight λ₁ of L_neg."""
+    pos_weight: float = 1.0
+    """Weight of L_pos."""
     sent_weight: float = 0.2
     """Weight λ₂ of L_sent."""
     sam: Perturbation = Perturbation()
@@ -70,7 +77,7 @@ class OptimConfig:
 
     def check(self, where: str) -> None:
         """Refuses values that could only fail later."""
-        for key in ("rho", "neg_weight", "sent_weight", "steps", "checkpoint_every"):
+        for key in ("rho", "neg_weight", "pos_weight", "sent_weight", "steps", "checkpoint_every"):
             at_least(getattr(self, key), 0, f"{where}.{key}")
         for key in ("batch_size", "micro_batches"):
             at_least(getattr(self, key), 1, f"{where}.{key}")
@@ -81,7 +88,19 @@ class OptimConfig:
         if self.steps == 0 and self.epochs <= 0:
             raise UserError(f"{where}.epochs: must be above 0 where steps is 0")
         needs = objective_of(self, where).needs
-        if self.packing == "packed" and any(isinstance(need, PreferredContinuations) for need in needs):
+        choosing = has(needs, OpeningChoices)
+        if choosing != isinstance(self.samples, ChoiceSamples):
+            made_for = ChoiceSamples.kind if choosing else CuratedSamples.kind
+            raise UserError(
+                f"{where}.samples.kind: {self.objective} is made for {made_for} samples, not for "
+                f"{self.samples.kind}; set {where}.samples.kind={made_for} or choose another objective"
+            )
+        if choosing and self.preset != "paper":
+            raise UserError(
+                f"{where}.preset: {self.preset} weighs units by their CLIP scores, which samples of kind "
+                f"{self.samples.kind} have none of; set {where}.preset=paper"
+            )
+        if self.packing == "packed" and has(needs, PreferredContinuations):
             raise UserError(
                 f"{where}.packing: {self.objective} needs preferred continuations, which come with rows of "
                 f"one unit alone; set {where}.packing=unpacked"

@@ -40,7 +40,15 @@ def losses_of_rows(
         preferred = log_probs_of(other_logits, others.targets)[:, None], others.units["preferred"].mask
     objective, losses = static.objective, {}
     for kind, units in rows.units.items():
-        at_hand = AtHand(logits, units.by_unit, rows.by_token, static.padded_length, preferred)
+        at_hand = AtHand(
+            logits,
+            log_probs,
+            units.by_unit,
+            rows.by_token,
+            static.padded_length,
+            static.lexicon,
+            preferred,
+        )
         extra = {need.keyword: need.value(at_hand) for need in objective.needs if kind in need.sets}
         loss = objective.erase if kind == "neg" else objective.retain
         losses[kind] = mean_over_units(loss(log_probs, units.mask, **extra), units, counts[kind])

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from sare_jax.objectives import Objective
+from sare_jax.objectives.needs import NO_LEXICON, Lexicon
 from sare_jax.optim import Perturbation
 from sare_jax.training.rows import Rows
 from sare_jax.training.state import Hyper, Params, TrainState
@@ -68,6 +69,7 @@ class Static:
       perturbation: how ε* is found.
       prefix: the tokens that all rows begin with, before their image, which `projected` runs once for all.
       padded_length: tokens of the longest row of all sets, for objectives that need it; else not used.
+      lexicon: tokens of names and articles, for objectives that need them.
       schedule: gives the settings of each step from the run's; None keeps the run's in every step.
       micro_batches: parts in which gradients are accumulated; divides the rows of each group.
       remat_policy: what a layer keeps for its backward pass; None keeps all.
@@ -81,6 +83,7 @@ class Static:
     perturbation: Perturbation = Perturbation()
     prefix: tuple[int, ...] = ()
     padded_length: int = 0
+    lexicon: Lexicon = NO_LEXICON
     schedule: Schedule | None = None
     micro_batches: int = 1
     remat_policy: RematPolicy | None = None

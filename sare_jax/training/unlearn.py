@@ -1,6 +1,7 @@
-"""Stage 3: from the curated sets to tuned parameters."""
+"""Stage 3: from captions and curated sets to tuned parameters."""
 
 import dataclasses
+import functools
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,20 +17,19 @@ from sare_jax.data.batches import (
     TokenSets,
     common_prefix,
     count_steps,
-    tokenize,
     unlearn_batches,
 )
 from sare_jax.data.packing import pack, packed_batches
-from sare_jax.data.preferred import with_preferred
 from sare_jax.errors import UserError
 from sare_jax.models.interface import Family, LoadedModel
-from sare_jax.objectives.needs import Need, OtherNegatives, PreferredContinuations
+from sare_jax.objectives.needs import OtherNegatives, has
 from sare_jax.records.curated import Curated
 from sare_jax.settings.optim import OptimConfig, objective_of
 from sare_jax.training import gradients, loop
 from sare_jax.training.checkpoints import Checkpoints
-from sare_jax.training.preset import EfufSchedule, with_score_weights
+from sare_jax.training.preset import EfufSchedule
 from sare_jax.training.remat import Policy
+from sare_jax.training.samples import samples_of
 from sare_jax.training.sharding import compile_step, gathering, on_mesh, spread_rows
 from sare_jax.training.starting import Features, with_starting_values
 from sare_jax.training.state import (
@@ -66,7 +66,7 @@ def unlearn(
     limits: Mapping[str, tuple[float, float]] | None = None,
     remat_policy: Policy | None = None,
 ) -> Params:
-    """Trains the trainable parameters on D_neg, D_pos and D_sent, going on from the checkpoints in `folder`.
+    """Trains the trainable parameters on the samples of the settings, going on from checkpoints in `folder`.
 
     Runs on one model that differ in numbers alone (ρ, λ, rates) share one compiled step; those with ρ = 0
     have another, of one pass. Neither the number of devices nor of hosts changes what comes out; of several
@@ -93,32 +93,35 @@ def unlearn(
       The tuned parameters.
 
     Raises:
-      UserError: D_neg is empty, units lose their tokens, `folder` belongs to another run, or the family has
-        nothing to drop.
+      UserError: there is nothing to train on, units lose their tokens, `folder` belongs to another run, or the
+        family has nothing to drop.
       loop.NotFiniteError: training diverged.
       KeyboardInterrupt: on a signal, after a checkpoint.
     """
     objective = objective_of(settings)
-    sets = tokenize(curated, tokenizer, settings.instruction)
-    if settings.preset == "efuf":
-        sets = with_score_weights(sets, curated)
-    if _has(objective.needs, PreferredContinuations):
-        neg = with_preferred(sets.neg, curated, tokenizer, settings.instruction)
-        sets = dataclasses.replace(sets, neg=neg)
-    sets = with_starting_values(
-        sets,
-        objective.needs,
-        loaded,
-        features,
-        mesh,
+    measure = functools.partial(
+        with_starting_values,
+        loaded=loaded,
+        features=features,
+        mesh=mesh,
         batch_size=settings.batch_size,
         folder=starting,
         made_from=made_from,
     )
+    samples = samples_of(curated, tokenizer, settings, measure)
+    sets = measure(samples.sets, (*objective.needs, *samples.needs))
     # Without a perturbation (ρ = 0) other negatives have no use.
-    others = (OTHERS,) if settings.rho and _has(objective.needs, OtherNegatives) else ()
+    others = (OTHERS,) if settings.rho and has(objective.needs, OtherNegatives) else ()
     batches, steps = _batches(sets, settings, mesh, others)
-    hyper = as_arrays(Hyper(settings.rho, settings.neg_weight, settings.sent_weight, settings.adamw))
+    hyper = as_arrays(
+        Hyper(
+            settings.rho,
+            settings.neg_weight,
+            settings.sent_weight,
+            settings.adamw,
+            settings.pos_weight,
+        )
+    )
     static = Static(
         loaded.merge,
         objective,
@@ -126,6 +129,7 @@ def unlearn(
         settings.sam,
         prefix=common_prefix(sets, loaded.shape.image_token_id),
         padded_length=max(getattr(sets, kind).length for kind in SETS),
+        lexicon=samples.lexicon,
         schedule=EfufSchedule(steps) if settings.preset == "efuf" else None,
         micro_batches=settings.micro_batches,
         remat_policy=remat_policy,
@@ -178,10 +182,6 @@ def _dropout(family: Family, rate: float) -> Dropout | None:
             f"optim.dropout: is {rate}, but {family.name} has no attention in its mapping layers; set it to 0"
         )
     return Dropout(family.dropping, rate)
-
-
-def _has(needs: tuple[Need, ...], kind: type) -> bool:
-    return any(isinstance(need, kind) for need in needs)
 
 
 def _batches(
