@@ -110,6 +110,7 @@ def _shorten(config: ConfigDict) -> None:
     """The same stages on fewer images and steps."""
     config.data.prepare_args.update({"train": 300, "val": 60, "test": 60})
     config.optim.steps = 12
+    config.runs.robust.update({"steps": 12, "samples": {"kind": "choices", "questions": 6}})
     config.optim.checkpoint_every = 4
     config.evaluate.max_images = 24
     config.evaluate.probe_images = 24

@@ -93,8 +93,8 @@ def unlearn(
       The tuned parameters.
 
     Raises:
-      UserError: there is nothing to train on, units lose their tokens, `folder` belongs to another run, or the
-        family has nothing to drop.
+      UserError: there is nothing to train on, units lose their tokens, `folder` belongs to another run, or
+        the family has nothing to drop.
       loop.NotFiniteError: training diverged.
       KeyboardInterrupt: on a signal, after a checkpoint.
     """

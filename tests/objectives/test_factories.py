@@ -39,6 +39,18 @@ def test_the_same_name_and_arguments_give_the_same_hashable_value(name):
         ({"objective": "npo", "objective_args": {"beta": "x"}}, "objective_args.beta: expected float"),
         ({"objective_args": {"reduction": "mean"}}, "objective_args.reduction: 'mean' is not one of"),
         ({"objective": "simpo", "packing": "packed"}, "packing: simpo needs preferred continuations"),
+        (
+            {"objective": "grounded_choice"},
+            "samples.kind: grounded_choice is made for choices samples, not for curated; set",
+        ),
+        (
+            {"samples": {"kind": "choices"}},
+            "samples.kind: ascent is made for curated samples, not for choices",
+        ),
+        (
+            {"objective": "grounded_choice", "samples": {"kind": "choices"}, "preset": "efuf"},
+            "preset: efuf weighs units by their CLIP scores",
+        ),
         ({"npo_beta": 0.1}, "npo_beta: is called config.runs.x.objective_args.beta now"),
         ({"sam_norm": "leaf"}, "sam_norm: is called config.runs.x.sam.norm now"),
         ({"learning_rate": 1e-3}, "learning_rate: is called config.runs.x.adamw.learning_rate now"),
