@@ -68,6 +68,10 @@ def normalise_arguments(
         raise UserError(_one_line(error)) from None
     except OSError as error:
         raise _config_error(error) from None
+    except Exception as error:  # an override that the config does not have a place for, such as `a[0]=1`
+        raise UserError(
+            f"{type(error).__name__}: {_one_line(error)}; write --config.section.key=value"
+        ) from None
     if len(rest) > 1:
         raise UserError(f"{rest[1]!r} belongs to no flag; write --flag=value")
     for name in required:

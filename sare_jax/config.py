@@ -11,7 +11,16 @@ import typing
 from sare_jax.attacks import ATTACKS, attack_of
 from sare_jax.errors import UserError
 from sare_jax.settings import CAPTION_PROMPTS, AttackConfig, CaptionConfig
-from sare_jax.settings.building import at_least, build, given, kinds_of, merged, refuse_unknown
+from sare_jax.settings.building import (
+    at_least,
+    build,
+    given,
+    kinds_of,
+    merged,
+    refuse_unknown,
+    section,
+    typed,
+)
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.settings.road import Config
 
@@ -37,24 +46,29 @@ def parse(raw: dict) -> Config:
     Raises:
       UserError: a key is unknown, missing or of the wrong type, or a value is out of range; names the key.
     """
+    raw = section(raw, "config")
     known = {f.name for f in dataclasses.fields(Config)} - {"run_labels"} | {"attack"}
     refuse_unknown(raw, known, "config")
     sections = {name: build(kind, raw.get(name, {}), f"config.{name}") for name, kind in SECTIONS.items()}
     sections["caption"] = _named_prompt(sections["caption"])
     runs, labels = {}, {}
-    for name, overrides in raw.get("runs", {}).items():
-        overrides = dict(overrides)
-        labels[name] = overrides.pop("label", name)
-        runs[name] = build(OptimConfig, merged(raw.get("optim", {}), overrides), f"config.runs.{name}")
+    shared = section(raw.get("optim", {}), "config.optim")
+    for name, overrides in section(raw.get("runs", {}), "config.runs").items():
+        overrides = dict(section(overrides, f"config.runs.{name}"))
+        labels[name] = typed(overrides.pop("label", name), str, f"config.runs.{name}.label")
+        runs[name] = build(OptimConfig, merged(shared, overrides), f"config.runs.{name}")
     if "name" not in raw:
         raise UserError("config.name: missing; give the experiment a name")
     config = Config(
-        name=raw["name"],
-        stages=_stages(raw.get("stages", ",".join(STAGES))),
+        name=typed(raw["name"], str, "config.name"),
+        stages=_stages(typed(raw.get("stages", ",".join(STAGES)), str, "config.stages")),
         **sections,
         runs=runs,
         run_labels={BASE_RUN: "base model", **labels},
-        attacks=_attacks(given(raw.get("attack", {})), raw.get("attacks", {})),
+        attacks=_attacks(
+            given(section(raw.get("attack", {}), "config.attack")),
+            section(raw.get("attacks", {}), "config.attacks"),
+        ),
     )
     _check(config)
     return config
@@ -115,6 +129,7 @@ def _attacks(shared: dict, named: dict[str, dict]) -> dict[str, AttackConfig]:
     known, renamed = set(_ATTACK_KEYS), dict[str, str]()
     for name, overrides in named.items():
         where = f"config.attacks.{name}"
+        overrides = section(overrides, where)
         common = {key: value for key, value in (shared | overrides).items() if key in _ATTACK_KEYS}
         config = build(AttackConfig, common, where)
         kind = attack_of(config.kind, where).settings

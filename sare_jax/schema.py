@@ -10,9 +10,11 @@ import functools
 import math
 import types
 import typing
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sare_jax.errors import UserError
+from sare_jax.files import read_json
 
 T = TypeVar("T")
 
@@ -30,7 +32,11 @@ _NAMES = {
 }
 
 
-def checked(value: Any, kind: type[T], where: str) -> T:
+@typing.overload
+def checked(value: Any, kind: type[T], where: str) -> T: ...
+@typing.overload
+def checked(value: Any, kind: Any, where: str) -> Any: ...
+def checked(value: Any, kind: Any, where: str) -> Any:
     """`value` as `kind` has it.
 
     Whole numbers fit into 64 bits and count as numbers; numbers are finite. Lists become tuples where `kind`
@@ -48,6 +54,15 @@ def checked(value: Any, kind: type[T], where: str) -> T:
     return _checked(value, kind, where)
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that has to hold an object.
+
+    Raises:
+      UserError: the file cannot be read, or holds something else; names it.
+    """
+    return checked(read_json(path), dict[str, Any], str(path))
+
+
 def _checked(value: Any, kind: Any, where: str) -> Any:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -56,7 +71,7 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
         return _any_of(value, parts, where)
     if origin is Literal:
         if value not in parts or isinstance(value, bool) != isinstance(parts[parts.index(value)], bool):
-            raise UserError(f"{where}: is {value!r}, need {_list(map(repr, parts))}")
+            raise UserError(f"{where} is {value!r}, need {_list(map(repr, parts))}")
         return value
     if dataclasses.is_dataclass(kind):
         return _object(value, kind, where)
@@ -76,7 +91,7 @@ def _any_of(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
             return _checked(value, kind, where)
         except UserError:
             continue
-    raise UserError(f"{where}: is {_shown(value)}, need {_list(map(_name, kinds))}")
+    raise UserError(f"{where} is {_shown(value)}, need {_list(map(_name, kinds))}")
 
 
 def _object(value: Any, kind: Any, where: str) -> Any:
@@ -86,7 +101,7 @@ def _object(value: Any, kind: Any, where: str) -> Any:
         if name in keys:
             made[name] = _checked(keys[name], hint, f"{where}: {name!r}")
         elif required:
-            raise UserError(f"{where}: has no {name!r}")
+            raise UserError(f"{where} has no {name!r}")
     return kind(**made)
 
 
@@ -105,7 +120,7 @@ def _tuple(value: Any, parts: tuple[Any, ...], where: str) -> tuple:
     if len(parts) == 2 and parts[1] is ...:
         parts = (parts[0],) * len(items)
     if len(items) != len(parts):
-        raise UserError(f"{where}: is a list of {len(items)}, need {len(parts)}")
+        raise UserError(f"{where} is a list of {len(items)}, need {len(parts)}")
     return tuple(
         _checked(item, part, f"{where}[{i}]") for i, (item, part) in enumerate(zip(items, parts, strict=True))
     )
@@ -120,7 +135,7 @@ def _plain(value: Any, kind: Any, where: str) -> Any:
         return float(value)
     fits = value is None if kind is None else type(value) is kind
     if not fits or (kind is float and not math.isfinite(value)) or (kind is int and abs(value) > LARGEST):
-        raise UserError(f"{where}: is {_shown(value)}, need {_name(kind)}")
+        raise UserError(f"{where} is {_shown(value)}, need {_name(kind)}")
     return value
 
 

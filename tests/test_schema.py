@@ -46,11 +46,11 @@ WRONG = [
     ({}, list[int], "is an empty object, need a list"),
     ([1, "x"], list[int], r"\[1\]: is 'x', need a whole number"),
     ([1, 2, 3], tuple[int, str], "is a list of 3, need 2"),
-    ({"a": [1]}, dict[str, str], "'a': is a list of 1, need a text"),
+    ({"a": [1]}, dict[str, str], "'a' is a list of 1, need a text"),
     (True, Literal[1, 2], "is True, need 1 or 2"),
     ([], int | str | None, "is an empty list, need a whole number, a text or null"),
-    ({"inner": {}}, Outer, "'inner': has no 'id'"),
-    ({"inner": {"id": 1}, "many": [{"id": {}}]}, Outer, r"'many'\[0\]: 'id': is an empty object"),
+    ({"inner": {}}, Outer, "'inner' has no 'id'"),
+    ({"inner": {"id": 1}, "many": [{"id": {}}]}, Outer, r"'many'\[0\]: 'id' is an empty object"),
     ([], Outer, "is an empty list, need an object"),
 ]
 

@@ -11,7 +11,7 @@ from sare_jax.errors import UserError
 from sare_jax.export.differences import differences
 from sare_jax.export.shards import Output, Shard, cut, total_bytes, write_shards
 from sare_jax.export.tensors import stored, tuned_tensors
-from sare_jax.files import read_json, replacing
+from sare_jax.files import replacing
 from sare_jax.models.interface import Source
 from sare_jax.models.load import abstract, check_names
 from sare_jax.models.shared.hub import weight_layout
@@ -19,6 +19,7 @@ from sare_jax.models.shared.partition import Tree
 from sare_jax.models.shared.safetensors_io import read_header
 from sare_jax.models.shared.target import here
 from sare_jax.models.shared.weight_files import SAFETENSORS, Tensor, shards
+from sare_jax.schema import read_object
 
 # Files of weights, in this format or another: not copied, since they hold the untuned weights.
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".safetensors", ".index.json")
@@ -133,7 +134,7 @@ def _own_shards(source: Source, tuned: Tuned) -> Iterable[Shard]:
 
 def _index_metadata(folder: Path) -> dict[str, Any]:
     index = folder / SAFETENSORS.index
-    return read_json(index).get("metadata", {}) if index.is_file() else {}
+    return read_object(index).get("metadata", {}) if index.is_file() else {}
 
 
 def _check_target(bases: tuple[Path, ...], folder: Path) -> None:

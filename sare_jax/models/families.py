@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sare_jax.errors import UserError
 from sare_jax.extensions import resolve
-from sare_jax.files import read_json
 from sare_jax.models.interface import Family, Source
 from sare_jax.models.shared import hub
+from sare_jax.schema import read_object
 from sare_jax.settings import ModelConfig
 
 AUTO = "auto"
@@ -36,7 +36,10 @@ def find_family(settings: ModelConfig) -> Family:
         known = (family for family in families if settings.folder in family.published)
         # Nothing is there yet; the first family says how to get a model.
         return next(known, families[0])
-    raw = read_json(path)
+    raw = read_object(path)
+    if quantised := raw.get("quantization_config"):
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        raise UserError(f"{path}: quantised ({method or quantised!r}); take the model's unquantised weights")
     for family in families:
         if family.recognises(raw):
             return family

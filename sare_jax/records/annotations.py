@@ -11,6 +11,8 @@ from sare_jax.records import brackets
 from sare_jax.records.brackets import Mark
 from sare_jax.records.texts import Dropped, read_records
 
+_LONGEST_ID = 19  # digits
+
 
 @dataclass(frozen=True)
 class Annotated:
@@ -103,7 +105,8 @@ def image_of(record: dict[str, Any]) -> int | str | None:
     if isinstance(image, float) and image.is_integer():
         return int(image)
     if isinstance(image, str) and image.strip():
-        return int(image) if image.isdecimal() and image == str(int(image)) else image.strip()
+        is_id = len(image) < _LONGEST_ID and image.isdecimal() and image == str(int(image))
+        return int(image) if is_id else image.strip()
     return image if isinstance(image, int) and not isinstance(image, bool) else None
 
 

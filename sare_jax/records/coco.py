@@ -11,7 +11,9 @@ from sare_jax.errors import UserError
 from sare_jax.files import parse_json, read_json, read_text
 from sare_jax.language.words import WordTable, categories_in, coco_table
 from sare_jax.records.reading_cache import reduced
+from sare_jax.schema import LARGEST
 
+_LONGEST_ID = 19  # digits
 _LAST_NUMBER = re.compile(r"(\d+)(?:\.\w+)?$")
 
 
@@ -68,8 +70,7 @@ class Truth:
             self._ids.update({file: image_id for image_id, file in self.files.items()})
         if stem in self._ids:
             return self._ids[stem]
-        number = _LAST_NUMBER.search(stem)
-        image_id = int(number.group(1)) if number else None
+        image_id = _last_number(stem)
         return image_id if image_id in self.instances else None
 
     def resolve_all(self, names: Iterable[Any]) -> list[int]:
@@ -126,15 +127,14 @@ def read_truth(path: Path | str, table: WordTable | None = None) -> Truth:
         raise UserError(f"{path}: expected {{image id: [category, …]}}; for COCO give the annotations folder")
     instances = {}
     for key, names in content.items():
-        number = _LAST_NUMBER.search(str(key))
-        if number is None or not isinstance(names, list):
+        image_id = _last_number(key)
+        if image_id is None or not isinstance(names, list):
             raise UserError(f"{path}: entry {key!r} is not an image id with a list of categories")
-        image_id = int(number.group(1))
         if image_id in instances:
             raise UserError(f"{path}: entry {key!r} is image {image_id} again; keep one entry an image")
         instances[image_id] = tuple(dict.fromkeys(_fold(str(n), table, path) for n in names))
-    numbers = {key: _LAST_NUMBER.search(key) for key in content if not key.isdigit()}
-    files = {int(number.group(1)): key for key, number in numbers.items() if number}
+    numbers = {key: _last_number(key) for key in content if not key.isdigit()}
+    files = {number: key for key, number in numbers.items() if number is not None}
     return Truth(instances, {}, files, table, str(path))
 
 
@@ -184,11 +184,15 @@ def _instances(path: Path) -> dict[str, Any]:
     """Of an instances file: all category names, the images' files, and the names annotated in each."""
     content = parse_json(_without_outlines(read_text(path)), path)
     try:
-        files = {int(image["id"]): str(image["file_name"]) for image in content["images"]}
-        names = {int(category["id"]): str(category["name"]) for category in content["categories"]}
+        files = {_id(image["id"]): _text(image["file_name"]) for image in content["images"]}
+        names = {_id(category["id"]): _text(category["name"]) for category in content["categories"]}
         found: dict[int, dict[str, None]] = {image_id: {} for image_id in files}
-        for annotation in content["annotations"]:
-            found[int(annotation["image_id"])][names[int(annotation["category_id"])]] = None
+        for number, annotation in enumerate(content["annotations"]):
+            image_id, category_id = _id(annotation["image_id"]), _id(annotation["category_id"])
+            if image_id not in found or category_id not in names:
+                of = f"image {image_id}" if image_id not in found else f"category {category_id}"
+                raise ValueError(f"annotation {number} is of {of}, which the file does not list")
+            found[image_id][names[category_id]] = None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not in COCO instances format ({_reason(error)})") from None
     return {
@@ -226,10 +230,31 @@ def _references(path: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     try:
         for annotation in content["annotations"]:
-            found.setdefault(str(int(annotation["image_id"])), []).append(annotation["caption"].strip())
+            found.setdefault(str(_id(annotation["image_id"])), []).append(annotation["caption"].strip())
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not in COCO captions format ({_reason(error)})") from None
     return found
+
+
+def _last_number(name: str) -> int | None:
+    """The number at the end of a name, before its suffix; None where there is none of 64 bits."""
+    found = _LAST_NUMBER.search(name)
+    digits = found[1].lstrip("0") if found else ""
+    return int(digits or "0") if found and len(digits) < _LONGEST_ID else None
+
+
+def _id(value: Any) -> int:
+    if isinstance(value, str) and len(value) < _LONGEST_ID and value.isdecimal():
+        return int(value)
+    if type(value) is not int or abs(value) > LARGEST:
+        raise ValueError(f"the id {str(value)[:80]!r} is no whole number of 64 bits")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"the name {str(value)[:80]!r} is no text")
+    return value
 
 
 def _reason(error: Exception) -> str:

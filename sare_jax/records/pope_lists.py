@@ -14,6 +14,7 @@ from sare_jax.errors import UserError
 from sare_jax.files import hash_file
 from sare_jax.records.coco import Truth
 from sare_jax.records.texts import read_records
+from sare_jax.schema import checked
 
 Kind = Literal["random", "popular", "adversarial"]
 KINDS: tuple[Kind, ...] = ("random", "popular", "adversarial")
@@ -162,7 +163,7 @@ def read_questions(path: Path | str, exclude: Iterable[Any] = ()) -> tuple[list[
     for number, record in enumerate(records, start=1):
         question = _normal(record, f"{path}: record {number}")
         question.setdefault("question_id", number)
-        key = str(question["question_id"])
+        key = str(checked(question["question_id"], int | str, f"{path}: record {number}: question_id"))
         if key in questions:
             raise UserError(f"{path}: record {number}: question_id {key} occurs twice")
         questions[key] = question
@@ -189,7 +190,7 @@ def _normal(record: dict, where: str) -> dict:
     label = record["label"].strip().lower() if isinstance(record["label"], str) else record["label"]
     if label not in ("yes", "no"):
         raise UserError(f'{where}: label is {record["label"]!r}; expected the text "yes" or "no"')
-    named = record.get("object") or object_of(str(text))
+    named = checked(record.get("object"), str | None, f"{where}: object") or object_of(str(text))
     return {**record, "text": text, "label": label, **({"object": named} if named else {})}
 
 

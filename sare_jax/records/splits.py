@@ -45,6 +45,19 @@ class Splits:
         return cls(**{name: tuple(Image(*pair) for pair in value[name]) for name in ("train", "val", "test")})
 
 
+@dataclass(frozen=True)
+class _CocoImage:
+    id: int
+    file_name: str
+
+
+@dataclass(frozen=True)
+class _Coco:
+    """What is read here of a file in COCO format."""
+
+    images: tuple[_CocoImage, ...]
+
+
 def from_annotation_files(annotations: Path) -> Splits:
     """Takes the split from the files `instances_train.json`, `…_val.json` and `…_test.json`."""
     return Splits(
@@ -149,9 +162,7 @@ def in_folder(images: Path, annotations: Path) -> tuple[Image, ...]:
 
 
 def _listed(path: Path) -> tuple[Image, ...]:
-    value = files.read_json(path)
-    try:
-        listed = [Image(int(image["id"]), str(image["file_name"])) for image in value["images"]]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: not in COCO format, {error} is missing") from None
+    listed = [
+        Image(image.id, image.file_name) for image in checked(files.read_json(path), _Coco, str(path)).images
+    ]
     return tuple(sorted(listed, key=lambda image: image.id))

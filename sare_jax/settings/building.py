@@ -26,8 +26,7 @@ def build(kind: Any, values: Any, where: str) -> Any:
     Raises:
       UserError: a key is unknown or was renamed, or a value is of the wrong type or out of range; names it.
     """
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: expected a section of keys, got {values!r}")
+    values = section(values, where)
     if isinstance(kind, types.UnionType):
         values = given(values)
         kind = _chosen(kind, values, where)
@@ -49,6 +48,13 @@ def build(kind: Any, values: Any, where: str) -> Any:
     return made
 
 
+def section(values: Any, where: str) -> dict[str, Any]:
+    """`values`, which have to be keys and values; raises `UserError` where they are something else."""
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{where}: expected a section of keys, got {values!r}")
+    return values
+
+
 def _filled(value: Any, default: Any) -> Any:
     """A section with what it leaves out from the default of its field, which may differ from its class's."""
     if isinstance(value, dict) and dataclasses.is_dataclass(default) and not isinstance(default, type):
@@ -66,7 +72,7 @@ def refuse_unknown(
     renamed: typing.Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
     """Raises `UserError` for the first key that is not known; says its new name, or one that is close."""
-    for key in values:
+    for key in section(values, where):
         if key in known:
             continue
         if key in renamed:
@@ -116,7 +122,7 @@ def _chosen(union: types.UnionType, values: dict, where: str) -> type:
     """
     members = kinds_of(union)
     name = values.get("kind", next(iter(members)))
-    if name not in members:
+    if not isinstance(name, str) or name not in members:
         raise UserError(f"{where}.kind: {name!r} is not one of {', '.join(map(repr, members))}")
     known = {kind: {f.name for f in dataclasses.fields(member)} for kind, member in members.items()}
     for key in values:
@@ -141,7 +147,12 @@ def typed(value: Any, hint: Any, where: str) -> Any:
     if isinstance(hint, types.GenericAlias):
         hint = typing.get_origin(hint)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UserError(f"{where}: {value!r} is too large") from None
+    if hint is float and value != value:
+        raise UserError(f"{where}: is no number")
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise UserError(f"{where}: expected {hint.__name__}, got {value!r}")
     return value

@@ -28,7 +28,7 @@ def read_entries(file: Path, question: Callable[[dict], dict | None], form: str)
     for place, entry in enumerate(entries):
         try:
             made = question(entry)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"{file}: entry {place} is not {form} ({error})") from None
         if made is not None:
             questions.append(made)

@@ -9,7 +9,7 @@ from sare_jax.evaluation.benchmarks import multiple
 from sare_jax.evaluation.benchmarks.benchmark import Benchmark, find, folder_of
 from sare_jax.evaluation.benchmarks.choices import LETTERS, parse_scienceqa
 from sare_jax.evaluation.benchmarks.lettered import read_entries, rule_of, scorer
-from sare_jax.files import read_json
+from sare_jax.schema import checked, read_object
 
 FILE = "llava_test_CQM-A.json"
 LETTER_ONLY = "{}\nAnswer with the option's letter from the given choices directly."
@@ -33,7 +33,7 @@ def read(path: Path) -> list[dict]:
     """
     file = find(path, (FILE,), "ScienceQA's questions in LLaVA's form")
     problems, splits = _beside(file, "problems.json"), _beside(file, "pid_splits.json")
-    test = set(map(str, splits["test"])) if "test" in splits else None
+    test = set(_ids(splits["test"], file.with_name("pid_splits.json"))) if "test" in splits else None
 
     def question(entry: dict) -> dict | None:
         key = str(entry["id"])
@@ -47,12 +47,11 @@ def read(path: Path) -> list[dict]:
 
 def _beside(file: Path, name: str) -> dict:
     path = file.with_name(name)
-    if not path.is_file():
-        return {}
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return content
+    return read_object(path) if path.is_file() else {}
+
+
+def _ids(listed: Any, path: Path) -> list[str]:
+    return [str(key) for key in checked(listed, list[int | str], f"{path}: test")]
 
 
 def _question(entry: dict, problem: dict) -> dict:

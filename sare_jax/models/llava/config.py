@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.models.shared.config import TextConfig, VisionConfig, require, size, text_config, vision_config
+from sare_jax.models.shared.config import (
+    TextConfig,
+    VisionConfig,
+    flag,
+    require,
+    size,
+    text_config,
+    vision_config,
+)
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,9 @@ class LlavaConfig:
             raise UserError(f"{source}: model_type is {raw.get('model_type')!r}, need 'llava'")
         if "mm_vision_tower" in raw and "vision_config" not in raw:
             raise UserError(f"{source}: is of LLaVA's original form, which has the tower's shape elsewhere")
-        vision = vision_config(raw.get("vision_config") or {}, f"{source}: vision_config")
-        tied = bool(raw.get("tie_word_embeddings", False))
-        text = text_config(raw.get("text_config") or {}, tied, f"{source}: text_config")
+        vision = vision_config(raw.get("vision_config"), f"{source}: vision_config")
+        tied = flag(raw, "tie_word_embeddings", source)
+        text = text_config(raw.get("text_config"), tied, f"{source}: text_config")
         require(raw, "projector_hidden_act", "gelu", source)
         require(raw, "multimodal_projector_bias", True, source)
         layer = feature_layer(raw, "vision_feature_layer", vision, source)

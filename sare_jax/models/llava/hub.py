@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 from sare_jax.errors import UserError
-from sare_jax.files import read_json
 from sare_jax.models.llava.original import SHAREGPT4V_TOWER, is_original, names_sharegpt4v
 from sare_jax.models.shared import hub
 from sare_jax.models.shared.weight_files import Needed
+from sare_jax.schema import read_object
 
 LLAVA, ORIGINAL_LLAVA, SHAREGPT4V = (
     "llava-hf/llava-1.5-7b-hf",
@@ -25,7 +25,7 @@ MODEL_FILES: Needed = {**_ORIGINAL_FILES, **hub.PROCESSOR_FILE}
 def needed_files(folder: Path) -> Needed:
     """The files that a model's main folder has to have, as its config.json or its name says of its form."""
     config = folder / "config.json"
-    original = is_original(read_json(config)) if config.is_file() else str(folder) in _TOWERS
+    original = is_original(read_object(config)) if config.is_file() else str(folder) in _TOWERS
     return _ORIGINAL_FILES if original else MODEL_FILES
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from sare_jax.data.images import THREADS, load_image
 from sare_jax.errors import UserError
-from sare_jax.files import read_json
 from sare_jax.models.llava.source import LlavaSource
+from sare_jax.schema import checked, read_object
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,11 @@ class LlavaImageProcessor:
             raise UserError(
                 f"config.model.image_mode: is {mode!r}, need 'auto', 'pad' or 'center_crop' for a LLaVA"
             )
-        crop, side = _height_width(raw.get("crop_size", 224)), source.config.vision.image_size
+        where = str(path)
+        crop, side = (
+            _height_width(raw.get("crop_size", 224), f"{where}: crop_size"),
+            source.config.vision.image_size,
+        )
         if crop != (side, side):
             raise UserError(
                 f"{path}: crop_size is {crop[0]}x{crop[1]}, but the vision tower's image_size is {side} "
@@ -76,12 +80,12 @@ class LlavaImageProcessor:
             )
         return cls(
             mode="pad" if chosen == "pad" else "center_crop",
-            resize_to=_resize_to(raw.get("size", 224)),
+            resize_to=_resize_to(raw.get("size", 224), f"{where}: size"),
             crop=crop,
-            resample=int(raw.get("resample", Image.Resampling.BICUBIC)),
-            scale=raw.get("rescale_factor", 1 / 255),
-            mean=tuple(raw["image_mean"]),
-            std=tuple(raw["image_std"]),
+            resample=_resampling(raw.get("resample", int(Image.Resampling.BICUBIC)), where),
+            scale=checked(raw.get("rescale_factor", 1 / 255), float, f"{where}: rescale_factor"),
+            mean=checked(raw["image_mean"], tuple[float, float, float], f"{where}: image_mean"),
+            std=checked(raw["image_std"], tuple[float, float, float], f"{where}: image_std"),
             image_tokens=source.config.num_image_tokens,
         )
 
@@ -148,10 +152,10 @@ def _target(size: tuple[int, int], resize_to: int | tuple[int, int]) -> tuple[in
 def _read_settings(folder: Path) -> tuple[dict[str, Any], Path]:
     path = folder / "preprocessor_config.json"
     if path.is_file():
-        return _with_means(read_json(path), path), path
+        return _with_means(read_object(path), path), path
     path = folder / "processor_config.json"
-    if path.is_file() and "image_processor" in (nested := read_json(path)):
-        return _with_means(nested["image_processor"], path), path
+    if path.is_file() and "image_processor" in (nested := read_object(path)):
+        return _with_means(checked(nested["image_processor"], dict[str, Any], str(path)), path), path
     raise UserError(
         f"{folder}: no image processor; looked for preprocessor_config.json and for 'image_processor' in "
         "processor_config.json. Copy the file from the model's page on the hub"
@@ -165,11 +169,25 @@ def _with_means(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     return raw
 
 
-def _resize_to(size: int | dict[str, int]) -> int | tuple[int, int]:
-    if isinstance(size, dict):
-        return size["shortest_edge"] if size.get("shortest_edge") else (size["height"], size["width"])
-    return size
+def _resize_to(size: Any, where: str) -> int | tuple[int, int]:
+    if isinstance(size, dict) and size.get("shortest_edge"):
+        return _pixels(size["shortest_edge"], where)
+    return _height_width(size, where) if isinstance(size, dict) else _pixels(size, where)
 
 
-def _height_width(size: int | dict[str, int]) -> tuple[int, int]:
-    return (size["height"], size["width"]) if isinstance(size, dict) else (size, size)
+def _height_width(size: Any, where: str) -> tuple[int, int]:
+    if not isinstance(size, dict):
+        return (_pixels(size, where),) * 2
+    return _pixels(size.get("height"), f"{where}: height"), _pixels(size.get("width"), f"{where}: width")
+
+
+def _pixels(value: Any, where: str) -> int:
+    if checked(value, int, where) < 1:
+        raise UserError(f"{where}: is {value}, need a number of pixels")
+    return value
+
+
+def _resampling(value: Any, where: str) -> int:
+    if checked(value, int, f"{where}: resample") not in list(Image.Resampling):
+        raise UserError(f"{where}: resample is {value}, which is no filter of Pillow's")
+    return value

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 from tokenizers import AddedToken, Tokenizer
 
 from sare_jax.errors import UserError
-from sare_jax.files import read_json
 from sare_jax.models.interface import AnswerEnd
 from sare_jax.models.llava.config import LlavaConfig, image_slots
 from sare_jax.models.llava.source import LlavaSource
+from sare_jax.models.shared.config import size
 from sare_jax.models.shared.pieces import Span, check_span, token_border, token_ends
 from sare_jax.models.shared.sentencepiece_bpe import read_sentencepiece
+from sare_jax.schema import checked, read_object
 
 _SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -221,7 +222,7 @@ def _read_vocabulary(folder: Path, config: LlavaConfig) -> _Vocabulary:
 
 
 def _from_json(path: Path, config: LlavaConfig) -> _Vocabulary:
-    raw = read_json(path)
+    raw = read_object(path)
     names = _special_names(path.with_name("tokenizer_config.json"))
     # The file's post-processor adds BOS, which is done here, and may trim spaces from offsets.
     raw |= {"post_processor": None, "truncation": None, "padding": None}
@@ -265,9 +266,12 @@ def _image_mark(lstrip: bool, rstrip: bool) -> AddedToken:
 
 def _special_names(path: Path) -> dict[str, str | None]:
     """The spelling of BOS, EOS and padding; None where the file has none."""
-    settings = read_json(path)
+    settings = read_object(path)
     values = {kind: settings.get(kind) for kind in ("bos_token", "eos_token", "pad_token")}
-    return {kind: value["content"] if isinstance(value, dict) else value for kind, value in values.items()}
+    spelt = {
+        kind: value.get("content") if isinstance(value, dict) else value for kind, value in values.items()
+    }
+    return {kind: checked(name, str | None, f"{path}: {kind}") for kind, name in spelt.items()}
 
 
 def _check_slots(folder: Path, config: LlavaConfig) -> None:
@@ -275,11 +279,17 @@ def _check_slots(folder: Path, config: LlavaConfig) -> None:
     path = folder / "processor_config.json"
     if not path.is_file():
         return
-    raw = read_json(path)
+    raw = read_object(path)
     own = "full" if config.keep_class_token else "default"
-    patch = raw.get("patch_size") or config.vision.patch_size
-    strategy = raw.get("vision_feature_select_strategy") or own
-    additional = raw.get("num_additional_image_tokens", 1)
+    patch = size(
+        raw if raw.get("patch_size") else {"patch_size": config.vision.patch_size}, "patch_size", str(path)
+    )
+    strategy = checked(
+        raw.get("vision_feature_select_strategy") or own, str, f"{path}: vision_feature_select_strategy"
+    )
+    additional = checked(
+        raw.get("num_additional_image_tokens", 1), int, f"{path}: num_additional_image_tokens"
+    )
     there = image_slots(config.vision.image_size, patch, additional, strategy)
     if there != config.num_image_tokens:
         raise UserError(

@@ -3,11 +3,11 @@
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.files import read_json
 from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.models.llava.hub import LLAVA, ORIGINAL_LLAVA, SHAREGPT4V
 from sare_jax.models.llava.original import SHAREGPT4V_TOWER, is_original, original_config
 from sare_jax.models.shared.hub import config_file
+from sare_jax.schema import read_object
 
 _TOWER = {  # CLIP ViT-L/14 at 336 pixels; ShareGPT4V tuned its weights, not its shape
     "model_type": "clip_vision_model",
@@ -78,7 +78,7 @@ def config_without_weights(folder: str, vision_tower: str = "") -> tuple[LlavaCo
 def _look_up(name: str, key: str, published: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], str]:
     path = config_file(name)
     if path is not None:
-        return read_json(path), str(path)
+        return read_object(path), str(path)
     if name in published:
         return published[name], f"the published config of {name}"
     raise UserError(

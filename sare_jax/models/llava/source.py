@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.files import read_json
 from sare_jax.models.llava import original
 from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.models.llava.hub import how_to_get, resolve_tower
@@ -17,6 +16,7 @@ from sare_jax.models.shared import torch_pickle
 from sare_jax.models.shared.folder_weights import read_weights
 from sare_jax.models.shared.hub import CONFIG_FILE, PROCESSOR_FILE, WEIGHT_FILES, require_files
 from sare_jax.models.shared.weight_files import Tensor
+from sare_jax.schema import read_object
 
 if TYPE_CHECKING:
     from sare_jax.models.interface import Family
@@ -91,7 +91,7 @@ def open_llava(folder: Path, vision_tower: str = "") -> LlavaSource:
     folder = Path(folder)
     require_files(folder, WEIGHT_FILES, how_to_get(str(folder), vision_tower))
     path = folder / "config.json"
-    raw = read_json(path)
+    raw = read_object(path)
     if original.is_original(raw):
         return _open_original(folder, raw, vision_tower)
     if vision_tower:
@@ -114,7 +114,7 @@ def _open_original(folder: Path, raw: dict[str, Any], vision_tower: str) -> Llav
         )
     needed = {**(CONFIG_FILE if inside else WEIGHT_FILES), **PROCESSOR_FILE}
     tower = resolve_tower(name, folder, needed)
-    tower_raw = read_json(tower / "config.json")
+    tower_raw = read_object(tower / "config.json")
     tensors = _by_hub_name(weights, original.hub_name)
     if not inside:
         if original.is_sharegpt4v(folder, raw):

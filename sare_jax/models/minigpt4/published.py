@@ -3,11 +3,11 @@
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.files import read_json
 from sare_jax.models.minigpt4 import parts
 from sare_jax.models.minigpt4.config import MiniGpt4Config, Towers
 from sare_jax.models.minigpt4.source import config_from
 from sare_jax.models.shared.hub import config_file
+from sare_jax.schema import read_object
 from sare_jax.settings import ModelConfig
 
 _SEVEN_B = {
@@ -41,7 +41,7 @@ def config_without_weights(settings: ModelConfig, towers: Towers) -> tuple[MiniG
     parts.check(settings)
     path = config_file(settings.folder)
     if path is not None:
-        return config_from(read_json(path), str(path), settings, towers), f"{path} and MiniGPT-4's towers"
+        return config_from(read_object(path), str(path), settings, towers), f"{path} and MiniGPT-4's towers"
     if settings.folder in CONFIGS:
         where = f"the published config of {settings.folder} and MiniGPT-4's towers"
         return config_from(CONFIGS[settings.folder], where, settings, towers), where

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.files import read_json
 from sare_jax.models.minigpt4 import names, parts
 from sare_jax.models.minigpt4.config import MiniGpt4Config, Towers
 from sare_jax.models.shared import safetensors_io, torch_pickle
@@ -18,6 +17,7 @@ from sare_jax.models.shared.folder_weights import read_weights
 from sare_jax.models.shared.hub import require_files
 from sare_jax.models.shared.torch_pickle import PickledTensor
 from sare_jax.models.shared.weight_files import Tensor
+from sare_jax.schema import read_object
 from sare_jax.settings import ModelConfig
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def open_minigpt4(folder: Path, settings: ModelConfig, towers: Towers) -> MiniGp
     """
     require_files(folder, parts.needed_files(folder, settings), parts.how_to_get(settings))
     path, files = folder / "config.json", parts.paths(settings)
-    config = config_from(read_json(path), str(path), settings, towers)
+    config = config_from(read_object(path), str(path), settings, towers)
     beside = {f"{names.TOWER}{name}": tensor for name, tensor in read_part(files[parts.EVA], "").items()}
     if parts.QFORMER in files:
         beside |= read_part(files[parts.QFORMER], INSIDE)

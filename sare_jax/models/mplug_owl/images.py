@@ -1,9 +1,9 @@
 """The image preprocessing of an mPLUG-Owl: pictures are resized straight to a square."""
 
 from sare_jax.errors import UserError
-from sare_jax.files import read_json
 from sare_jax.models.mplug_owl.source import OwlSource
 from sare_jax.models.shared.square_images import CLIP_MEAN, CLIP_STD, SquareImageProcessor
+from sare_jax.schema import read_object
 
 _BICUBIC = 3  # Pillow's number
 
@@ -25,7 +25,7 @@ def image_processor(source: OwlSource, mode: str = "auto") -> SquareImageProcess
     if mode != "auto":
         raise UserError(f"config.model.image_mode: is {mode!r}, but an mPLUG-Owl knows only 'auto'")
     path, side = source.folder / "preprocessor_config.json", source.config.vision.image_size
-    raw = read_json(path)
+    raw = read_object(path)
     size = raw.get("size", side)
     found = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
     checked = (

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sare_jax.errors import UserError
-from sare_jax.files import read_json
 from sare_jax.models.mplug_owl.config import MODEL_TYPE, OwlConfig
 from sare_jax.models.mplug_owl.names import MLP_WEIGHT
 from sare_jax.models.shared import hub
 from sare_jax.models.shared.folder_weights import read_weights
 from sare_jax.models.shared.weight_files import Needed, Tensor
+from sare_jax.schema import read_object
 from sare_jax.settings import ModelConfig
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def open_owl(folder: Path, settings: ModelConfig) -> OwlSource:
         )
     hub.require_files(folder, _NEEDED, how_to_get(settings))
     path = folder / "config.json"
-    config = OwlConfig.from_hf(read_json(path), str(path))
+    config = OwlConfig.from_hf(read_object(path), str(path))
     tensors = read_weights(folder)
     if video := [name for name in tensors if "temporal" in name]:
         raise UserError(
@@ -124,7 +124,7 @@ def config_without_weights(settings: ModelConfig) -> tuple[OwlConfig, str]:
     name = settings.folder
     path = hub.config_file(name)
     if path is not None:
-        return OwlConfig.from_hf(read_json(path), str(path)), str(path)
+        return OwlConfig.from_hf(read_object(path), str(path)), str(path)
     if name in PUBLISHED:
         where = f"the published config of {name}"
         return OwlConfig.from_hf(PUBLISHED[name], where), where

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sare_jax.errors import UserError
+from sare_jax.schema import LARGEST, checked
 
 # What a key means when a config.json leaves it out: the defaults of Hugging Face's CLIPVisionConfig and
 # LlamaConfig, which the published files rely on (llava-1.5-7b-hf names only five keys of its text model).
@@ -94,9 +95,9 @@ class TextConfig:
     tied: bool
 
 
-def vision_config(given: dict[str, Any], where: str) -> VisionConfig:
+def vision_config(given: Any, where: str) -> VisionConfig:
     """Reads the keys of a CLIPVisionConfig; `where` is how error messages call the section."""
-    values = {**_VISION_DEFAULTS, **_section(given, where)}
+    values = {**_VISION_DEFAULTS, **section(given, where)}
     require(values, "model_type", "clip_vision_model", where)
     if values["hidden_act"] not in VISION_ACTIVATIONS:
         raise UserError(f"{where}: hidden_act is {values['hidden_act']!r}, need one of {VISION_ACTIVATIONS}")
@@ -115,7 +116,7 @@ def vision_config(given: dict[str, Any], where: str) -> VisionConfig:
     )
 
 
-def text_config(given: dict[str, Any], tied: bool, where: str) -> TextConfig:
+def text_config(given: Any, tied: bool, where: str) -> TextConfig:
     """Reads the keys of a LlamaConfig.
 
     Args:
@@ -126,7 +127,7 @@ def text_config(given: dict[str, Any], tied: bool, where: str) -> TextConfig:
     Raises:
       UserError: a setting that is not implemented, or a value out of range; names the key.
     """
-    values = {**_TEXT_DEFAULTS, **_section(given, where)}
+    values = {**_TEXT_DEFAULTS, **section(given, where)}
     for key, value in {
         "model_type": "llama",
         "hidden_act": "silu",
@@ -150,7 +151,7 @@ def text_config(given: dict[str, Any], tied: bool, where: str) -> TextConfig:
         head_size=size(values, "head_dim", where),
         rope_theta=_rope_theta(values, where),
         eps=_positive(values["rms_norm_eps"], f"{where}: rms_norm_eps"),
-        tied=tied or bool(values.get("tie_word_embeddings", False)),
+        tied=tied or flag(values, "tie_word_embeddings", where),
     )
 
 
@@ -158,7 +159,7 @@ def _rope_theta(values: dict[str, Any], where: str) -> float:
     """Base of the rotary frequencies: `rope_parameters` in transformers 5, flat keys in 4."""
     rope: dict[str, Any] = {}
     for key in ("rope_scaling", "rope_parameters"):
-        rope = _section(values.get(key) or {}, f"{where}: {key}") or rope
+        rope = section(values.get(key) or {}, f"{where}: {key}") or rope
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise UserError(f"{where}: rope type is {kind!r}, only 'default' (no scaling) is computed here")
@@ -178,7 +179,7 @@ def size(values: dict[str, Any], key: str, where: str) -> int:
       UserError: the key's value is no whole number above 0.
     """
     value = values.get(key)
-    if type(value) is not int or value < 1:
+    if type(value) is not int or not 1 <= value <= LARGEST:
         raise UserError(f"{where}: {key} is {value!r}, need a whole number above 0")
     return value
 
@@ -189,10 +190,23 @@ def _positive(value: Any, where: str) -> float:
     return value
 
 
-def _section(given: Any, where: str) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise UserError(f"{where} is {given!r}, need a section of keys")
-    return given
+def section(given: Any, where: str) -> dict[str, Any]:
+    """A section of keys; where the file leaves it out or says null, an empty one.
+
+    Raises:
+      UserError: it is something else.
+    """
+    return checked({} if given is None else given, dict[str, Any], where)
+
+
+def flag(values: dict[str, Any], key: str, where: str) -> bool:
+    """A truth value, false where the file leaves it out.
+
+    Raises:
+      UserError: it is something else.
+    """
+    given = values.get(key)
+    return checked(False if given is None else given, bool, f"{where}: {key}")
 
 
 def _divides(parts: int, whole: int, where: str) -> None:

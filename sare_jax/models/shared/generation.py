@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.files import read_json
+from sare_jax.schema import checked, read_object
 from sare_jax.settings import DecodingConfig
 
 FILE = "generation_config.json"
@@ -179,20 +179,15 @@ def stated_generation(folder: Path) -> dict[str, Any]:
     """The keys on generation, and their values, that a model's files set to something other than null."""
     folder = Path(folder)
     if (folder / FILE).is_file():
-        stated = _mapping(folder / FILE)
+        stated = read_object(folder / FILE)
     else:
-        raw = _mapping(folder / "config.json")
-        inner = raw.get("text_config") or {}
+        raw = read_object(folder / "config.json")
+        inner = checked(
+            raw.get("text_config") or {}, dict[str, Any], f"{folder / 'config.json'}: text_config"
+        )
         stated = inner | {key: value for key, value in raw.items() if value is not None}
         stated = {key: value for key, value in stated.items() if key in _KNOWN - _ORIGIN}
     return {key: value for key, value in stated.items() if value is not None}
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    raw = read_json(path)
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: holds no JSON object")
-    return raw
 
 
 def _token_ids(stated: Mapping[str, Any], key: str, file: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from sare_jax.errors import UserError
 from sare_jax.models.shared.weight_files import (
+    ADAPTER,
     SAFETENSORS,
     TORCH,
     WEIGHTS,
@@ -91,6 +92,11 @@ def require_files(folder: Path, needed: Needed, way_out: str) -> None:
         )
     if WEIGHTS in needed.values():
         shards(folder, weight_layout(folder))
+        if (folder / ADAPTER).is_file():
+            raise UserError(
+                f"{folder}: {ADAPTER} stands beside the weights, and the adapter would not be applied; merge "
+                "it into the weights, or remove its files"
+            )
 
 
 def weight_layout(folder: Path) -> Layout:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from sare_jax.export.shards import Output
-from sare_jax.files import read_json, write_json, write_text
+from sare_jax.files import write_json, write_text
 from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.models.llava.export.hub_tokenizer import IMAGE, write_tokenizer
 from sare_jax.models.llava.images import LlavaImageProcessor
@@ -29,6 +29,7 @@ from sare_jax.models.llava.prompts import TEMPLATES
 from sare_jax.models.llava.source import LlavaSource
 from sare_jax.models.shared.generation import FILE, stated_generation
 from sare_jax.rounding import round_up
+from sare_jax.schema import read_object
 
 _ROW_MULTIPLE = 64
 _ROWS_AT_ONCE = 4096
@@ -90,7 +91,7 @@ def write_files(source: LlavaSource, folder: Path) -> None:
 def complete_processor(source: LlavaSource, folder: Path) -> None:
     """Adds the keys to processor_config.json that transformers needs and that older folders lack."""
     path = folder / "processor_config.json"
-    there = read_json(path) if path.is_file() else {}
+    there = read_object(path) if path.is_file() else {}
     fields = {key: value for key, value in _processor_fields(source).items() if there.get(key) is None}
     if fields:
         write_json(path, {**there, **fields})
@@ -98,7 +99,7 @@ def complete_processor(source: LlavaSource, folder: Path) -> None:
 
 def _write_config(source: LlavaSource, folder: Path, ids: dict[str, int]) -> None:
     """config.json, as transformers 4 writes it and 5 reads it."""
-    config, raw = source.config, read_json(source.folder / "config.json")
+    config, raw = source.config, read_object(source.folder / "config.json")
     text, vision = config.text, config.vision
     write_json(
         folder / "config.json",

@@ -7,9 +7,10 @@ from typing import Any
 from tokenizers import processors
 
 from sare_jax.errors import UserError
-from sare_jax.files import read_json, write_json
+from sare_jax.files import write_json
 from sare_jax.models.llava.source import LlavaSource
 from sare_jax.models.shared.sentencepiece_bpe import read_sentencepiece
+from sare_jax.schema import read_object
 
 IMAGE, PAD = "<image>", "<pad>"
 _KINDS = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -62,11 +63,11 @@ def write_tokenizer(source: LlavaSource, folder: Path) -> dict[str, int]:
 def _read(folder: Path) -> tuple[dict[str, Any], Names, int]:
     """The content of tokenizer.json, how the special tokens are spelt, and the longest text."""
     path = folder / "tokenizer_config.json"
-    settings = read_json(path) if path.is_file() else {}
+    settings = read_object(path) if path.is_file() else {}
     length = settings.get("model_max_length", 2048)
     if (folder / "tokenizer.json").is_file():
         names = {kind: _spelling(settings.get(kind)) for kind in _KINDS}
-        return read_json(folder / "tokenizer.json"), names, length
+        return read_object(folder / "tokenizer.json"), names, length
     tokenizer, bos, eos, unknown = read_sentencepiece(folder / "tokenizer.model")
     start, end, other = (tokenizer.id_to_token(number) for number in (bos, eos, unknown))
     tokenizer.add_special_tokens([other, start, end])
