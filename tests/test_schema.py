@@ -44,7 +44,7 @@ WRONG = [
     (1, bool, "is 1, need true or false"),
     ([1, 2], str, "is a list of 2, need a text"),
     ({}, list[int], "is an empty object, need a list"),
-    ([1, "x"], list[int], r"\[1\]: is 'x', need a whole number"),
+    ([1, "x"], list[int], r"\[1\] is 'x', need a whole number"),
     ([1, 2, 3], tuple[int, str], "is a list of 3, need 2"),
     ({"a": [1]}, dict[str, str], "'a' is a list of 1, need a text"),
     (True, Literal[1, 2], "is True, need 1 or 2"),
