@@ -6,7 +6,6 @@ key, an empty account or a wrong address ends the whole run at once, since every
 
 import asyncio
 import email.utils
-import json
 import os
 import random
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 
 from sare_jax.errors import UserError
+from sare_jax.files import parse_json
 
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -249,8 +249,8 @@ class _LaterError(Exception):
 
 def _read_reply(content: bytes) -> Reply:
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
+        document = parse_json(content, "reply")
+    except UserError:
         raise _LaterError("reply is no JSON") from None
     try:
         choice = document["choices"][0]
@@ -265,8 +265,8 @@ def _read_reply(content: bytes) -> Reply:
     usage = document.get("usage") if isinstance(document.get("usage"), dict) else {}
     return Reply(
         text if isinstance(text, str) else "",
-        choice.get("finish_reason"),
-        document.get("model"),
+        reason if isinstance(reason := choice.get("finish_reason"), str) else None,
+        model if isinstance(model := document.get("model"), str) else None,
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
     )
@@ -293,8 +293,8 @@ def _retry_after(value: str | None) -> float | None:
 def _error_text(content: bytes) -> str:
     """The server's own words, in one short line; nothing of a page of HTML."""
     try:
-        error = json.loads(content).get("error")
-    except (ValueError, AttributeError, RecursionError):
+        error = parse_json(content, "reply").get("error")
+    except (UserError, AttributeError):
         return ""
     text = error.get("message") if isinstance(error, dict) else error
     return f" ({' '.join(str(text).split())[:200]})" if text else ""

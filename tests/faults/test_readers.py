@@ -154,6 +154,7 @@ READERS = {
             "processor_config.json",
             "tokenizer_config.json",
             "generation_config.json",
+            "tokenizer.json",
         )
     },
 }

@@ -14,6 +14,7 @@ from typing import Any
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation.human.audit import IMAGE_TYPES, Audit, StaleError
+from sare_jax.files import parse_json
 from sare_jax.records.brackets import Mark
 
 _FOLDER = Path(__file__).parent
@@ -167,13 +168,13 @@ def _change(content: bytes) -> tuple[str, list[Mark], bool]:
       _RefusedError: it is not in the form that the page sends.
     """
     try:
-        body = json.loads(content)
+        body = parse_json(content, "change")
         version, done = body["version"], body["done"]
         marks = [Mark(start, end, verdict) for start, end, verdict in body["marks"]]
         if not all(type(n) is int for mark in marks for n in mark[:2]) or type(version) is not str:
             raise TypeError
         if type(done) is not bool or not all(isinstance(mark.verdict, str) for mark in marks):
             raise TypeError
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (UserError, KeyError, TypeError, ValueError):
         raise _RefusedError(HTTPStatus.BAD_REQUEST, "not a change of a caption") from None
     return version, marks, done

@@ -227,12 +227,19 @@ def _from_json(path: Path, config: LlavaConfig) -> _Vocabulary:
     # The file's post-processor adds BOS, which is done here, and may trim spaces from offsets.
     raw |= {"post_processor": None, "truncation": None, "padding": None}
     flags = {}
+    raw["added_tokens"] = checked(
+        raw.get("added_tokens") or [], list[dict[str, Any]], f"{path}: added_tokens"
+    )
     for entry in raw["added_tokens"]:
-        if entry["id"] == config.image_token_id:
+        if entry.get("id") == config.image_token_id:
             flags = entry
         # Files exist that do not mark them; a text would then turn into them.
-        entry["special"] |= entry["id"] == config.image_token_id or entry["content"] in names.values()
-    tokenizer = Tokenizer.from_str(json.dumps(raw))
+        if entry.get("id") == config.image_token_id or entry.get("content") in names.values():
+            entry["special"] = True
+    try:
+        tokenizer = Tokenizer.from_str(json.dumps(raw))
+    except Exception as error:  # the library has no type of its own
+        raise UserError(f"{path}: not a tokenizer ({error}); download it again") from None
     known = tokenizer.get_vocab()
     ids = {kind: known[name] for kind, name in names.items() if name in known}
     for kind in ("bos_token", "eos_token"):
