@@ -5,13 +5,18 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/demo_sare.py
 ARGS ?=
 
-.PHONY: demo test install demo-models lint clean
+.PHONY: demo test fuzz install demo-models lint clean
 
 demo: install
 	$(BIN)/python main.py --config $(CONFIG) $(ARGS)
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Every reader of JSON under so many changes of a valid file, each; `make fuzz MUTANTS=50000` for longer.
+MUTANTS ?= 2500
+fuzz: install
+	SARE_FUZZ=$(MUTANTS) $(BIN)/python -m pytest tests/faults/test_readers.py --timeout 0 $(ARGS)
 
 demo-models: install
 	$(BIN)/python -m sare_jax.demo.models

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sare_jax.errors import UserError
 from sare_jax.records.curated import read_curated
 from sare_jax.settings import QuantileThresholds
 from tests.curation.tiny_clip import CAPTIONS, make_clip_folder, write_captions
+from tests.faults.mutate import DAMAGES
 
 QUANTILES = QuantileThresholds(q0=0.7, q1=0.3, q2=0.4)
 SMALL = Windows(patch=16, window=4)
@@ -196,6 +198,36 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_arrays(curate, tmp_path):
     curate(tmp_path / "resumed", engine=stops_after(99))
     assert sorted(job.image for batch in calls for job in batch) == [f"{i}.png" for i in range(6)]
     same_arrays(tmp_path / "whole", tmp_path / "resumed")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_scratch_is_made_again(curate, tmp_path, damage):
+    curate(tmp_path / "whole")
+    curate(tmp_path / "again")
+    kept = [
+        path
+        for part in ("objects", "scores")
+        for path in sorted((tmp_path / f"again_{part}").rglob("*"))
+        if path.is_file()
+    ]
+    assert {path.suffix for path in kept} == {"", ".jsonl", ".npz"}
+    for path in kept:
+        DAMAGES[damage](path)
+        curate(tmp_path / "again")
+        same_arrays(tmp_path / "whole", tmp_path / "again")
+        assert path.exists()
+
+
+def test_a_changed_score_is_noticed(curate, tmp_path):
+    curate(tmp_path / "whole")
+    curate(tmp_path / "again")
+    journal = tmp_path / "again_scores" / "scores.jsonl"
+    text = journal.read_text()
+    number = re.search(r"\d\d\.\d", text)[0]
+    journal.write_text(text.replace(number, f"{float(number) + 1:.1f}", 1))
+    curate(tmp_path / "again")
+    same_arrays(tmp_path / "whole", tmp_path / "again")
+    assert journal.read_text() == text
 
 
 def test_new_thresholds_score_nothing_anew(curate):

@@ -1,4 +1,4 @@
-"""Small, seeded changes of valid JSON, and hostile files, for every reader."""
+"""Damage of files, and small, seeded changes of valid JSON, for every reader."""
 
 import contextlib
 import copy
@@ -45,6 +45,26 @@ TEXTS = (
     b"[1e999]",
     b'{"\\ud83d": "\\udc00"}',
 )
+
+
+def flip(path: Path) -> None:
+    """One byte in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def junk(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe[1]\n" * 3)
+
+
+DAMAGES = {
+    "missing": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "flipped": flip,
+    "junk": junk,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+}
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -10,6 +10,7 @@ from sare_jax import files
 from sare_jax.errors import UserError
 from sare_jax.training import loop
 from sare_jax.training.checkpoints import Checkpoints, load_params, saved_hash, steps_in
+from tests.faults.mutate import DAMAGES, flip
 from tests.training import small_run
 
 STEPS = 6
@@ -40,26 +41,6 @@ def half(tmp_path_factory) -> Path:
     run(folder, steps=4)
     assert steps_in(folder / "run") == [2, 4]
     return folder
-
-
-def flip(path: Path) -> None:
-    """One byte in the middle."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def junk(path: Path) -> None:
-    path.write_bytes(b"\xff\xfe[1]\n" * 3)
-
-
-DAMAGES = {
-    "missing": Path.unlink,
-    "empty": lambda path: path.write_bytes(b""),
-    "flipped": flip,
-    "junk": junk,
-    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-}
 
 
 def assert_ends_alike(folder, whole):

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 from sare_jax.errors import UserError
 from sare_jax.models.shared.safetensors_io import INDEX, read_header, read_tensors, write_file
 from sare_jax.models.shared.weight_files import shards
+from tests.faults.mutate import mutants
 
 ARRAYS = {
     "a": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -184,3 +185,20 @@ def test_an_index_that_names_no_files(tmp_path, files):
     with pytest.raises(UserError, match=r"index\.json") as caught:
         read_tensors(tmp_path)
     assert len(str(caught.value)) < 600
+
+
+def test_mutated_headers_are_tensors_inside_the_file_or_one_line(file, tmp_path):
+    """What is accepted can be mapped: every tensor lies in the file, and has the shape that it says."""
+    whole = file.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
+    accepted = 0
+    for content in mutants(header, 3000, seed=0):
+        path = raw_file(tmp_path / "x.safetensors", content, data)
+        try:
+            tensors, _ = read_header(path)
+        except UserError:
+            continue
+        accepted += 1
+        assert sum(tensor.map().nbytes for tensor in tensors.values()) == len(data)
+    assert accepted
