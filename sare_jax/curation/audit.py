@@ -1,4 +1,4 @@
-"""How good a curation is where the truth is known. For the record: nothing is selected by this report."""
+"""Precision and recall of the curated sets against annotations. Nothing is selected by this report."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def report(scored: Sequence[Scored], selection: Selection, truth: Truth | Marks)
     Args:
       scored: the scored captions that `selection` points into.
       selection: D_neg and D_pos.
-      truth: what is in the images.
+      truth: says of an object whether it is in the image; annotated categories, or people's marks.
 
     Returns:
       `judged`, `unjudged`: objects that the annotations can and cannot tell of; `hallucinated`: share of the
@@ -25,7 +25,7 @@ def report(scored: Sequence[Scored], selection: Selection, truth: Truth | Marks)
     """
     present: list[bool] = []
     scores: list[float] = []
-    place: dict[tuple[int, int], int] = {}
+    index: dict[tuple[int, int], int] = {}
     unjudged = 0
     for c, entry in enumerate(scored):
         for o, unit in enumerate(entry.units):
@@ -33,7 +33,7 @@ def report(scored: Sequence[Scored], selection: Selection, truth: Truth | Marks)
             if verdict is None:
                 unjudged += 1
                 continue
-            place[c, o] = len(present)
+            index[c, o] = len(present)
             present.append(verdict)
             scores.append(entry.scores[o])
     there = np.array(present, bool)
@@ -42,8 +42,8 @@ def report(scored: Sequence[Scored], selection: Selection, truth: Truth | Marks)
         "unjudged": unjudged,
         "hallucinated": _share(int((~there).sum()), len(there)),
         "auc": auc(np.array(scores, np.float64), there),
-        "neg": _quality(selection.neg, place, ~there),
-        "pos": _quality(selection.pos, place, there),
+        "neg": _quality(selection.neg, index, ~there),
+        "pos": _quality(selection.pos, index, there),
     }
 
 
@@ -57,8 +57,8 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float | None:
     return float((less + not_more).mean() / (2 * len(below)))
 
 
-def _quality(chosen: Sequence[tuple[int, int]], place: dict, wanted: np.ndarray) -> dict:
-    judged = [place[key] for key in chosen if key in place]
+def _quality(chosen: Sequence[tuple[int, int]], index: dict, wanted: np.ndarray) -> dict:
+    judged = [index[key] for key in chosen if key in index]
     right = int(wanted[judged].sum()) if judged else 0
     return {
         "judged": len(judged),

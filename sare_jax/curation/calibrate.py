@@ -1,8 +1,8 @@
-"""Thresholds from a few hundred labelled objects: the widest sets that have a wanted precision.
+"""Thresholds from a few hundred labelled objects: the largest sets that reach a wanted precision.
 
-A threshold that was chosen on some labels looks better on them than it is. So besides the precision on the
-labels the record holds a held-out one: the labels' captions in five parts, each limit chosen on four of them
-and measured on the fifth, with its 95 % interval.
+On the labels by which it was chosen, a threshold looks better than it is. So the record also holds a
+held-out precision with its 95 % interval: the labelled captions are divided into five parts, and a threshold
+chosen on four of them is measured on the fifth.
 """
 
 import math
@@ -27,13 +27,13 @@ _Z = 1.959964  # of a 95 % interval
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labelled captions as arrays, an entry an object.
+    """Labelled objects as arrays of length n.
 
     Attributes:
-      caption: int[n], place of the caption in the sample.
-      score: float64[n], S(o).
-      mean: float64[n], S(y) of the caption.
-      present: bool[n], whether the thing is in the image.
+      caption: int[n], index of the object's caption in the sample.
+      score: float64[n], S(o), the object's CLIP score.
+      mean: float64[n], S(y), the mean score of the object's caption.
+      present: bool[n], whether the object is in the image.
     """
 
     caption: np.ndarray
@@ -42,17 +42,17 @@ class Labelled:
     present: np.ndarray
 
     def where(self, kept: np.ndarray) -> "Labelled":
-        """The part for which bool[n] `kept` holds."""
+        """The objects for which `kept`, bool[n], is true."""
         return Labelled(self.caption[kept], self.score[kept], self.mean[kept], self.present[kept])
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Thresholds by labelled objects.
+    """The way to choose thresholds by labelled objects.
 
     Attributes:
-      truth: the labels.
-      settings: wanted precisions, and how many labelled objects are used.
+      truth: says of an object whether it is in the image.
+      settings: wanted precisions, number of labelled objects to draw, and the draw's seed.
     """
 
     truth: Truth | Marks
@@ -61,14 +61,15 @@ class Audit:
     def thresholds(self, kept: Sequence[Scored], clip_id: str) -> Thresholds:
         """Chooses T0, T1 and T2.
 
-        Where objects in and not in the image are so far apart that T1 would lie above T0, T0 is raised to it.
+        If the scores of present and absent objects hardly overlap, T1 may come out above T0; then T0 is
+        raised to T1.
 
         Args:
-          kept: scored captions.
-          clip_id: model that the scores come from.
+          kept: captions with their objects' scores.
+          clip_id: id of the CLIP model that the scores come from.
 
         Raises:
-          UserError: too few labels, or a precision that no limit reaches; says which was the best.
+          UserError: too few labels, or no threshold reaches a precision; names the best that one reaches.
         """
         settings = self.settings
         labelled = sample(kept, self.truth, settings.objects, settings.seed)
@@ -90,12 +91,12 @@ class Audit:
 def chosen(
     limits: Thresholds | QuantileThresholds | Audit, kept: Sequence[Scored], clip_id: str
 ) -> Thresholds:
-    """The limits as numbers, whichever way they are chosen.
+    """Thresholds as numbers: given ones as they are, others chosen from the scores.
 
     Args:
-      limits: the numbers, or the way to them.
-      kept: scored captions.
-      clip_id: model that the scores come from.
+      limits: the thresholds, or how to choose them.
+      kept: captions with their objects' scores.
+      clip_id: id of the CLIP model that the scores come from.
     """
     if isinstance(limits, QuantileThresholds):
         return by_quantiles(limits, [entry.scores for entry in kept], clip_id)
@@ -103,37 +104,39 @@ def chosen(
 
 
 def sample(kept: Sequence[Scored], truth: Truth | Marks, objects: int, seed: int) -> Labelled:
-    """Draws whole captions until they have so many labelled objects; all there are where that is too many."""
+    """Draws whole captions at random until they hold at least `objects` labelled objects, or takes all."""
     order = list(range(len(kept)))
     random.Random(seed).shuffle(order)
-    rows: list[tuple[int, float, float, bool]] = []
-    for place, index in enumerate(order):
-        if len(rows) >= objects:
+    objects_drawn: list[tuple[int, float, float, bool]] = []
+    for position, index in enumerate(order):
+        if len(objects_drawn) >= objects:
             break
         entry, mean = kept[index], float(kept[index].scores.mean(dtype=np.float64))
         for unit, score in zip(entry.units, entry.scores, strict=True):
             verdict = truth.verdict(entry.caption, unit)
             if verdict is not None:
-                rows.append((place, float(score), mean, verdict))
+                objects_drawn.append((position, float(score), mean, verdict))
     return Labelled(
-        np.array([row[0] for row in rows], np.int64),
-        np.array([row[1] for row in rows], np.float64),
-        np.array([row[2] for row in rows], np.float64),
-        np.array([row[3] for row in rows], bool),
+        np.array([row[0] for row in objects_drawn], np.int64),
+        np.array([row[1] for row in objects_drawn], np.float64),
+        np.array([row[2] for row in objects_drawn], np.float64),
+        np.array([row[3] for row in objects_drawn], bool),
     )
 
 
 def choose(name: str, labelled: Labelled, precision: float) -> float:
-    """The limit whose set is the largest that has a precision; halfway to the next score.
+    """Chooses the threshold whose set is the largest with at least the wanted precision.
+
+    The threshold lies halfway between the last score of the set and the next one.
 
     Args:
-      name: `t0` (S(o) above it is present), `t1` (S(o) below it is absent) or `t2` (objects of captions with
-        S(y) above it are present).
-      labelled: the labels.
-      precision: wanted share of right objects.
+      name: `t0` (its set: objects with S(o) above it, right if present), `t1` (objects with S(o) below it,
+        right if absent) or `t2` (objects of captions with S(y) above it, right if present).
+      labelled: the labelled objects.
+      precision: wanted share of right objects in the set, from 0 to 1.
 
     Raises:
-      UserError: no set of at least `FEWEST` objects has it.
+      UserError: no set of at least `FEWEST` objects has that precision.
     """
     size, right, edges = _nested(name, labelled)
     share = right / size
@@ -150,7 +153,7 @@ def choose(name: str, labelled: Labelled, precision: float) -> float:
 
 
 def wilson(right: int, size: int) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson's rule; from 0 to 1 where there is nothing."""
+    """Wilson's 95 % interval of the share right / size; (0, 1) if `size` is 0."""
     if not size:
         return 0.0, 1.0
     share, z = right / size, _Z
@@ -160,7 +163,7 @@ def wilson(right: int, size: int) -> tuple[float, float]:
 
 
 def told(limits: Thresholds) -> list[str]:
-    """What a person wants to know of limits that an audit chose, a line each."""
+    """A line of text per threshold that an audit chose: its value and precisions."""
     lines = []
     for name in ("t0", "t1", "t2"):
         entry = limits.chosen[name]
@@ -173,12 +176,17 @@ def told(limits: Thresholds) -> list[str]:
 
 
 def _nested(name: str, labelled: Labelled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Size, right ones and limit of every set that a limit can cut out, from the surest to all."""
+    """The sets that thresholds can cut out, each within the next, from the most extreme score to all objects.
+
+    Returns:
+      Of each set, as arrays of one length: its number of objects, its number of right objects (absent for
+      `t1`, present otherwise), and its threshold, halfway to the next score.
+    """
     sign = 1.0 if name == "t1" else -1.0
     value = sign * (labelled.mean if name == "t2" else labelled.score)
     order = np.argsort(value, kind="stable")
     value, right = value[order], (~labelled.present if name == "t1" else labelled.present)[order]
-    last = np.append(value[1:] != value[:-1], True)  # equal scores fall on one side
+    last = np.append(value[1:] != value[:-1], True)  # no threshold lies between equal scores
     after = np.append(value[1:], value[-1:] + 1.0)
     edges = sign * (value + after) / 2
     return (np.arange(len(value)) + 1)[last], np.cumsum(right)[last], edges[last]
@@ -186,30 +194,30 @@ def _nested(name: str, labelled: Labelled) -> tuple[np.ndarray, np.ndarray, np.n
 
 def _described(name: str, labelled: Labelled, wanted: float, limit: float) -> dict:
     right, size = _measured(name, labelled, limit)
-    held_right, held_size, folds = 0, 0, 0
+    folds: list[tuple[int, int]] = []
     for fold in range(_FOLDS):
-        aside = labelled.caption % _FOLDS == fold
+        held_out = labelled.caption % _FOLDS == fold
         try:
-            found = choose(name, labelled.where(~aside), wanted)
+            chosen_limit = choose(name, labelled.where(~held_out), wanted)
         except UserError:
             continue
-        counts = _measured(name, labelled.where(aside), found)
-        held_right, held_size, folds = held_right + counts[0], held_size + counts[1], folds + 1
-    low, high = wilson(held_right, held_size)
+        folds.append(_measured(name, labelled.where(held_out), chosen_limit))
+    held_out_right, held_out_size = sum(fold[0] for fold in folds), sum(fold[1] for fold in folds)
+    low, high = wilson(held_out_right, held_out_size)
     return {
         "wanted": wanted,
         "right": right,
         "size": size,
-        "held_out_right": held_right,
-        "held_out_size": held_size,
-        "held_out_parts": folds,
+        "held_out_right": held_out_right,
+        "held_out_size": held_out_size,
+        "held_out_parts": len(folds),
         "low": low,
         "high": high,
     }
 
 
 def _measured(name: str, labelled: Labelled, limit: float) -> tuple[int, int]:
-    """Right ones and size of the set that a limit cuts out, by the strict rules of `select`."""
+    """Numbers of right objects and of all objects in a threshold's set, by the strict rules of `select`."""
     value = labelled.mean if name == "t2" else labelled.score
     chosen = value < limit if name == "t1" else value > limit
     right = ~labelled.present if name == "t1" else labelled.present

@@ -1,4 +1,4 @@
-"""Captions in: an image and what was said about it, from any of the forms that people have."""
+"""Reads captions from JSON lines, a JSON array or `image ### caption` lines, and looks for their images."""
 
 import re
 from collections import Counter
@@ -12,7 +12,7 @@ from sare_jax.records.splits import SUFFIXES
 from sare_jax.records.texts import read_records
 
 LONGEST = 5000
-"""Characters of a caption; longer ones are loops of a decoder, and no training row holds them."""
+"""Most characters of a caption. Longer ones come from a decoder that repeats itself."""
 
 _IMAGE_KEYS = ("image", "file_name", "image_path")
 _TEXT_KEYS = ("caption", "text")
@@ -24,10 +24,10 @@ class Caption:
     """One description of one image.
 
     Attributes:
-      image_id: COCO id of the image; below zero where neither the record nor the file's name gives one.
+      image_id: COCO id of the image; a negative number if neither the record nor the file's name gives one.
       image: file name in the image folder.
       text: the caption, byte for byte as the model gave it.
-      cut_off: the model stopped for want of room and not because it was done.
+      cut_off: whether the model stopped at its token limit before the caption was finished.
     """
 
     image_id: int
@@ -44,8 +44,8 @@ def read_captions(path: Path, images: Path) -> tuple[list[Caption], Counter]:
     the name ("COCO_train2014_000000000009.jpg" is 9), a name that is missing is looked for in `images`.
 
     Args:
-      path: the file.
-      images: folder of the images.
+      path: file of the captions.
+      images: folder of the images, in which names are looked up by id.
 
     Returns:
       The captions in order, and reason → number of records left out: `no image named`, `caption is no text`,
@@ -55,7 +55,7 @@ def read_captions(path: Path, images: Path) -> tuple[list[Caption], Counter]:
       UserError: no such file, a line that is neither form, or nothing left; names file and line.
     """
     records, dropped = read_records(path)
-    left_out = Counter({reason: len(places) for reason, places in dropped.items()})
+    left_out = Counter({reason: len(lines) for reason, lines in dropped.items()})
     by_id: dict[int, str] | None = None
     numbered: dict[str, int] = {}
     captions: dict[tuple[str, str], Caption] = {}
@@ -85,12 +85,16 @@ def read_captions(path: Path, images: Path) -> tuple[list[Caption], Counter]:
 
 def id_of_name(name: str) -> int | None:
     """The COCO id in a file name, "COCO_val2014_000000000042.jpg" or "42.png"; None where there is none."""
-    found = _COCO_NAME.fullmatch(Path(name).stem)
-    return int(found[1]) if found else None
+    match = _COCO_NAME.fullmatch(Path(name).stem)
+    return int(match[1]) if match else None
 
 
 def unusable(text: str) -> str:
-    """Why a caption cannot be curated, whatever it says; empty where it can."""
+    """Why a caption's text cannot be curated; an empty string if it can.
+
+    Objects are not looked for here: a caption is refused if it is empty, longer than `LONGEST`, more than
+    half signs that are not letters, or not English.
+    """
     if not text.strip():
         return "empty caption"
     if len(text) > LONGEST:
@@ -102,7 +106,7 @@ def unusable(text: str) -> str:
 
 
 def told(reasons: Counter) -> str:
-    """Reasons and numbers, for a message."""
+    """Counts by reason as text for a message: "3 empty caption, 1 not English"."""
     return ", ".join(f"{number} {reason}" for reason, number in reasons.items()) or "no record"
 
 
@@ -127,11 +131,11 @@ def refuse_reserved(captions: Sequence[Caption], reserved: Collection[int]) -> N
     Raises:
       UserError: names the first such image and their number.
     """
-    found = sorted({c.image_id for c in captions} & set(reserved))
-    if found:
+    forbidden = sorted({c.image_id for c in captions} & set(reserved))
+    if forbidden:
         raise UserError(
-            f"captions of {len(found)} images reserved for validation and test, the first is image_id "
-            f"{found[0]}; curate the training images alone"
+            f"captions of {len(forbidden)} images reserved for validation and test, the first is image_id "
+            f"{forbidden[0]}; curate the training images alone"
         )
 
 
@@ -143,8 +147,8 @@ def usable_images(captions: Sequence[Caption], folder: Path) -> tuple[list[str],
       folder: the image folder.
 
     Returns:
-      The names found, and for the others name → reason (`image missing`, `image outside the folder`,
-      `image name impossible`).
+      The names of images that exist, and name → reason for the others (`image missing`, `image outside the
+      folder`, `image name impossible`).
 
     Raises:
       UserError: the folder is missing or empty, or holds none of the images.
@@ -155,13 +159,13 @@ def usable_images(captions: Sequence[Caption], folder: Path) -> tuple[list[str],
         raise UserError(f"{folder}: the image folder is empty; put the captioned images there")
     names = list(dict.fromkeys(c.image for c in captions))
     refused = {name: reason for name in names if (reason := _refusal(folder, name))}
-    found = [name for name in names if name not in refused]
-    if not found:
+    present = [name for name in names if name not in refused]
+    if not present:
         raise UserError(
             f"{folder}: holds none of the {len(names)} captioned images "
             f"({told(Counter(refused.values()))}), such as {names[0][:100]!r}"
         )
-    return found, refused
+    return present, refused
 
 
 def images_without_caption(captions: Sequence[Caption], folder: Path) -> int:
@@ -171,7 +175,7 @@ def images_without_caption(captions: Sequence[Caption], folder: Path) -> int:
 
 
 def _refusal(folder: Path, name: str) -> str:
-    """Why an image name cannot be used; empty where it can."""
+    """Why an image name cannot be used; an empty string if it can."""
     try:
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             return "image outside the folder"

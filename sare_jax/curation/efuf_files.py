@@ -1,9 +1,10 @@
-"""EFUF's training files, `pos_neg.json` and `sentences.json`, in and out (protocols 1.4, 1.5).
+"""Reads and writes EFUF's training files, `pos_neg.json` and `sentences.json` (protocols 1.4, 1.5).
 
-`pos_neg.json` has a row an object: image, the caption up to the end of the object's piece, the character at
-which the piece starts, and the score. `sentences.json` has a row a caption: image, caption, mean and least
-score. EFUF applies its thresholds when it trains, so its files hold what lies between them too; here they are
-applied on the way in. The names of the objects are not in the files: the piece stands for the object.
+Each record of `pos_neg.json` is an object: image, the caption up to the end of the object's sub-sentence (its
+piece), the character at which the piece starts, and the object's score. Each record of `sentences.json` is a
+caption: image, text, and the mean and least score of its objects. EFUF applies its thresholds when it trains,
+so its files also hold objects and captions that no set takes; `read_efuf` applies the thresholds. The files
+do not hold the names of the objects, so the text of the piece is used as the name.
 """
 
 import math
@@ -31,16 +32,17 @@ def read_efuf(
     rule: Rule = "efuf",
     training: Collection[str] | None = None,
 ) -> Curated:
-    """The curated sets of a folder of EFUF's files; what cannot be used is counted in the manifest.
+    """Makes the curated sets from EFUF's files; records that cannot be used are counted in the manifest.
 
-    A piece becomes a slice of the whole caption where `sentences.json` has it, so that the units of a caption
-    share a row; else of the longest beginning of it that the image has.
+    The text of a `pos_neg.json` record is only the beginning of a caption. Its unit is put into the row of
+    the whole caption if `sentences.json` holds that, otherwise into the row of the longest beginning that
+    `pos_neg.json` holds. So all units of a caption share one row.
 
     Args:
       folder: holds `pos_neg.json` and `sentences.json`.
-      thresholds: limits, strict.
-      rule: sentence rule, see `select`.
-      training: file names of the training images; rows of others are left out. None takes all.
+      thresholds: T0, T1 and T2; all comparisons are strict.
+      rule: which captions D_sent takes, see `select`.
+      training: file names of the training images; records of other images are left out. None takes all.
 
     Raises:
       UserError: a file is missing or is no JSON list, or no negative unit is left; names the file and the
@@ -48,8 +50,8 @@ def read_efuf(
     """
     folder = Path(folder)
     dropped: dict[str, Counter[str]] = {POS_NEG: Counter(), SENTENCES: Counter()}
-    pieces = _rows(folder / POS_NEG, _piece, dropped[POS_NEG], training)
-    sentences = _rows(folder / SENTENCES, _sentence, dropped[SENTENCES], training)
+    pieces = _usable_records(folder / POS_NEG, _piece, dropped[POS_NEG], training)
+    sentences = _usable_records(folder / SENTENCES, _sentence, dropped[SENTENCES], training)
     texts = _Texts()
     for image, text, _, _ in sentences:
         texts.add(image, text)
@@ -102,12 +104,17 @@ def read_efuf(
 
 
 def write_efuf(curated: Path, folder: Path) -> dict[str, int]:
-    """Writes a curated folder as EFUF's two files; what lies between the thresholds was never kept.
+    """Writes the units and captions of a curated folder as EFUF's two files.
 
-    EFUF applies thresholds of its own (23, 32, and 27.5 with a least score of 23) when it reads the files.
+    A curated folder holds only what its thresholds took. EFUF applies its own thresholds (23, 32, and 27.5
+    with a least score of 23) to the files.
+
+    Args:
+      curated: folder as `sare_jax.records.curated` reads it.
+      folder: folder to write the files into.
 
     Returns:
-      Number of rows of each file.
+      File name → number of records.
 
     Raises:
       UserError: the curated folder cannot be read.
@@ -142,7 +149,7 @@ def write_efuf(curated: Path, folder: Path) -> dict[str, int]:
 
 
 class _Texts:
-    """Captions, or what is known of them, each once."""
+    """Distinct captions, or the longest known beginnings of them, each with a row number."""
 
     def __init__(self) -> None:
         self._of_image: dict[str, dict[str, int]] = {}
@@ -155,12 +162,12 @@ class _Texts:
             self._all.append((image, text))
 
     def add_beginning(self, image: str, text: str) -> None:
-        """Adds a beginning of a caption, unless one that is there begins so."""
+        """Adds the beginning of a caption, unless a text of this image starts with it."""
         if self._find(image, text) is None:
             self.add(image, text)
 
     def row(self, image: str, text: str) -> int:
-        """The row of a caption, or of one that begins so."""
+        """Row number of a caption, or of the first text of this image that starts with it."""
         row = self._find(image, text)
         assert row is not None
         return row
@@ -204,33 +211,33 @@ def _units(pieces: list[tuple], texts: _Texts, place: dict[int, int]) -> Units:
     )
 
 
-def _rows(
+def _usable_records(
     path: Path,
     read: Callable[[dict[str, Any]], tuple | str],
     dropped: Counter,
     training: Collection[str] | None,
 ) -> list[tuple]:
-    """The usable rows of a file; the others are counted by reason."""
+    """The usable records of a file, as `read` returns them; the others are counted in `dropped` by reason."""
     content = files.read_json(path)
     if not isinstance(content, list):
         raise UserError(f"{path}: expected a JSON list of rows, as EFUF writes it")
-    found = []
-    for row in content:
-        result = read(row) if isinstance(row, dict) else "no row"
+    usable = []
+    for record in content:
+        result = read(record) if isinstance(record, dict) else "no row"
         if isinstance(result, str):
             dropped[result] += 1
         elif training is not None and result[0] not in training:
             dropped["image not for training"] += 1
         else:
-            found.append(result)
-    if not found:
+            usable.append(result)
+    if not usable:
         raise UserError(f"{path}: no row can be used ({told(dropped)})")
-    return found
+    return usable
 
 
-def _piece(row: dict[str, Any]) -> tuple[str, str, int, float] | str:
-    """Image, text up to the end of the piece, its start and its score; or why there is none."""
-    image, text, start, score = (row.get(key) for key in ("image", "sentence", "position", "score"))
+def _piece(record: dict[str, Any]) -> tuple[str, str, int, float] | str:
+    """(image, text up to the piece's end, the piece's start, score), or why the record cannot be used."""
+    image, text, start, score = (record.get(key) for key in ("image", "sentence", "position", "score"))
     if not isinstance(image, str) or not isinstance(text, str):
         return "image or sentence is no text"
     if type(start) is not int or start < 0:
@@ -240,9 +247,9 @@ def _piece(row: dict[str, Any]) -> tuple[str, str, int, float] | str:
     return (image, text, start, float(score)) if _is_number(score) else "score is no number"
 
 
-def _sentence(row: dict[str, Any]) -> tuple[str, str, float, float] | str:
-    """Image, caption, mean and least score; or why there is none."""
-    image, text, mean, least = (row.get(key) for key in ("image", "sentence", "mean", "min"))
+def _sentence(record: dict[str, Any]) -> tuple[str, str, float, float] | str:
+    """(image, caption, mean score, least score), or why the record cannot be used."""
+    image, text, mean, least = (record.get(key) for key in ("image", "sentence", "mean", "min"))
     if not isinstance(image, str) or not isinstance(text, str) or not text.strip():
         return "image or sentence is no text"
     if not (_is_number(mean) and _is_number(least)):

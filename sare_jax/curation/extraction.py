@@ -1,6 +1,7 @@
 """From captions to units: which captions can be used, which objects they name, and where.
 
-Every finished batch is kept on the disk. What an extractor failed at is asked again by the next run.
+Every finished batch is kept on disk. Captions on which the extractor failed are given to it again in the next
+run.
 """
 
 from collections import Counter
@@ -23,16 +24,17 @@ _BATCH = 256
 
 @dataclass
 class Scored:
-    """What became of a caption.
+    """A caption with its units and their scores.
 
     Attributes:
-      caption: the caption.
-      units: its distinct objects.
-      left_out: reason → mentions that are no unit.
-      scores: float32[units]; empty where `dropped` says why.
-      dropped: why the caption is not used; empty where it is.
-      detail: the image error in full.
-      whole_image: the image is smaller than a window, so the whole of it was scored.
+      caption: text and image.
+      units: the caption's distinct objects, in order.
+      left_out: reason → number of mentions that became no unit.
+      scores: float32[units], CLIP score of each unit's object; empty until scored, or if the caption is
+        dropped.
+      dropped: why the caption is not used; an empty string if it is.
+      detail: the image's name and full error, if it could not be decoded.
+      whole_image: whether the image was scored whole because it is smaller than a window.
     """
 
     caption: Caption
@@ -45,20 +47,20 @@ class Scored:
 
 
 def extract(captions: Sequence[Caption], extractor: Extractor, scratch: Path) -> list[Scored]:
-    """Finds each caption's units.
+    """Extracts each caption's units; `scores` of the result are still empty.
 
-    A caption is dropped where its text cannot be used (see `captions.unusable`), where the extractor failed
-    (`extraction: ` and its reason), or where nothing was found (`no object`).
+    A caption is dropped if its text cannot be used (see `captions.unusable`), if the extractor failed
+    (`extraction: ` and its reason), or if it names no object (`no object`).
 
     Args:
-      captions: the captions.
-      extractor: what finds objects.
-      scratch: folder of the kept batches, for these captions and this extractor alone.
+      captions: the captions, in the order of the result.
+      extractor: finds the objects that a caption names.
+      scratch: folder of the batches that earlier runs finished with these captions and this extractor.
 
     Raises:
       UserError: no caption names an object.
     """
-    journal = _asked_again(scratch / "objects.jsonl", captions, extractor)
+    journal = _retry_failed(scratch / "objects.jsonl", captions, extractor)
     done = sum(map(len, journal))
     with bar(len(captions), "objects", done=done, unit="caption") as progress:
         for start in range(done, len(captions), _BATCH):
@@ -76,15 +78,18 @@ def extract(captions: Sequence[Caption], extractor: Extractor, scratch: Path) ->
     return scored
 
 
-def _asked_again(path: Path, captions: Sequence[Caption], extractor: Extractor) -> Journal:
-    """The journal, in which nothing is left that failed the last time and goes well this time."""
+def _retry_failed(path: Path, captions: Sequence[Caption], extractor: Extractor) -> Journal:
+    """Opens the journal of extracted captions after retrying those on which the extractor failed.
+
+    The new records, failed or not, take the place of the old ones in the file.
+    """
     journal = Journal(path)
     records = [record for batch in journal for record in batch]
-    places = [i for i, record in enumerate(records) if record["failed"]]
-    if not places:
+    failed = [i for i, record in enumerate(records) if record["failed"]]
+    if not failed:
         return journal
-    again = _records([captions[i].text for i in places], extractor)
-    for i, record in zip(places, again, strict=True):
+    again = _records([captions[i].text for i in failed], extractor)
+    for i, record in zip(failed, again, strict=True):
         records[i] = record
     with files.replacing(path) as draft:
         rewritten = Journal(draft)
@@ -94,15 +99,15 @@ def _asked_again(path: Path, captions: Sequence[Caption], extractor: Extractor) 
 
 
 def _records(texts: Sequence[str], extractor: Extractor) -> list[dict]:
-    """What the journal keeps of each caption; one that cannot be used is shown to no extractor."""
+    """The journal's record of each caption; captions that cannot be used are not given to the extractor."""
     reasons = [unusable(text) for text in texts]
-    found = iter(extractor.find([t for t, reason in zip(texts, reasons, strict=True) if not reason]))
+    results = iter(extractor.find([t for t, reason in zip(texts, reasons, strict=True) if not reason]))
     records: list[dict] = []
     for text, reason in zip(texts, reasons, strict=True):
         if reason:
             records.append({"units": [], "left_out": {}, "unusable": reason, "failed": ""})
             continue
-        result = next(found)
+        result = next(results)
         units, left_out = units_of(text, result.mentions)
         records.append(
             {
@@ -124,5 +129,5 @@ def _from_record(caption: Caption, record: dict) -> Scored:
 
 
 def hash_units(scored: Sequence[Scored]) -> str:
-    """Hash of what is to be scored; kept scores of other units are not used."""
+    """Hash of all units; stored scores are used again only if it is the same."""
     return files.hash_value([[list(asdict(u).values()) for u in s.units] for s in scored])

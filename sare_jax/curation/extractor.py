@@ -1,4 +1,4 @@
-"""What an extractor is: captions in, for each the objects that it names, with the place of every mention."""
+"""The interface of extractors, which find the objects that a caption names and where it mentions them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -27,9 +27,9 @@ class Found:
     """What an extractor found in a caption.
 
     Attributes:
-      mentions: the objects in order of place.
-      left_out: reason → number of objects that it named and that cannot be used.
-      failed: why it gave no answer at all; that is something else than an answer without objects.
+      mentions: in the order of the caption.
+      left_out: reason → number of names that the extractor gave but that cannot be used.
+      failed: why there is no result; an empty string if the extractor succeeded, with or without objects.
     """
 
     mentions: tuple[Mention, ...] = ()
@@ -42,8 +42,9 @@ class Extractor:
     """A way to find objects.
 
     Attributes:
-      name: all that its findings depend on, for the manifest; kept findings of another name are not used.
-      find: captions to findings, one each, in order.
+      name: identifies everything that the results depend on. It stands in the manifest, and stored results of
+        an extractor of another name are not used.
+      find: captions → one result per caption, in order.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Objects by a language model: behind any OpenAI-compatible endpoint, or in a transformers folder.
+"""Extracts objects with a language model, behind an OpenAI-compatible endpoint or in a transformers folder.
 
 The lineage asks a language model for a comma list of the concrete things that a caption names, with one
-example (protocols 1.2). What the reply lists and the caption does not say is dropped and counted.
+example (protocols 1.2). Names in the reply that are not in the caption are dropped and counted.
 """
 
 import math
@@ -34,12 +34,12 @@ _BATCH = 8
 
 
 def question(caption: str) -> str:
-    """What the model is asked about a caption."""
+    """The prompt about one caption."""
     return INSTRUCTION.format(caption=" ".join(caption.split()))
 
 
 def default_cache() -> Path:
-    """Folder in which the replies of endpoints are kept if nothing else is said."""
+    """Default folder of the replies of endpoints."""
     from sare_jax.records.reading_cache import folder
 
     return folder() / "objects"
@@ -52,8 +52,8 @@ def llm_extractor(
 
     Args:
       where: `deepseek` or `openai`, the address of another endpoint, or a folder of a transformers model.
-      model: name of the model at the endpoint; empty is the present one of `deepseek` and `openai`.
-      cache: folder that keeps an endpoint's replies.
+      model: name of the model at the endpoint; empty takes the preset model of `deepseek` or `openai`.
+      cache: folder in which an endpoint's replies are kept; None takes `default_cache()`.
       key_variable: environment variable with the key of another address; empty sends none.
 
     Raises:
@@ -127,8 +127,8 @@ def local_extractor(folder: Path, device: str = "") -> Extractor:
                 **batch, do_sample=False, max_new_tokens=MOST_TOKENS, pad_token_id=tokenizer.pad_token_id
             )
         new = ids[:, batch["input_ids"].shape[1] :]
-        said = iter(tokenizer.batch_decode(new, skip_special_tokens=True))
-        return [next(said) if fit else None for fit in fits]
+        replies = iter(tokenizer.batch_decode(new, skip_special_tokens=True))
+        return [next(replies) if fit else None for fit in fits]
 
     sizes = sorted([p.name, p.stat().st_size] for p in folder.iterdir() if p.is_file())
     identity = files.hash_value([sizes, INSTRUCTION])[:8]
@@ -136,7 +136,7 @@ def local_extractor(folder: Path, device: str = "") -> Extractor:
 
 
 def _found(captions: Sequence[str], reply: Callable[[Sequence[str]], list[str | None]]) -> Iterator[Found]:
-    """Findings by a function that gives each caption's reply, or None where the model has no room for it."""
+    """Objects of each caption; `reply` returns None for a caption too long for the model's context."""
     for start in range(0, len(captions), _BATCH):
         batch = captions[start : start + _BATCH]
         for caption, text in zip(batch, reply(batch), strict=True):
@@ -150,7 +150,7 @@ def _found(captions: Sequence[str], reply: Callable[[Sequence[str]], list[str | 
 
 
 def _as_chat(tokenizer, text: str) -> str:
-    """The question as the model expects one: by its chat template, or as plain text where it has none."""
+    """The prompt in the model's chat template, or as plain text if it has none."""
     if tokenizer.chat_template is None:
         return (tokenizer.bos_token or "") + text
     message = [{"role": "user", "content": text}]

@@ -1,4 +1,4 @@
-"""The objects that a language model's reply lists, and the places where the caption really names them."""
+"""The object names that a language model's reply lists, and where the caption mentions them."""
 
 import re
 from collections import Counter
@@ -34,14 +34,15 @@ _EDGES = ".,;!?:\"'`*“”‘’«»…()[]{}<>"
 def names_in(reply: str) -> list[str]:
     """The names that a reply lists, in its order, each once.
 
-    Read are commas, semicolons, lines and bullets, or a JSON array. A lead-in up to a colon, asides in
-    brackets, quotes, articles, and further examples that the model makes up are taken off.
+    Names may be separated by commas, semicolons or lines, with or without bullets, or stand in a JSON array.
+    Removed are a lead-in up to a colon, asides in brackets, quotes, articles, and further examples that the
+    model makes up.
 
     Args:
       reply: the model's whole text.
 
     Returns:
-      The names; none where the model says that there is none.
+      The names; empty if the model says that there is none.
 
     Raises:
       UnreadableError: "empty reply", "unfinished reasoning", "refused".
@@ -66,13 +67,13 @@ def names_in(reply: str) -> list[str]:
 def find_names(caption: str, names: Sequence[str]) -> Found:
     """Looks for names in a caption: whole words, whatever their case, in the singular or the plural.
 
-    What the caption does not say is left out and counted, so that nothing is invented; what it says is taken
-    in the caption's own form, everywhere that it stands. A longer name goes first, so that the table of a
-    "dining table" is no object beside it.
+    Names that the caption does not contain are counted and left out. The others become mentions in the
+    caption's own words, one for each occurrence. Longer names are matched first, so that "table" does not
+    match within "dining table".
 
     Args:
-      caption: the text.
-      names: from `names_in`.
+      caption: the caption's text.
+      names: names that the model listed, from `names_in`.
     """
     tokens = [_trimmed(match) for match in _TOKEN.finditer(caption)]
     forms = [_forms(caption[start:end]) for start, end in tokens]
@@ -81,13 +82,13 @@ def find_names(caption: str, names: Sequence[str]) -> Found:
     left_out: Counter[str] = Counter()
     for name in sorted(_split_joined(names, forms), key=lambda name: -len(name.split())):
         wanted = [_forms(word) for word in _words(name)]
-        places = _places(wanted, forms) if wanted else []
-        free = [place for place in places if not any(taken[place : place + len(wanted)])]
+        starts = _places(wanted, forms) if wanted else []
+        free = [start for start in starts if not any(taken[start : start + len(wanted)])]
         if not free:
-            left_out["covered_by_another_name" if places else "not_in_caption"] += 1
-        for place in free:
-            taken[place : place + len(wanted)] = [True] * len(wanted)
-            mentions.append(_mention(caption, tokens[place][0], tokens[place + len(wanted) - 1][1]))
+            left_out["covered_by_another_name" if starts else "not_in_caption"] += 1
+        for start in free:
+            taken[start : start + len(wanted)] = [True] * len(wanted)
+            mentions.append(_mention(caption, tokens[start][0], tokens[start + len(wanted) - 1][1]))
     return Found(tuple(sorted(mentions, key=lambda mention: mention.start)), left_out)
 
 
@@ -108,8 +109,8 @@ def _bare(part: str) -> str:
 
 
 def _leading(name: str) -> int:
-    found = _BEFORE_NAME.match(name)
-    return found.end() if found else 0
+    match = _BEFORE_NAME.match(name)
+    return match.end() if match else 0
 
 
 def _split_joined(names: Sequence[str], forms: list[frozenset[str]]) -> list[str]:
@@ -139,13 +140,13 @@ def _trimmed(token: re.Match) -> tuple[int, int]:
 
 
 def _forms(word: str) -> frozenset[str]:
-    """What a word may stand for: itself and its singular forms."""
+    """A word in lower case and its singular forms; two words match if they share one."""
     folded = word.casefold()
     return frozenset({folded, *noun_lemmas(folded)}) if folded else frozenset()
 
 
 def _places(wanted: list[frozenset[str]], forms: list[frozenset[str]]) -> list[int]:
-    """Tokens at which the words stand one after the other."""
+    """Indices of tokens at which a sequence of words starts."""
     size = len(wanted)
     return [
         place

@@ -1,8 +1,8 @@
-"""From units and images to scores, batch by batch, with every finished batch kept on the disk.
+"""Scores units on their images, batch by batch; every finished batch is kept on disk.
 
-Work is cut into batches of images in one order that does not depend on what was done before, and a batch's
-arithmetic does not depend on the other batches. So a run that was killed goes on with the next batch and
-gives the same numbers, whichever engine runs the batches.
+The order of images, and so the batches, do not depend on earlier runs, and a batch's arithmetic does not
+depend on other batches. So a run that was killed continues with the next batch and gives the same numbers,
+with any engine.
 """
 
 import re
@@ -33,11 +33,11 @@ BadImages = Literal["skip", "raise"]
 
 @dataclass(frozen=True)
 class Work:
-    """How the work is cut up.
+    """Batch sizes and threads.
 
     Attributes:
-      image_batch: images whose windows are scored together, and the most that an interruption repeats.
-      view_batch: windows that the encoder takes at once.
+      image_batch: images per batch, which is also the most that an interruption repeats.
+      view_batch: windows that the image encoder takes at once.
       workers: threads that decode and cut images.
     """
 
@@ -51,7 +51,7 @@ DEFAULT_WORK = Work()
 
 @dataclass(frozen=True)
 class Plan:
-    """What is scored how: geometry (None for whole images), image folder, batch sizes."""
+    """How images are scored: window geometry (None scores whole images), image folder, batch sizes."""
 
     windows: Windows | None
     images: Path
@@ -60,7 +60,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """One image, and for each of its captions the rows of its objects in the phrases' features."""
+    """One image, and for each of its captions the indices of its objects in `Scorer.phrases`."""
 
     image: str
     phrases: tuple[tuple[int, ...], ...]
@@ -71,7 +71,7 @@ Batch = Sequence[Job]
 
 @dataclass(frozen=True)
 class Scorer:
-    """What scores: the model, the plan, and the features float32[phrases, D] of all distinct phrases."""
+    """Scores batches: model, plan, and the text features float32[phrases, D] of all distinct phrases."""
 
     clip: Clip
     plan: Plan
@@ -84,13 +84,13 @@ class Scorer:
         paths = (images / job.image for batch in batches for job in batch)
         parts = view_parts(paths, self.clip, self.plan.windows, workers=work.workers)
         for batch in batches:
-            seen = encode_images(parts, len(batch), self.clip, work.view_batch)
-            yield [self._record(job, image) for job, image in zip(batch, seen, strict=True)]
+            encoded = encode_images(parts, len(batch), self.clip, work.view_batch)
+            yield [self._record(job, image) for job, image in zip(batch, encoded, strict=True)]
 
     def _record(self, job: Job, image: ImageFeatures | ImageError) -> dict:
         """An image's scores, caption by caption; the reason where it cannot be decoded."""
         if isinstance(image, ImageError):
-            kind = re.split(r"[,(]", image.reason)[0].strip()  # without what is this file's alone
+            kind = re.split(r"[,(]", image.reason)[0].strip()  # without details of this file, to be counted
             return {"image": job.image, "dropped": f"image {kind}", "detail": f"{job.image}: {image.reason}"}
         windows = self.plan.windows
         scores = [score_objects(image, self.phrases[list(rows)], self.clip, windows) for rows in job.phrases]
@@ -117,15 +117,15 @@ def score(
     engine: Engine = local,
     bad_images: BadImages = "skip",
 ) -> None:
-    """Scores the units of all captions, in place.
+    """Scores the units of all captions and writes the scores into `scored`.
 
     Args:
-      scored: from `extract`.
-      refused: images that cannot be used, name → reason.
-      clip: the model.
-      plan: geometry, images and batch sizes.
-      scratch: folder of the kept batches.
-      engine: what runs the batches.
+      scored: captions with units, from `extract`.
+      refused: image name → why it cannot be used; its captions are dropped for that reason.
+      clip: the scoring model.
+      plan: window geometry, image folder and batch sizes.
+      scratch: folder of the batches that earlier runs finished.
+      engine: runs the batches; `local` runs them in this process.
       bad_images: `skip` drops the captions of an image that cannot be decoded; `raise` ends with its error.
 
     Raises:
@@ -162,7 +162,7 @@ def score(
 
 
 def _phrase_features(phrases: list[str], clip: Clip, scratch: Path) -> np.ndarray:
-    """Features float32[phrases, D], each encoded once; finished batches are kept, a file each."""
+    """Text features float32[phrases, D]; each finished batch is kept in a file of its own in `scratch`."""
     parts = []
     with bar(len(phrases), "phrases", unit="phrase") as progress:
         for start in range(0, len(phrases), _PHRASE_BATCH):
@@ -194,7 +194,7 @@ def _refuse_bad(records: Sequence[dict], images: Path) -> None:
 
 
 def _apply(records: Sequence[dict], of_image: dict[str, list[Scored]]) -> None:
-    """Hands images' records to their captions; one whose objects and scores differ in number is dropped."""
+    """Copies scores from images' records to captions; drops a caption whose number of scores does not fit."""
     for record in records:
         for index, entry in enumerate(of_image[record["image"]]):
             if "dropped" in record:

@@ -31,8 +31,8 @@ class Part:
     Attributes:
       pixels: uint8[n, H, W, 3]: windows row by row, or the whole image alone.
       grid: (rows, columns) of all the image's windows; None for the whole image.
-      is_first: no part of this image came before.
-      is_last: none follows.
+      is_first: whether this is the image's first part.
+      is_last: whether this is the image's last part.
     """
 
     pixels: np.ndarray
@@ -63,16 +63,16 @@ class _Cut:
 def view_parts(
     paths: Iterable[Path], clip: Clip, windows: Windows | None, *, workers: int
 ) -> Iterator[Part | ImageError]:
-    """Decodes images and cuts them, in threads and ahead of their use; in order.
+    """Decodes images and cuts them into views, in threads and ahead of their use; yields parts in order.
 
-    An image is scored whole where `windows` is None or it is smaller than one. One that cannot be decoded
-    gives its error as a value. At any time there are at most 4 images and 128 views a thread in memory,
-    however many images there are and however large they are.
+    An image is taken whole if `windows` is None or if it is smaller than a window. For an image that cannot
+    be decoded, its error is yielded. At most 4 images and 128 views per thread are in memory at a time,
+    whatever the number and size of the images.
 
     Args:
-      paths: read as room comes free.
-      clip: whose preprocessing is applied to each view.
-      windows: the geometry.
+      paths: image files; iterated as memory becomes free.
+      clip: its preprocessing is applied to each view.
+      windows: size and stride of the windows; None takes whole images.
       workers: number of threads.
     """
     with ThreadPoolExecutor(workers) as pool:
@@ -92,28 +92,28 @@ def encode_images(
     """Encodes the next `count` images in full batches that run across images.
 
     Args:
-      parts: from `view_parts` or `parts_of`; nothing is taken of the images after these.
-      count: number of images.
-      clip: the model.
-      batch_size: views encoded together.
+      parts: from `view_parts` or `parts_of`; parts of later images are not consumed.
+      count: number of images to encode.
+      clip: the scoring model.
+      batch_size: number of views that the encoder takes at once.
 
     Returns:
-      One entry an image, in order; errors stay where they were.
+      Features or error of each image, in order.
     """
-    seen: list[tuple[int, Grid | None] | ImageError] = []
+    views_or_error: list[tuple[int, Grid | None] | ImageError] = []
 
     def stacks() -> Iterator[np.ndarray]:
         left = count
         while left:
             part = next(parts)
             if isinstance(part, ImageError):
-                seen.append(part)
+                views_or_error.append(part)
                 left -= 1
                 continue
             views = 0
-            if not part.is_first and not isinstance(before := seen.pop(), ImageError):
+            if not part.is_first and not isinstance(before := views_or_error.pop(), ImageError):
                 views = before[0]
-            seen.append((views + len(part.pixels), part.grid))
+            views_or_error.append((views + len(part.pixels), part.grid))
             left -= part.is_last
             yield part.pixels
 
@@ -121,7 +121,7 @@ def encode_images(
     joined = np.concatenate(features) if features else np.zeros((0, 0), np.float32)
     position = 0
     results: list[ImageFeatures | ImageError] = []
-    for entry in seen:
+    for entry in views_or_error:
         if isinstance(entry, ImageError):
             results.append(entry)
         else:
@@ -142,7 +142,7 @@ def score_objects(
 def _ahead(
     pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], limit: int
 ) -> Iterator[R]:
-    """`map` in threads, in order, at most `limit` results waiting; asks for items as room comes free."""
+    """`map` in threads, in order; takes a new item only while fewer than `limit` results are waiting."""
     waiting: deque[Future[R]] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))

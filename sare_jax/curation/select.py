@@ -1,4 +1,4 @@
-"""Which units are unlearnt, which are kept: D_neg, D_pos and D_sent from the scores (Eq. 2 and 3)."""
+"""Selects D_neg, D_pos and D_sent by the scores (Eq. 2 and 3)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ Conflicts = Literal["keep", "drop", "neg_wins"]
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Score limits; they mean something for one CLIP model alone.
+    """Limits on CLIP scores; scores of different CLIP models are not comparable.
 
     Attributes:
       t0: S(o) > t0 is grounded.
       t1: S(o) < t1 is hallucinated.
       t2: S(y) > t2 is a reliable caption.
-      model: id of the CLIP model that they were chosen for; empty where the user answers for it.
-      chosen: how they were chosen, for the record.
+      model: id of the CLIP model that they were chosen for; empty if the user gave them, for any model.
+      chosen: how they were chosen, for the manifest.
     """
 
     t0: float
@@ -59,9 +59,9 @@ def by_quantiles(settings: QuantileThresholds, scores: Sequence[np.ndarray], cli
     """Limits at quantiles of the scores: t0 and t1 of all objects' scores, t2 of the captions' means.
 
     Args:
-      settings: the quantiles.
-      scores: float32[objects] of each caption.
-      clip_id: model that the scores come from.
+      settings: the quantiles `q0`, `q1` and `q2`, from 0 to 1.
+      scores: a float32[objects] array per caption.
+      clip_id: id of the CLIP model that the scores come from.
     """
     objects = np.concatenate(scores).astype(np.float64)
     means = np.array([s.mean() for s in scores if len(s)], np.float64)
@@ -76,8 +76,8 @@ class Selection:
 
     Attributes:
       neg: (caption, object) pairs of D_neg, in order.
-      pos: the same of D_pos.
-      sent: captions of D_sent.
+      pos: (caption, object) pairs of D_pos, in order.
+      sent: captions of D_sent, in order.
       conflicts: pieces that hold a grounded and a hallucinated object.
       dropped_objects: reason → number of objects in neither set, or taken out of one for a conflict.
       dropped_sentences: reason → number of captions that are not in D_sent.
@@ -103,14 +103,15 @@ def select(
     """Sorts objects into D_neg and D_pos, captions into D_sent; every comparison is strict.
 
     Args:
-      scores: a caption's float32[objects].
-      pieces: a caption's pieces, one span for each of its objects.
-      thresholds: T0, T1, T2.
+      scores: a float32[objects] array per caption.
+      pieces: per caption, the (start, end) span of each object's sub-sentence, in characters.
+      thresholds: T0, T1 and T2.
       rule: `paper` keeps a caption whose mean score is above T2 (Eq. 3); `efuf` asks besides that its least
         score be above T1 (protocols 1.5).
       conflicts: what becomes of a piece that holds a grounded and a hallucinated object: `keep` puts it into
         both sets, as paper and EFUF do; `neg_wins` into D_neg alone; `drop` into none.
-      cut_off: whether a caption ends for want of room; D_sent teaches to end, so such a caption stays out.
+      cut_off: per caption, whether it stopped at the token limit. D_sent teaches the model to end captions,
+        so it takes no such caption.
 
     Raises:
       ValueError: a caption's scores and pieces differ in number.
@@ -143,7 +144,7 @@ def select(
 
 
 def _unreliable(score: np.ndarray, thresholds: Thresholds, rule: Rule, cut_off: bool) -> str:
-    """Why a caption is kept out of D_sent; empty where it is not."""
+    """Why a caption is not in D_sent; an empty string if it is."""
     if not score.mean(dtype=np.float64) > thresholds.t2:
         return "mean_not_above_t2"
     if rule == "efuf" and not score.min() > thresholds.t1:

@@ -1,4 +1,4 @@
-"""What is known of the images besides the scores: COCO's categories, or people's marks inside captions."""
+"""What is in the images, by COCO's categories or by people's marks in captions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class Truth:
     """What is in the images, by annotated categories.
 
     Attributes:
-      categories: image id → categories in sight.
-      categories_of: phrase → the categories that it names, in order; empty where it names none that the
-        annotations know, as "wall". The last one counts: a "dog bowl" is a bowl.
+      categories: image id → categories that are annotated in the image.
+      categories_of: phrase → the annotated categories that it names, in order; empty for a phrase such as
+        "wall". The last one counts: a "dog bowl" is a bowl.
     """
 
     categories: Mapping[int, frozenset[str]]
@@ -136,8 +136,8 @@ def plain_captions(path: Path) -> list[dict]:
 
 def _image(item: Annotated) -> int | str:
     """An image by its COCO id where its name tells one, so that names of both kinds meet."""
-    found = id_of_name(item.image) if isinstance(item.image, str) else item.image
-    return item.image if found is None else found
+    image_id = id_of_name(item.image) if isinstance(item.image, str) else item.image
+    return item.image if image_id is None else image_id
 
 
 def _one_line(text: str) -> str:

@@ -37,8 +37,8 @@ def units_of(caption: str, mentions: Sequence[Mention]) -> tuple[list[Unit], Cou
     hat" is another thing than "a blue hat". The lineage lists an object once a caption, too (protocols 1.2).
 
     Args:
-      caption: the text.
-      mentions: its objects in order.
+      caption: the caption's text.
+      mentions: where the caption names objects, in order.
 
     Returns:
       The units in the order of the caption, and reason → number of mentions left out: `repeated_mention`,
