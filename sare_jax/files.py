@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _MOST_DIGITS = 300  # of a whole number; what is longer is beyond every float too
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-_DRAFT = re.compile(rf"\..+\.{_HOST}-(\d+)-\d+\.draft")
+_DRAFT = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-\d+\.draft")
+_FORGOTTEN = 24 * 3600  # seconds after which nobody on another machine is still writing a draft
 _number = itertools.count()
 _swept: set[Path] = set()
 _sweeping = threading.Lock()
@@ -61,8 +63,18 @@ def _sweep(folder: Path) -> None:
         _swept.add(folder)
         for path in folder.iterdir():
             draft = _DRAFT.fullmatch(path.name)
-            if draft and (int(draft[1]) == os.getpid() or not is_running(int(draft[1]))):
+            if draft and _is_left(path, *draft.groups()):
                 remove(path)
+
+
+def _is_left(path: Path, host: str, pid: str) -> bool:
+    """Whether the process that wrote a draft is gone; of other machines, that is told by its age."""
+    if host == _HOST:
+        return int(pid) == os.getpid() or not is_running(int(pid))
+    try:
+        return time.time() - path.stat().st_mtime > _FORGOTTEN
+    except FileNotFoundError:
+        return False
 
 
 def is_running(pid: int) -> bool:

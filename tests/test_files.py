@@ -100,8 +100,12 @@ def test_drafts_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path):
     assert len(left) == 1
     living = tmp_path / left[0].replace(left[0].split("-")[1], str(os.getppid()))
     living.mkdir()
+    elsewhere, forgotten = tmp_path / ".a.01234567-1-0.draft", tmp_path / ".a.01234567-2-0.draft"
+    elsewhere.touch()
+    forgotten.touch()
+    os.utime(forgotten, (0, 0))
     files.write_text(tmp_path / "b", "text")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, "b"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, elsewhere.name, "b"])
 
 
 def test_a_file_replaces_a_folder_of_its_name(tmp_path):

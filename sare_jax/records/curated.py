@@ -141,7 +141,7 @@ def read_curated(folder: Path) -> Curated:
     manifest = checked(files.read_json(path), dict[str, Any], str(path)) if path.exists() else {}
     most = _counted(manifest)
     curated = Curated(
-        rows=_read(folder / "rows.npz", Rows, math.inf),
+        rows=_read(folder / "rows.npz", Rows, sum(most.values())),  # each is of a unit or a sentence
         neg=_read(folder / "neg.npz", Units, most["neg"]),
         pos=_read(folder / "pos.npz", Units, most["pos"]),
         sent=_read(folder / "sent.npz", Sentences, most["sent"]),

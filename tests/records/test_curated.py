@@ -122,3 +122,13 @@ def test_unreadable_pickle_is_refused(tmp_path):
     np.savez(path, image=np.array([{}], object), image_id=np.array([1]), caption=np.array(["x"]))
     with pytest.raises(UserError, match=r"rows\.npz: not a readable npz without pickle"):
         read_curated(tmp_path / "curated")
+
+
+@pytest.mark.parametrize("name", ["rows", "neg", "sent"])
+def test_more_entries_than_the_manifest_says_are_not_read(tmp_path, name):
+    folder = tmp_path / "curated"
+    counts = {"neg": 1, "pos": 2, "sent": 1}
+    counts |= {"neg": 0, "pos": 0, "sent": 0} if name == "rows" else {name: 0}
+    write_curated(folder, dataclasses.replace(example(), manifest={"counts": counts}))
+    with pytest.raises(UserError, match=rf"{name}\.npz: .*more than the \d there should be.*curate stage"):
+        read_curated(folder)
