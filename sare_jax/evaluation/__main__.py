@@ -28,11 +28,11 @@ def main(arguments: Sequence[str]) -> None:
     if name in OTHERS:
         OTHERS[name][0](rest)
         return
-    found = resolve(name, TABLE | dict.fromkeys(OTHERS, ""), console.COMMAND)
-    if isinstance(found, Benchmark):
-        benchmark_command.main(found, rest)
-    elif isinstance(found, Metric) and found.command:
-        found.command(rest)
+    value = resolve(name, TABLE | dict.fromkeys(OTHERS, ""), console.COMMAND)
+    if isinstance(value, Benchmark):
+        benchmark_command.main(value, rest)
+    elif isinstance(value, Metric) and value.command:
+        value.command(rest)
     else:
         raise UserError(f"{console.COMMAND}: {name} has no command of its own")
 

@@ -72,9 +72,9 @@ def interval(counts: np.ndarray, metric: Metric, *, draws: int = DRAWS, seed: in
 
     Args:
       counts: float[n, K], one row an image.
-      metric: function of the sums over images.
-      draws: number of resamples.
-      seed: fixes the resamples.
+      metric: from the sums over images, float[..., K], to the number, float[...].
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       [low, high].
@@ -102,9 +102,9 @@ def difference(
     Args:
       before: float[n, K], one row an image.
       after: float[n, K], rows of the same images in the same order.
-      metric: function of the sums over images.
-      draws: number of resamples.
-      seed: fixes the resamples.
+      metric: from the sums over images, float[..., K], to the number, float[...].
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       `difference`, `interval` and `p` as `contrast` gives them.
@@ -124,10 +124,10 @@ def contrast(
 
     Args:
       tables: float[n, K] each, one row an image, the same images in the same order.
-      weights: of each table.
-      metric: function of the sums over images.
-      draws: number of resamples.
-      seed: fixes the resamples.
+      weights: one factor a table; (-1, 1) gives the difference of two.
+      metric: from the sums over images, float[..., K], to the number, float[...].
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       `difference`, the weighted sum; `interval` [low, high]; `p`, the two-sided bootstrap p-value: twice the

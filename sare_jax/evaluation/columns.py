@@ -18,11 +18,11 @@ class Measure:
       label: how it is written in plain text; `_S` and `_I` become subscripts on the page.
       path: keys that lead to the number in `metrics/<run>/<setting>.json`; its interval stands beside it
         under `intervals`.
-      better: which way is good; None where neither is.
+      better: whether a lower or a higher number is good; None where neither is.
       digits: decimals shown.
-      scale: the stored number times this is what is shown.
-      help: how to read it, for a reader who has not met it.
-      place: columns stand by place, and those of one place in the order of their metrics.
+      scale: factor from the stored number to the shown one.
+      help: a sentence for readers who do not know the number.
+      place: columns are sorted by this; those of equal place stand in the order of their metrics.
     """
 
     key: str
@@ -50,10 +50,11 @@ class Counts:
     """What the numbers of a result with `per_image` counts are made from.
 
     Attributes:
-      columns: the counts of an image.
-      metrics: from the groups of the counts, none where they are not grouped, to the numbers by name, each a
-        function of the counts' sums.
-      joint: numbers of several results of this kind together, by name, from their counts side by side.
+      columns: names of the K counts that `per_image` holds for each image.
+      metrics: gives the numbers, name → function of the counts' sums, from the names of the groups that the
+        counts are split by (none where they are not).
+      joint: numbers of several results of this kind taken together, name → function of the sums of their
+        counts side by side (`grouped.side_by_side`).
     """
 
     columns: tuple[str, ...]
@@ -66,5 +67,5 @@ def ungrouped(
     metrics: Mapping[str, bootstrap.Metric],
     joint: Mapping[str, bootstrap.Metric] | None = None,
 ) -> Counts:
-    """Counts with one line an image, from which the same numbers are made whatever the images."""
+    """Counts with one line an image, that are not split by groups."""
     return Counts(columns, lambda groups: metrics, joint or {})

@@ -61,11 +61,11 @@ def compare(
 
     Args:
       before: a row from `evaluate.measure`, or one metric's result.
-      after: another of the same kind.
-      known: from `counts_of` of the metrics and benchmarks that the rows may hold; this package's where none
+      after: the row or result to hold against `before`, of the same kind.
+      known: `counts_of` the metrics and benchmarks that the rows may hold; this package's where none
         are given.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       `metrics`: by dotted name ("chair.chair_s") `before`, `after`, `difference`, `interval`, `p`, `n`
@@ -77,7 +77,7 @@ def compare(
         question list, prompt of the questions or ground truth differ); names what differs.
     """
     known = shipped_counts() if known is None else known
-    found = list(paired((before, after), known))
+    parts = list(paired((before, after), known))
     first, second = dict(_results(before, known)), dict(_results(after, known))
     scopes = {"": (before, after)}
     if "settings" not in before:
@@ -85,7 +85,7 @@ def compare(
     warnings = [line for scope, pair in scopes.items() for line in _settings_differ(scope, *pair)]
     warnings += _provenance_differs(before.get("provenance", {}), after.get("provenance", {}))
     metrics: dict[str, Any] = {}
-    for part in found:
+    for part in parts:
         if part.lone:
             warnings.append(
                 f"{part.name}: {part.lone} image(s) are in one run only and left out; "
@@ -100,10 +100,10 @@ class Paired(NamedTuple):
 
     Attributes:
       name: dotted name of the metric.
-      metrics: its numbers by name, functions of the counts' sums.
-      images: the images that all rows have, in order.
-      tables: float[n, K] of each row.
-      lone: images that some rows lack.
+      metrics: name of a number → function of the counts' sums, float[..., K] → float[...].
+      images: ids of the n images that all rows have, in the order of the first.
+      tables: the counts of each row, float[n, K].
+      lone: number of the images that some rows lack.
     """
 
     name: str
@@ -118,7 +118,7 @@ def paired(documents: Sequence[dict], known: Mapping[str, Counts]) -> Iterator[P
 
     Args:
       documents: rows from `evaluate.measure`, or one metric's results.
-      known: from `counts_of`.
+      known: `metric` entry of a result → what its numbers are made from (`counts_of`).
 
     Raises:
       UserError: nothing in common, or not the same measure; see `compare`.
@@ -127,13 +127,13 @@ def paired(documents: Sequence[dict], known: Mapping[str, Counts]) -> Iterator[P
     shared = [name for name in results[0] if all(name in other for other in results)]
     if not shared:
         raise UserError(
-            "no metric in common: " + " and ".join(str(sorted(found) or "none") for found in results)
+            "no metric in common: " + " and ".join(str(sorted(result) or "none") for result in results)
         )
     for name in shared:
         for other in results[1:]:
             _refuse_other_measure(name, results[0][name], other[name])
         counts = known[results[0][name]["metric"]]
-        tables = [found[name]["per_image"] for found in results]
+        tables = [result[name]["per_image"] for result in results]
         absent = [key for key in ("image_id", *counts.columns) if any(key not in table for table in tables)]
         if absent:
             raise UserError(
@@ -146,8 +146,8 @@ def paired(documents: Sequence[dict], known: Mapping[str, Counts]) -> Iterator[P
         parts = [name for name in shared if counts.joint and results[0][name]["metric"] == kind]
         if len(parts) > 1:
             rows = [
-                side_by_side([found[name]["per_image"] for name in parts], counts.columns)
-                for found in results
+                side_by_side([result[name]["per_image"] for name in parts], counts.columns)
+                for result in results
             ]
             yield _paired(kind, counts.joint, rows)
 

@@ -25,20 +25,20 @@ def measure(
 
     Args:
       captions: records with `image_id` and `caption` (or `text`), and where known `finish_reason`, `tokens`.
-      truth: annotations of the images.
-      metrics: what is measured.
+      truth: the objects and reference captions of each image, see `records.coco.read_truth`.
+      metrics: the metrics to measure, each with its settings.
       answers: metric's name → list name → answered requests, of the metrics that ask questions.
-      benchmarks: each with its answered requests.
-      settings: what the run was asked, e.g. prompt and max_new_tokens; `compare` looks at it.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      benchmarks: the benchmarks to score, each with its requests and their answers' `text`.
+      settings: how the model was asked, e.g. prompt and max_new_tokens; `compare` warns of differences.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `n`, `settings`, `bootstrap`, the result of each metric by its name, and `benchmarks` by
       theirs; what was not measured holds a text that begins with "not measured".
 
     Raises:
-      UserError: as the metrics do.
+      UserError: a metric cannot be measured from these captions and answers; see its `score`.
     """
     matched = match_captions(captions, truth)
     results = {}

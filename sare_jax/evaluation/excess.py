@@ -20,16 +20,16 @@ def excess(
 ) -> dict[str, dict[str, Any]]:
     """What an attack gives back to a run beyond what it teaches the base model, by dotted name.
 
-    An attack that tunes weights on hallucinations teaches them to any model, so not all that a run shows more
-    of after it was still there before. What the same attack adds to the base model, which has unlearned
-    nothing, says how much it teaches.
+    An attack that tunes weights on hallucinations teaches them to any model. So a rise after it does not show
+    that the run had kept the hallucinations. How much the attack teaches is seen in the base model, which has
+    unlearned nothing.
 
     Args:
       run: the run's rows before and after the attack, as `compare` takes them.
-      base: the same of the base model.
-      known: see `compare`.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      base: the base model's rows before and after the same attack.
+      known: `metric` entry of a result → what its numbers are made from, as in `compare`.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       For each number that all four share: `given_back` (run, after − before), `by_base` (base, after −
@@ -38,21 +38,21 @@ def excess(
       change differs.
 
     Raises:
-      UserError: as `compare`.
+      UserError: the rows have no number in common, or measure differently; see `compare`.
     """
     known = shipped_counts() if known is None else known
-    found: dict[str, dict[str, Any]] = {}
+    excesses: dict[str, dict[str, Any]] = {}
     for part in paired((*run, *base), known):
         before, after, base_before, base_after = part.tables
         for label, metric in part.metrics.items():
             change = metric(after) - metric(before)
             base_change = metric(base_after) - metric(base_before)
             values = [bootstrap.value(table, metric) for table in part.tables]
-            found[f"{part.name}.{label}"] = {
+            excesses[f"{part.name}.{label}"] = {
                 "given_back": values[1] - values[0],
                 "by_base": values[3] - values[2],
                 **bootstrap.contrast(part.tables, (-1, 1, 1, -1), metric, draws=draws, seed=seed),
                 "n": len(part.images),
                 "discordant": int(np.count_nonzero(~np.isclose(change, base_change))),
             }
-    return found
+    return excesses

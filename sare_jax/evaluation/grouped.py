@@ -1,7 +1,8 @@
 """Counts of an image for each group of questions: tasks of MME, question types of the others.
 
-A sum over tasks, and a mean of the groups' accuracies, are not functions of one row of counts an image but
-of one row for each group. So a table has a line an (image, group), and is spread out before numbers are made.
+A sum over tasks, or a mean of the groups' accuracies, needs the counts of each group, not of each image
+alone. So a table has one line for each pair of image and group, and numbers are made from one row an image in
+which the groups' counts stand side by side.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ def rows_of(
 
     Args:
       table: `image_id`, the columns and, where the counts are grouped, `group`.
-      columns: K names.
-      groups: G names; without them each line of the table is an image.
+      columns: names of the K counts, keys of the tables.
+      groups: names of the G groups; empty where each line of the table is an image.
 
     Returns:
       float[K] by image, or float[G·K], 0 where an image has nothing in a group.
@@ -82,7 +83,7 @@ def side_by_side(tables: Sequence[dict[str, list]], columns: Sequence[str]) -> d
 
     Args:
       tables: T tables with `image_id` and the columns.
-      columns: K names.
+      columns: names of the K counts, keys of the tables.
 
     Returns:
       float[T·K] by image, 0 where a table lacks the image.

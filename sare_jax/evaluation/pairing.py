@@ -27,11 +27,11 @@ def texts_of(
     between them would be silent.
 
     Args:
-      questions: each with an id.
+      questions: records with an id under one of `IDS`.
       answers: records with the question's id and the answer's text; records without ids are taken in the
         order of the questions, must be as many, and may not name another question.
       dropped: gets what cannot be used, by reason: `answer is no text`, `repeated`.
-      keys: names that the text may have, the first one present counts.
+      keys: keys under which the text may stand; the first that a record has counts.
 
     Returns:
       Texts by question id; unanswered questions are absent.
@@ -39,21 +39,21 @@ def texts_of(
     Raises:
       UserError: two answers to a question, answers to none, or ids that are missing; names them.
     """
-    found: dict[str, Any] = {}
+    texts: dict[str, str] = {}
     clashing = []
     for key, answer in _keyed(questions, answers):
         text = next((answer[name] for name in keys if name in answer), None)
         if not isinstance(text, str):
             dropped.add("answer is no text", key)
-        elif key not in found:
-            found[key] = text
-        elif found[key] == text:
+        elif key not in texts:
+            texts[key] = text
+        elif texts[key] == text:
             dropped.add("repeated", key)
         else:
             clashing.append(key)
     if clashing:
         raise UserError(f"more than one answer to question(s) {_some(clashing)}; keep one each")
-    return found
+    return texts
 
 
 def _keyed(questions: Sequence[dict], answers: Sequence[dict]) -> list[tuple[str, dict]]:

@@ -1,8 +1,9 @@
 """Separation: how far log-odds tell objects that are in the picture from those that are not.
 
-At an opening a caption is about to name an object and could have named another one. Every object that no word
-before has named has a log-odds there, log p / (1 − p) of its choice; so each opening gives one for every
-present and absent object. What unlearning and relearning do to these is not bounded as CHAIR_S is by 100 %.
+At an opening a caption is about to name an object and could have named another one. The model gives every
+object a probability p there. Objects that the caption has not named before are measured, present and absent
+ones, each by its log-odds log p / (1 − p). Log-odds have no bound, as CHAIR_S has at 100 %; so they still
+move where unlearning or relearning has driven CHAIR_S to its end.
 """
 
 from collections.abc import Sequence
@@ -64,10 +65,10 @@ class Choices(NamedTuple):
     """What could be named at some openings, K choices in all.
 
     Attributes:
-      image: int[K], place of the image.
-      log_odds: float[K].
+      image: int[K], the image's place in `score`'s `image_ids`.
+      log_odds: float[K], log p / (1 − p) of naming the object, in nats.
       present: bool[K], whether the object is in the picture.
-      named: bool[K], whether the caption names it there.
+      named: bool[K], whether the caption names it at this opening.
     """
 
     image: np.ndarray
@@ -82,10 +83,10 @@ def score(
     """Separation of some images' objects.
 
     Args:
-      image_ids: of the n images.
-      choices: what could be named.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      image_ids: COCO ids of the n images.
+      choices: the objects that could be named at the openings of these images' captions.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `metric`, mean log-odds of `present`, `absent`, `grounded` (named and present) and `invented`
@@ -122,8 +123,8 @@ def auc(values: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = N
     """Probability that a positive's value is above a negative's, ties counting half; None without either.
 
     Args:
-      values: float[K].
-      positive: bool[K].
+      values: float[K], the scores to rank by.
+      positive: bool[K], which of them should rank above the others.
       weights: float[K], how often each counts; once where none are given.
     """
     weights = np.ones(len(values)) if weights is None else weights
@@ -139,15 +140,15 @@ def auc(values: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = N
 def _aucs(choices: Choices, multiplicities: np.ndarray) -> np.ndarray:
     """`auc` in each resample of the images, float[draws]; not a number where one has no pair."""
     levels, place = np.unique(choices.log_odds, return_inverse=True)
-    found = np.full(len(multiplicities), np.nan)
+    aucs = np.full(len(multiplicities), np.nan)
     for draw, times in enumerate(multiplicities):
         weights = times[choices.image]
         below = np.bincount(place, weights=weights * ~choices.present, minlength=len(levels))
         above = np.bincount(place, weights=weights * choices.present, minlength=len(levels))
         pairs = below.sum() * above.sum()
         if pairs:
-            found[draw] = (above * (np.cumsum(below) - below / 2)).sum() / pairs
-    return found
+            aucs[draw] = (above * (np.cumsum(below) - below / 2)).sum() / pairs
+    return aucs
 
 
 def _counts(images: int, choices: Choices) -> np.ndarray:
@@ -159,7 +160,7 @@ def _counts(images: int, choices: Choices) -> np.ndarray:
         choices.named & choices.present,
         choices.named & ~choices.present,
     ):
-        there = choices.image[chosen]
-        columns.append(np.bincount(there, minlength=images).astype(float))
-        columns.append(np.bincount(there, weights=choices.log_odds[chosen], minlength=images))
+        image = choices.image[chosen]
+        columns.append(np.bincount(image, minlength=images).astype(float))
+        columns.append(np.bincount(image, weights=choices.log_odds[chosen], minlength=images))
     return np.stack(columns, axis=1)

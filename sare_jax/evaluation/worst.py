@@ -1,4 +1,4 @@
-"""Of several captions of an image, the one that invents the most."""
+"""Takes, of several captions of an image, the one that invents the most objects."""
 
 from collections import defaultdict
 from typing import Any
@@ -13,11 +13,11 @@ RULE = (
 
 
 def worst_captions(records: list[dict], truth: Truth) -> tuple[list[dict], dict[str, Any]]:
-    """One caption an image.
+    """Chooses the caption of each image that names the most absent objects.
 
     Args:
-      records: answers with `image_id` and `text`; as many of each image.
-      truth: what is in the images.
+      records: answers with `image_id` and `text`, the same number for each image.
+      truth: the objects and reference captions of each image, see `records.coco.read_truth`.
 
     Returns:
       The chosen answers, in the order of their images; and JSON-able `rule`, `draws` (captions of an image)

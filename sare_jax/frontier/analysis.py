@@ -91,8 +91,8 @@ def analyse(
       bases: base model → its counts.
       recalls: recall before the attack, in percent, at which curves are read.
       reference: the method that the others are held against.
-      draws: bootstrap resamples.
-      seed: fixes the resamples.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able. `methods`: by name `points` (a weight each: `weight`, `runs`, `recall`, `before`, `after`,

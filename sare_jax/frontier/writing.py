@@ -35,7 +35,7 @@ def frontier(
       attack: name of the attack.
       recalls: recall before the attack, in percent, at which curves are read.
       reference: the method that the others are held against.
-      draws: bootstrap resamples.
+      draws: how many times the bootstrap resamples the images.
 
     Returns:
       JSON-able: what `analysis.analyse` returns, with labels, every run's numbers, and what is missing.

@@ -33,19 +33,19 @@ class Benchmark:
 
     Attributes:
       name: key of its result under `benchmarks` in a row, and that result's `metric`.
-      title: for tables.
-      about: what it asks, in a line.
+      title: its name in tables.
+      about: what it asks, in one line for help texts.
       prompts: templates by name, the official one and EFUF's ("lineage"): `{}` stands for the question,
         `{options}` for the lines of its choices.
-      read: questions of a file or folder in the official format.
-      images: folder of the images that belong to such a file or folder.
-      score: numbers from questions and answers; see e.g. `mme.score`.
-      shown: names of the numbers in the printed table.
-      counts: what the numbers are made from.
-      columns: of the report's table of benchmarks.
-      whole: why a part of it means nothing; empty where a part may be taken.
-      read_answers: reader of a file of answers.
-      max_new_tokens: tokens that an answer may have.
+      read: from a file or folder in the official format to its questions.
+      images: from such a file or folder to the folder of its images.
+      score: from questions and answers to a JSON-able result; see e.g. `mme.score`.
+      shown: keys of the result that the command line prints.
+      counts: columns of `per_image`, and the numbers made from their sums.
+      columns: its columns in the report's table of benchmarks.
+      whole: why it must be asked as a whole; empty where a part of its questions may be taken.
+      read_answers: from the path of a file of answers to records and what was left out.
+      max_new_tokens: the most tokens of an answer.
     """
 
     name: str
@@ -70,22 +70,22 @@ def benchmarks_of(
 
     Args:
       paths: short name or `module:name` → file or folder of the benchmark; an empty path leaves it out.
-      where: key of the section, for messages.
+      where: dotted key of the config's section, for messages.
 
     Raises:
       UserError: an unknown name, something that is no `Benchmark`, or two of one name.
     """
     order = list(BENCHMARKS)
-    found: dict[str, tuple[Benchmark, Path]] = {}
+    benchmarks: dict[str, tuple[Benchmark, Path]] = {}
     for name in sorted(paths, key=lambda name: order.index(name) if name in BENCHMARKS else len(order)):
         benchmark = resolve(name, BENCHMARKS, where)
         if not isinstance(benchmark, Benchmark):
             raise UserError(f"{where}: {name} is no Benchmark")
-        if benchmark.name in found:
+        if benchmark.name in benchmarks:
             raise UserError(f"{where}: {name} is called {benchmark.name!r}, as another benchmark is")
         if paths[name]:
-            found[benchmark.name] = benchmark, Path(paths[name])
-    return tuple(found.values())
+            benchmarks[benchmark.name] = benchmark, Path(paths[name])
+    return tuple(benchmarks.values())
 
 
 def asked_of(name: str, title: str) -> Measure:
@@ -100,10 +100,10 @@ def requests(
     """Questions as generation requests, whose answers can be scored without the benchmark's files.
 
     Args:
-      benchmark: which one.
-      path: its file or folder.
+      benchmark: the benchmark whose questions are asked.
+      path: its file or folder in the official format.
       prompt: name of one of its prompts, or a template with `{}`.
-      first: that many questions from the beginning (EFUF takes 1,600); 0 is all.
+      first: takes only this many questions, from the beginning (EFUF takes 1,600); 0 takes all.
       prefix: stands before every prompt, e.g. an adversarial sentence.
 
     Returns:
@@ -157,7 +157,6 @@ class Answered:
 
     Attributes:
       pairs: each question, with its answer's text or None where there is none.
-      dropped: records that could not be used, by reason.
       about: JSON-able entries that every result has: `n`, `missing`, `skipped`, `dropped`, `prompt`,
         `questions` (their fingerprint), `subset`, `settings`, `warnings`.
     """
@@ -177,8 +176,8 @@ def pair(
     Args:
       questions: from a reader or from `requests`; answered requests serve as both arguments.
       answers: records with the question's id and `text`, `prediction`, `response` or `answer`.
-      fits: whether a question, whose types are right, can be one of the benchmark's.
-      dropped: what reading the files left out.
+      fits: whether a question has what the benchmark needs; called with questions whose types are right.
+      dropped: reason → places of the records that reading the files left out.
 
     Raises:
       UserError: a question twice or of another benchmark, two answers to a question, answers to none, to
@@ -191,11 +190,11 @@ def pair(
     keys = [str(key_of(question)) for question in questions]
     if twice := [key for key, count in Counter(keys).items() if count > 1]:
         raise UserError(f"question(s) {', '.join(twice[:20])} stand in the list twice; keep one each")
-    found = texts_of(questions, answers, dropped, ANSWER_KEYS)
-    if not found:
+    texts = texts_of(questions, answers, dropped, ANSWER_KEYS)
+    if not texts:
         raise UserError(f"nothing left to score: {len(questions)} questions, none with an answer")
     _check_carried(dict(zip(keys, questions, strict=True)), answers)
-    missing = [key for key in keys if key not in found]
+    missing = [key for key in keys if key not in texts]
     template = _template(questions, answers)
     warnings = []
     if missing:
@@ -211,8 +210,7 @@ def pair(
         "settings": {k: v for k, v in settings_of(list(answers)).items() if k != "instruction"},
         "warnings": warnings,
     }
-    texts = [found.get(key) for key in keys]
-    return Answered(list(zip(questions, texts, strict=True)), about)
+    return Answered(list(zip(questions, map(texts.get, keys), strict=True)), about)
 
 
 def _well_formed(question: dict) -> bool:

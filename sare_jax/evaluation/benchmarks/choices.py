@@ -26,8 +26,8 @@ def parse_scienceqa(text: str) -> str | None:
         return text
     if len(text) >= 3 and text[0] in LETTERS and text[1:3] == ". ":
         return text[0]
-    found = re.findall(r"The answer is ([A-Z]).", text)
-    return found[0] if len(found) == 1 else None
+    letters = re.findall(r"The answer is ([A-Z]).", text)
+    return letters[0] if len(letters) == 1 else None
 
 
 def parse_first(text: str) -> str | None:
@@ -43,8 +43,8 @@ def parse_choice(text: str, choices: Sequence[str]) -> str | None:
     contains. Two different letters decide nothing, and neither does one that no choice has.
 
     Args:
-      text: the answer.
-      choices: the choices' texts, in the order of their letters.
+      text: what the model answered, whole.
+      choices: texts of the choices A, B, …, in this order; five at most.
 
     Returns:
       The letter; None where it cannot be decided.
@@ -55,7 +55,7 @@ def parse_choice(text: str, choices: Sequence[str]) -> str | None:
     if first := _FIRST.match(plain):
         return _within(next(filter(None, first.groups())), choices)
     for pattern in (_NAMED, _BRACKETED):
-        named = {next(filter(None, found.groups())).upper() for found in pattern.finditer(plain)}
+        named = {next(filter(None, match.groups())).upper() for match in pattern.finditer(plain)}
         if named:
             return _within(named.pop(), choices) if len(named) == 1 else None
     return _by_words(plain, choices)
@@ -66,9 +66,9 @@ def _within(letter: str, choices: Sequence[str]) -> str | None:
 
 
 def _by_words(plain: str, choices: Sequence[str]) -> str | None:
-    said = words(plain)
+    answer = words(plain)
     listed = [words(choice) for choice in choices]
-    held = [place for place, choice in enumerate(listed) if choice and holds(said, choice)]
+    held = [place for place, choice in enumerate(listed) if choice and holds(answer, choice)]
     best = [place for place in held if not any(_inside(listed[place], listed[other]) for other in held)]
     return LETTERS[best[0]] if len(best) == 1 else None
 
@@ -82,7 +82,7 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def holds(said: Sequence[str], wanted: Sequence[str]) -> bool:
+def holds(text: Sequence[str], wanted: Sequence[str]) -> bool:
     """Whether some words stand one after the other among others."""
     size = len(wanted)
-    return any(list(said[i : i + size]) == list(wanted) for i in range(len(said) - size + 1))
+    return any(list(text[i : i + size]) == list(wanted) for i in range(len(text) - size + 1))

@@ -94,12 +94,12 @@ def _whole(record: dict) -> bool:
 
 def _of_data(questions: list[dict], answers: list[dict]) -> list[dict]:
     """All questions, or those with an image where no answer is to another one."""
-    seen = [question for question in questions if "image" in question]
+    pictured = [question for question in questions if "image" in question]
     asked = {key_of(answer) for answer in answers}
-    if len(seen) == len(questions) or any(q["id"] in asked for q in questions if "image" not in q):
+    if len(pictured) == len(questions) or any(q["id"] in asked for q in questions if "image" not in q):
         return questions
-    subset = f"the {len(seen)} of {len(questions)} questions that have an image"
-    return [{**question, "subset": subset} for question in seen]
+    subset = f"the {len(pictured)} of {len(questions)} questions that have an image"
+    return [{**question, "subset": subset} for question in pictured]
 
 
 def table_lines(benchmark: Benchmark, result: dict[str, Any]) -> list[str]:

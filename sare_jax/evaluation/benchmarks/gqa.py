@@ -60,13 +60,13 @@ def images(path: Path) -> Path:
 def judge(question: dict, text: str) -> multiple.Verdict:
     """The verdict on one answer, by the rules in `RULE`."""
     gold = question["label"]
-    said = text.rstrip(".").lower()
+    answer = text.rstrip(".").lower()
     stated = parse_stated(text) if gold.lower() in ("yes", "no") else None
     return multiple.Verdict(
-        official=said == gold,
+        official=answer == gold,
         lineage=gold.lower() in text.lower(),
         robust=stated == gold.lower() if stated else relaxed(gold, text),
-        read_official=bool(said.strip()),
+        read_official=bool(answer.strip()),
         read_robust=stated != "unknown" if stated else bool(words(text)),
     )
 

@@ -14,9 +14,9 @@ def read_entries(file: Path, question: Callable[[dict], dict | None], form: str)
     """Questions of a JSON list.
 
     Args:
-      file: the list.
+      file: path of the JSON file.
       question: from an entry to its question; None leaves it out.
-      form: what an entry should be, for messages.
+      form: what an entry should look like, in words for messages.
 
     Raises:
       UserError: no list, or an entry that is not in the form; names it.

@@ -211,10 +211,10 @@ def score(
 
     Args:
       questions: from `read` or `benchmark.requests`; answered requests serve as both.
-      answers: see `benchmark.pair`.
-      dropped: what reading the files left out.
-      draws: bootstrap resamples, over images.
-      seed: fixes the bootstrap's resamples.
+      answers: records with the question's id and the answer's text, see `benchmark.pair`.
+      dropped: reason → places of the records that reading the files left out.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `metric`; `perception` (to 2000), `cognition` (to 800), `total` (to 2800), `total_percent`
@@ -223,7 +223,7 @@ def score(
       `rule`; `per_image`.
 
     Raises:
-      UserError: see `benchmark.pair`.
+      UserError: questions and answers do not belong together; see `benchmark.pair`.
     """
     answered = pair(questions, answers, _fits, dropped)
     lines: dict[tuple[str, str], np.ndarray] = {}

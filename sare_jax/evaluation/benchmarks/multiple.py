@@ -21,7 +21,7 @@ class Verdict(NamedTuple):
 
     Attributes:
       official: right by the benchmark's own rule.
-      lineage: right by EFUF's.
+      lineage: right by EFUF's rule.
       robust: right as a person would read it.
       read_official, read_robust: the rule found an answer at all.
     """
@@ -91,15 +91,15 @@ def score(
     """Accuracy by three rules.
 
     Args:
-      name: key of the benchmark's result.
-      rule: what the three rules are.
-      judge: the verdict on one answer to one question.
-      fits: see `benchmark.pair`.
-      questions: see `benchmark`; answered requests serve as both.
-      answers: see `benchmark.pair`.
-      dropped: what reading the files left out.
-      draws: bootstrap resamples, over images.
-      seed: fixes the bootstrap's resamples.
+      name: the benchmark's name, the result's `metric`.
+      rule: the three rules in words, the result's `rule`.
+      judge: from a question and its answer's text to the verdict.
+      fits: whether a question has what the benchmark needs.
+      questions: from the benchmark's reader or `benchmark.requests`; answered requests serve as both.
+      answers: records with the question's id and the answer's text, see `benchmark.pair`.
+      dropped: reason → places of the records that reading the files left out.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `metric`, `accuracy`, `macro_accuracy` (mean over the main groups), `accuracy_lineage`,
@@ -108,7 +108,7 @@ def score(
       `intervals`, `rule`, `per_image`.
 
     Raises:
-      UserError: see `benchmark.pair`.
+      UserError: questions and answers do not belong together; see `benchmark.pair`.
     """
     answered = pair(questions, answers, fits, dropped)
     lines: dict[tuple[str, str], np.ndarray] = {}

@@ -22,7 +22,7 @@ _LOWER_GRADES = tuple(f"grade{number}" for number in range(1, 7))
 def read(path: Path) -> list[dict]:
     """Questions of `llava_test_CQM-A.json`.
 
-    Beside it, where they are there: `pid_splits.json` says which belong to the test split, and
+    Files beside it are read where they exist: `pid_splits.json` says which belong to the test split, and
     `problems.json` gives choices, answers, subjects and grades; without it these are read from the text.
 
     Args:
@@ -78,15 +78,15 @@ def _question(entry: dict, problem: dict) -> dict:
 
 
 def _choices(text: str) -> list[str]:
-    found = _ONE_LINE_EACH.findall(text) or _ONE_LINE_ALL.findall(text)
-    return [choice.strip() for _, choice in found]
+    choices = _ONE_LINE_EACH.findall(text) or _ONE_LINE_ALL.findall(text)
+    return [choice.strip() for _, choice in choices]
 
 
 def _gold(text: str) -> str:
-    found = re.fullmatch(r"(?:Answer:\s*)?(?:The answer is\s+)?([A-E])\.?", text.strip())
-    if found is None:
+    match = re.fullmatch(r"(?:Answer:\s*)?(?:The answer is\s+)?([A-E])\.?", text.strip())
+    if match is None:
         raise ValueError(f"answer {text[:40]!r}")
-    return found.group(1)
+    return match.group(1)
 
 
 def images(path: Path) -> Path:

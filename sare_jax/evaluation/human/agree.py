@@ -55,16 +55,16 @@ def agree(
 
     Args:
       first: A's annotations, one a caption.
-      second: B's.
-      dropped: what reading left out.
-      draws: bootstrap resamples, of captions.
-      seed: fixes the bootstrap's resamples.
+      second: B's annotations, one a caption.
+      dropped: reason → places of the records that reading left out.
+      draws: how many times the bootstrap resamples the captions.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `metric`, `n` (captions of both), `skipped`, `dropped`, `rule`, `intervals` (of κ, by unit),
       and for each of `objects`, `words`, `captions`: `kappa` (None where it is not defined: there is no unit,
       or both used one class alone), `agreement` (a share), `n`, `classes`, `confusion` (rows A, columns B).
-      `objects` also counts `only_a` and `only_b`: marks that the other has not.
+      `objects` also counts `only_a` and `only_b`: marks that only A and only B made.
 
     Raises:
       UserError: no caption that both have finished.
@@ -125,7 +125,7 @@ def _pairs(
         else:
             pairs.append((a, b))
     if not pairs:
-        reasons = ", ".join(f"{reason}: {len(places)}" for reason, places in dropped.items())
+        reasons = ", ".join(f"{reason}: {len(which)}" for reason, which in dropped.items())
         raise UserError(f"no caption that both have finished ({reasons})")
     return pairs
 
@@ -137,7 +137,7 @@ def _shared(a: Mark, b: Mark) -> int:
 
 def _objects(a: Annotated, b: Annotated) -> np.ndarray:
     candidates = [(_shared(x, y), x, y) for x in a.marks for y in b.marks if _shared(x, y)]
-    candidates.sort(key=lambda found: (-found[0], found[1], found[2]))
+    candidates.sort(key=lambda overlap: (-overlap[0], overlap[1], overlap[2]))
     confusion = np.zeros((2, 2), int)
     used: set[tuple[str, Mark]] = set()
     for _, x, y in candidates:

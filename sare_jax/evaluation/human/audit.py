@@ -1,6 +1,6 @@
-"""The work of one annotator: which captions, with which images, and how far they are.
+"""The work of one annotator: the captions, their images, the marks made so far.
 
-Everything that a person does is on disk before the page says so.
+A change is on disk before the page shows it as saved.
 """
 
 import fcntl
@@ -41,14 +41,14 @@ def sample(records: Sequence[dict], size: int, seed: int, dropped: Dropped) -> l
 
     Args:
       records: dicts with `image_id` (or `image`) and `caption` (or `text`).
-      size: how many; 0 takes all.
-      seed: fixes which captions are drawn.
-      dropped: notes what cannot be used.
+      size: how many captions to draw; 0 takes all.
+      seed: decides which captions are drawn.
+      dropped: gets the image or record number of what cannot be used, by reason.
 
     Raises:
       UserError: two captions of one image, nothing to show.
     """
-    found: dict[int | str, str] = {}
+    captions: dict[int | str, str] = {}
     clashing = []
     for number, record in enumerate(records, start=1):
         image, text = image_of(record), record.get("caption", record.get("text"))
@@ -56,16 +56,16 @@ def sample(records: Sequence[dict], size: int, seed: int, dropped: Dropped) -> l
             dropped.add("no image id", f"record {number}")
         elif not isinstance(text, str):
             dropped.add("caption is no text", image)
-        elif found.setdefault(image, text) != text:
+        elif captions.setdefault(image, text) != text:
             clashing.append(str(image))
     if clashing:
         raise UserError(f"more than one caption for image(s) {', '.join(clashing[:20])}; keep one each")
-    if not found:
+    if not captions:
         reasons = ", ".join(f"{reason}: {len(all_)}" for reason, all_ in dropped.items()) or "no captions"
         raise UserError(f"nothing to annotate ({reasons})")
-    drawn = sorted(found, key=lambda image: (hash_value([seed, _number(image)]), str(image)))
+    drawn = sorted(captions, key=lambda image: (hash_value([seed, _number(image)]), str(image)))
     chosen = drawn[: size or None]
-    return [Annotated(image, found[image], done=not found[image].strip()) for image in chosen]
+    return [Annotated(image, captions[image], done=not captions[image].strip()) for image in chosen]
 
 
 def _number(image: int | str) -> int | str:
@@ -90,26 +90,26 @@ def find_images(items: Sequence[Annotated], folder: Path) -> list[Path | None]:
         by_name.setdefault(path.stem, []).append(path)
         by_number.setdefault(_number(path.name), []).append(path)
     by_name |= {path.name: [path] for path in files}
-    found: list[Path | None] = []
+    images: list[Path | None] = []
     for item in items:
         fitting = by_name.get(Path(str(item.image)).name) or by_number.get(_number(item.image), [])
         if len(fitting) > 1:
             shown = ", ".join(path.name for path in fitting[:3])
             raise UserError(f"{folder}: image {item.image} could be {shown}; name the file in the captions")
-        found.append(fitting[0] if fitting else None)
-    if not any(found):
+        images.append(fitting[0] if fitting else None)
+    if not any(images):
         raise UserError(f"{folder}: no image of these captions in it (looked for {items[0].image}, …)")
-    return found
+    return images
 
 
 @dataclass
 class Audit:
-    """Captions on their way through one person's hands; safe to use from several threads.
+    """The captions that one person annotates; safe to use from several threads.
 
     Attributes:
-      path: where annotations are kept.
+      path: the annotations file (JSON lines, or brackets in a *.txt), rewritten at every change.
       items: the captions, in the order shown.
-      images: their image files.
+      images: each caption's image file; None where there is none.
     """
 
     path: Path
@@ -123,7 +123,7 @@ class Audit:
         Raises:
           IndexError: no such caption.
           StaleError: `version` is not the present one.
-          ValueError: marks that do not fit the caption.
+          ValueError: a mark reaches beyond the caption or overlaps another, or its verdict is unknown.
           OSError: the file cannot be written; nothing has changed then.
         """
         if not 0 <= place < len(self.items):
@@ -139,7 +139,7 @@ class Audit:
             return version_of(changed)
 
     def describe(self) -> dict[str, Any]:
-        """All that the page shows."""
+        """What the page shows, JSON-able: the annotator, and of each caption its text, marks and state."""
         with self._guard:
             return {
                 "annotator": self.items[0].annotator,
@@ -164,7 +164,11 @@ class Audit:
 
 
 def version_of(item: Annotated) -> str:
-    """Names the state of a caption, so that a change to another state than the one seen is noticed."""
+    """Hash of a caption's marks and of whether it is finished, 16 hexadecimal digits.
+
+    The page sends the version that it shows with every change. A change made to an older version, in a second
+    window say, is noticed by it and refused.
+    """
     return hash_value([item.marks, item.done])[:16]
 
 
@@ -179,7 +183,7 @@ def resume(path: Path, drawn: Sequence[Annotated], annotator: str) -> list[Annot
         return fresh
     kept, dropped = read_annotations(path)
     if dropped:
-        reasons = ", ".join(f"{reason}: {', '.join(places[:3])}" for reason, places in dropped.items())
+        reasons = ", ".join(f"{reason}: {', '.join(which[:3])}" for reason, which in dropped.items())
         raise UserError(f"{path}: not whole ({reasons}); mend it, or name another --out")
     names = {item.annotator for item in kept} - {"", annotator}
     if names:

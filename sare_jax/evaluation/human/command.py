@@ -106,8 +106,8 @@ def _add_agree(commands: argparse._SubParsersAction) -> None:
 
 def _agree(options: argparse.Namespace) -> None:
     (first, left_out), (second, more) = read_annotations(options.a), read_annotations(options.b)
-    dropped = Dropped({f"A, {reason}": places for reason, places in left_out.items()})
-    dropped.update({f"B, {reason}": places for reason, places in more.items()})
+    dropped = Dropped({f"A, {reason}": which for reason, which in left_out.items()})
+    dropped.update({f"B, {reason}": which for reason, which in more.items()})
     result = agree.agree(first, second, dropped=dropped, draws=options.draws, seed=options.seed)
     result["settings"] = {"a": console.file_identity(options.a), "b": console.file_identity(options.b)}
     if options.json:
@@ -135,8 +135,8 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _say_left_out(dropped: Dropped, stream: TextIO) -> None:
-    for reason, places in dropped.items():
-        print(f"left out, {reason}: {len(places)} ({', '.join(places[:10])})", file=stream)
+    for reason, which in dropped.items():
+        print(f"left out, {reason}: {len(which)} ({', '.join(which[:10])})", file=stream)
 
 
 def _measure(at_hand: AtHand, settings: None) -> str:

@@ -35,7 +35,7 @@ def finished(items: Sequence[Annotated], dropped: Dropped) -> list[Annotated]:
         if not item.done:
             dropped.add("not finished", item.image)
     if not done:
-        reasons = ", ".join(f"{reason}: {len(places)}" for reason, places in dropped.items())
+        reasons = ", ".join(f"{reason}: {len(which)}" for reason, which in dropped.items())
         raise UserError(f"no finished annotation ({reasons or 'nothing read'})")
     if not any(item.marks for item in done):
         raise UserError(f"not one object is marked in {len(done)} captions; give a file of annotations")
@@ -53,9 +53,9 @@ def score(
 
     Args:
       items: one person's annotations, one a caption.
-      dropped: what reading left out.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      dropped: reason → places of the records that reading left out.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `metric`, `human_s`, `human_i` in percent, `mean_objects`, `mean_words`, `empty_rate`; what

@@ -95,14 +95,14 @@ def score(
 
     Args:
       captions: records with `image_id` (or `image`) and `caption`.
-      truth: instances and reference captions of the images.
+      truth: the objects and reference captions of each image, see `records.coco.read_truth`.
       ask: the judge: questions to verdicts (`Judge.ask_all`); its scores are in percent of the scale.
       references: the first reference caption, as in the lineage, or all of them.
-      scale: top of the scale in the question.
-      model: the judge's name, for the result.
-      dropped: records that reading the file left out.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      scale: highest score of the scale that the question names; the lowest is 1.
+      model: the judge's name, the result's `model`.
+      dropped: reason → places of the records that reading the file left out.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `metric`, `informativeness` (1 to 100), `mean_words`, `empty_rate`, `n`, `failed` (questions
@@ -110,7 +110,7 @@ def score(
       `instruction` (a fingerprint of the wording), `tokens`, `truth`, `settings`, and `per_image`.
 
     Raises:
-      UserError: as `match_captions`; no reference captions at all; not one answer that can be read.
+      UserError: captions that `match_captions` refuses, no reference captions at all, or no readable answer.
     """
     matched = match_captions(captions, truth, dropped)
     left_out = Dropped(matched.dropped)
@@ -151,7 +151,7 @@ def _result(
         ids.append(image_id)
         rows.append([1, verdict.value, len(text.split()), int(not text.strip())])
     if not rows:
-        reasons = ", ".join(f"{reason}: {len(places)}" for reason, places in dropped.items())
+        reasons = ", ".join(f"{reason}: {len(which)}" for reason, which in dropped.items())
         raise UserError(f"nothing could be scored ({reasons})")
     counts = np.array(rows, float)
     return {
@@ -187,19 +187,19 @@ def read_references(path: Path | str, truth: Truth) -> Truth:
     Args:
       path: JSON {image id: caption or list of captions}, a COCO captions file, or JSON lines with `image_id`
         and `caption`, several lines an image if need be.
-      truth: what the images hold.
+      truth: the objects of each image; its own reference captions are replaced.
 
     Raises:
       UserError: the file cannot be read, or holds no caption of these images.
     """
-    found: dict[int, list[str]] = {}
+    references: dict[int, list[str]] = {}
     for name, text in _references_in(Path(path)):
         image_id = truth.resolve(name)
         if image_id is not None and isinstance(text, str) and text.strip():
-            found.setdefault(image_id, []).append(text.strip())
-    if not found:
+            references.setdefault(image_id, []).append(text.strip())
+    if not references:
         raise UserError(f"{path}: no reference caption of the images in {truth.source}")
-    return replace(truth, references={image_id: tuple(texts) for image_id, texts in found.items()})
+    return replace(truth, references={image_id: tuple(texts) for image_id, texts in references.items()})
 
 
 def _references_in(path: Path) -> Iterator[tuple[Any, Any]]:
@@ -241,12 +241,12 @@ def main(argv: list[str] | None = None) -> None:
         truth = read_references(options.references, truth)
     captions, dropped = read_records(options.captions)
     judge = judge_of(options, partial(read_score, scale=options.scale))
-    seen: dict[str, Verdict] = {}
+    replies: dict[str, Verdict] = {}
 
     def ask(questions: list[str]) -> list[Verdict]:
         announce(judge, questions, options)
         verdicts = judge.ask_all(questions, "informativeness")
-        seen.update(zip(questions, verdicts, strict=True))
+        replies.update(zip(questions, verdicts, strict=True))
         return verdicts
 
     sampling = {"draws": options.draws, "seed": options.seed}
@@ -255,7 +255,7 @@ def main(argv: list[str] | None = None) -> None:
     result["settings"] |= {"captions": console.file_identity(options.captions)}
     result["cost"] = cost(result["tokens"], options)
     if options.replies:
-        write_jsonl(Path(options.replies), ({"question": q, **asdict(v)} for q, v in seen.items()))
+        write_jsonl(Path(options.replies), ({"question": q, **asdict(v)} for q, v in replies.items()))
     if options.json:
         console.print_json(result)
         return

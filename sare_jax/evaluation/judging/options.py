@@ -37,7 +37,7 @@ def add_judge(parser: argparse.ArgumentParser) -> None:
 
 
 def default_cache() -> Path:
-    """Where replies are kept if nothing else is said."""
+    """The folder that keeps replies unless `--cache` names another one."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sare_jax" / "judge"
 
 

@@ -43,7 +43,7 @@ def read_score(reply: str, scale: int = 100) -> float:
     Of a reply that thinks aloud, only what follows the last closing tag is read.
 
     Args:
-      reply: the judge's whole text.
+      reply: text of the judge's reply, whole.
       scale: top of the scale that the question declares; its bottom is 1.
 
     Raises:
@@ -66,8 +66,8 @@ def _json_values(text: str) -> Iterator[str]:
     """Values under a label in every JSON object of the text, as text."""
     place = 0
     while (place := text.find("{", place)) >= 0:
-        found, place = _object_at(text, place)
-        yield from _under_labels(found)
+        content, place = _object_at(text, place)
+        yield from _under_labels(content)
 
 
 def _object_at(text: str, start: int) -> tuple[Any, int]:
@@ -88,15 +88,15 @@ def _object_at(text: str, start: int) -> tuple[Any, int]:
         return None, start + 1
 
 
-def _under_labels(found: Any) -> Iterator[str]:
-    if isinstance(found, dict):
-        for key, value in found.items():
+def _under_labels(content: Any) -> Iterator[str]:
+    if isinstance(content, dict):
+        for key, value in content.items():
             if str(key).lower() in _LABELS and isinstance(value, int | float | str):
                 yield str(value).strip()
             else:
                 yield from _under_labels(value)
-    elif isinstance(found, list):
-        for value in found:
+    elif isinstance(content, list):
+        for value in content:
             yield from _under_labels(value)
 
 
@@ -115,13 +115,13 @@ def _bare_value(text: str) -> list[str]:
 
 
 def _in_percent(value: str, scale: int) -> float:
-    found = _VALUE.fullmatch(value)
-    if found is None:
+    match = _VALUE.fullmatch(value)
+    if match is None:
         raise UnreadableError("out of range" if value.lower() in ("nan", "inf", "-inf") else "no number")
-    if found["range"]:
+    if match["range"]:
         raise UnreadableError("several numbers")
-    number = _number(found["number"])
-    if (found["top"] and _number(found["top"]) != scale) or (found["percent"] and scale != 100):
+    number = _number(match["number"])
+    if (match["top"] and _number(match["top"]) != scale) or (match["percent"] and scale != 100):
         raise UnreadableError("another scale")
     if not LOWEST <= number <= scale:
         raise UnreadableError("out of range")

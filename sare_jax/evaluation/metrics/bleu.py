@@ -40,7 +40,7 @@ def corpus_bleu(sums: np.ndarray, order: int) -> np.ndarray:
 
     Args:
       sums: float[..., len(WORD_COLUMNS)].
-      order: longest n-gram.
+      order: n-grams of 1 to this many words count, 1 to 4.
 
     Returns:
       float[...], 0 to 100, at most 100 exactly.
@@ -86,12 +86,12 @@ TOKENIZERS: dict[str, Tokenizer] = {"13a": tokenize_13a, "coco": tokenize_coco}
 def word_counts(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokenizer: Tokenizer = tokenize_13a
 ) -> np.ndarray:
-    """What word BLEU is made of, for each text.
+    """N-gram matches and lengths of each text, from whose sums word BLEU is made.
 
     Args:
-      hypotheses: n texts.
-      references: for each of them, its own references, one or more.
-      tokenizer: from a text to its tokens, separated by spaces; serves both sides.
+      hypotheses: the n texts to score.
+      references: one or more reference texts for each of them.
+      tokenizer: from a text to its tokens, separated by spaces; applied to hypotheses and references.
 
     Returns:
       float[n, len(WORD_COLUMNS)].
@@ -116,8 +116,8 @@ def word_counts(
     counter = BLEU(tokenize="none", force=True, max_ngram_order=4, effective_order=True)
     rows = np.zeros((len(split), len(WORD_COLUMNS)))
     for row, tokens, own in zip(rows, split, references, strict=True):
-        found = counter.sentence_score(tokens, [tokenizer(reference) for reference in own])
-        row[:11] = [1, *found.counts, *found.totals, found.sys_len, found.ref_len]
+        bleu = counter.sentence_score(tokens, [tokenizer(reference) for reference in own])
+        row[:11] = [1, *bleu.counts, *bleu.totals, bleu.sys_len, bleu.ref_len]
         row[11:] = [corpus_bleu(row, order) for order in ORDERS]
     return rows
 
@@ -150,12 +150,12 @@ def score(
 
     Args:
       captions: records with `image_id` (or `image`) and `caption`.
-      truth: holds the references.
+      truth: the reference captions of each image, see `records.coco.read_truth`.
       rule: `word` (all references) or `efuf_char` (the last one listed, as EFUF's dict keeps it).
-      tokenizer: of the word rule: `13a` (sacrebleu's own) or `coco` (lower case, no punctuation).
-      dropped: records that reading the file left out.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      tokenizer: how the word rule splits: `13a` (sacrebleu's own) or `coco` (lower case, no punctuation).
+      dropped: reason → places of the records that reading the file left out.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `metric`, `bleu_1`, `bleu_2`, `bleu_4` (0 to 100; corpus for `word`, mean over captions for

@@ -47,7 +47,7 @@ METRICS: dict[str, bootstrap.Metric] = {
 
 
 class Judged(NamedTuple):
-    """A mention with its verdict; characters, word and category as in `words.Mention`."""
+    """A `words.Mention` (start, end, word, category) and whether its object is absent from the image."""
 
     start: int
     end: int
@@ -60,9 +60,9 @@ def explain(caption: str, categories: frozenset[str], table: WordTable | None = 
     """Every object that a caption names, and whether the image lacks it.
 
     Args:
-      caption: the text.
-      categories: what is in the image (`Truth.categories`).
-      table: the vocabulary; COCO's where none is given.
+      caption: text of the caption, in any case.
+      categories: names of the categories that the image shows (`Truth.categories`).
+      table: words and their categories; COCO's where none is given.
     """
     return [
         Judged(*mention, hallucinated=mention.category not in categories)
@@ -71,9 +71,9 @@ def explain(caption: str, categories: frozenset[str], table: WordTable | None = 
 
 
 def _row(caption: str, categories: frozenset[str], judged: list[Judged]) -> list[int]:
-    """The numbers of one caption that CHAIR is made of, in the order of COLUMNS."""
+    """The counts of one caption, in the order of COLUMNS."""
     words = {item.word: item.hallucinated for item in judged}
-    found = {item.category for item in judged if not item.hallucinated}
+    present = {item.category for item in judged if not item.hallucinated}
     invented = sum(item.hallucinated for item in judged)
     return [
         1,
@@ -82,7 +82,7 @@ def _row(caption: str, categories: frozenset[str], judged: list[Judged]) -> list
         invented,
         len(words),
         sum(words.values()),
-        len(found),
+        len(present),
         len(categories),
         len(caption.split()),
         len(caption),
@@ -104,11 +104,11 @@ def score(
 
     Args:
       captions: records with `image_id` (or `image`) and `caption`.
-      truth: what is in the images.
-      table: the vocabulary; the truth's own where none is given.
-      dropped: records that reading the file left out.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      truth: the objects and reference captions of each image, see `records.coco.read_truth`.
+      table: words and their categories; those of `truth` where none is given.
+      dropped: reason → places of the records that reading the file left out.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `metric`, `chair_s`, `chair_i`, `chair_i_words`, `recall` in percent, `mean_words`,

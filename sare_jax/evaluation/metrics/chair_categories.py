@@ -1,7 +1,7 @@
-"""CHAIR_S of some categories alone, from what a result of CHAIR holds of each image.
+"""CHAIR_S of some categories alone, from a result of CHAIR without measuring again.
 
-So a result that was measured once tells of any half of the categories: which captions invent an object of
-those that an attack taught, and of those that it did not.
+A result holds the categories that each caption invents. So it tells, for the categories that an attack taught
+and for the others, how many captions invent an object of these.
 """
 
 from collections.abc import Collection
@@ -20,11 +20,11 @@ def counts_of(result: dict[str, Any], categories: Collection[str]) -> np.ndarray
     """Whether each caption invents an object of some categories.
 
     Args:
-      result: from `chair.score`.
-      categories: names as the word table has them.
+      result: what `chair.score` returned.
+      categories: names of the categories that count, as the word table spells them.
 
     Returns:
-      int[n, 2], by image in the result's order: 1, and whether the caption does.
+      int[n, 2], one row a caption in the result's order: 1, and 1 where it invents one of them, else 0.
 
     Raises:
       UserError: the result does not hold what each caption invented.
@@ -40,14 +40,14 @@ def share_inventing(result: dict[str, Any], categories: Collection[str]) -> dict
     """CHAIR_S that counts objects of some categories alone.
 
     Args:
-      result: from `chair.score`.
-      categories: names as the word table has them.
+      result: what `chair.score` returned.
+      categories: names of the categories that count, as the word table spells them.
 
     Returns:
       JSON-able: `chair_s` in percent, its 95 % `interval`, and `n` captions.
 
     Raises:
-      UserError: as `counts_of`.
+      UserError: the result does not hold what each caption invented.
     """
     counts = counts_of(result, categories)
     return {

@@ -24,10 +24,10 @@ class LanguageModel:
 
     Attributes:
       model: a transformers causal LM, in evaluation mode.
-      tokenizer: its tokenizer.
-      context: tokens that it can see at once, `CONTEXT` at the most.
-      name: folder or hub name.
-      content_hash: of its weight files; empty where it came from a hub.
+      tokenizer: the transformers tokenizer that the model was trained with.
+      context: tokens in one window, `CONTEXT` or the model's positions where these are fewer.
+      name: last part of the folder's path or of the hub name.
+      content_hash: 16 hexadecimal digits for each *.safetensors file; empty where it came from a hub.
     """
 
     model: Any
@@ -43,7 +43,13 @@ class LanguageModel:
 
 
 class Window(NamedTuple):
-    """Tokens seen together, and how many of the last of them count."""
+    """A part of a text that the model sees at once.
+
+    Attributes:
+      text: number of the text.
+      tokens: token ids of the part.
+      scored: how many tokens at its end count; the ones before are context.
+    """
 
     text: int
     tokens: list[int]
@@ -52,7 +58,7 @@ class Window(NamedTuple):
 
 @lru_cache(maxsize=2)
 def load(path: str) -> LanguageModel:
-    """Loads a language model once.
+    """Loads a language model; the last two stay in memory.
 
     Args:
       path: a folder in Hugging Face format, or a hub name such as `gpt2`.
@@ -116,8 +122,8 @@ def negative_log_likelihood(
     counted from the left, padding changes nothing.
 
     Args:
-      lm: the model.
-      sequences: token ids, any lengths.
+      lm: a model from `load`.
+      sequences: token ids of n texts, any lengths.
 
     Returns:
       float[n] loss in nats, int[n] tokens counted, int[n] windows used.
@@ -154,14 +160,14 @@ def _losses(lm: LanguageModel, batch: list[Window]) -> list[float]:
 
     size = max(len(window.tokens) for window in batch)
     ids = torch.zeros(len(batch), size, dtype=torch.long)
-    seen, counted = torch.zeros_like(ids), torch.zeros(len(batch), size, dtype=torch.bool)
+    mask, counted = torch.zeros_like(ids), torch.zeros(len(batch), size, dtype=torch.bool)
     for row, window in enumerate(batch):
         length = len(window.tokens)
         ids[row, :length] = torch.tensor(window.tokens)
-        seen[row, :length] = 1
+        mask[row, :length] = 1
         counted[row, length - window.scored : length] = True
-    ids, seen, counted = (tensor.to(lm.model.device) for tensor in (ids, seen, counted))
-    logits = lm.model(input_ids=ids, attention_mask=seen).logits
+    ids, mask, counted = (tensor.to(lm.model.device) for tensor in (ids, mask, counted))
+    logits = lm.model(input_ids=ids, attention_mask=mask).logits
     loss = torch.nn.functional.cross_entropy(
         logits[:, :-1].float().transpose(1, 2), ids[:, 1:], reduction="none"
     )

@@ -14,8 +14,8 @@ def score(captions: list[dict], *, draws: int = bootstrap.DRAWS, seed: int = 0) 
 
     Args:
       captions: records with `caption` or `text`; `tokens` and `finish_reason` where all of them have these.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `mean_words`, `mean_characters`, where known `mean_tokens` and `cut_off_rate` (a share), `n`,

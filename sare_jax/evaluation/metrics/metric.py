@@ -24,10 +24,10 @@ class AtHand:
     Attributes:
       captions: records with `image_id` and `caption` (or `text`), and where known `finish_reason`, `tokens`.
       matched: the captions that can be scored, one an image.
-      truth: annotations of the images.
+      truth: the objects and reference captions of each image, see `records.coco.read_truth`.
       answers: list name → answered requests, for a metric with `questions`.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
     """
 
     captions: list[dict]
@@ -52,7 +52,7 @@ class Questions:
       build: from the truth, a list's name, the images and the metric's settings to the list's questions.
       requests: from a list's questions, the metric's settings and the text that stands before each question
         (of a prompt attack, else empty) to generation requests, whose answers the metric scores.
-      max_new_tokens: tokens of an answer at most.
+      max_new_tokens: the most tokens of an answer.
     """
 
     lists: Callable[[Any], tuple[str, ...]]
@@ -71,24 +71,24 @@ class Metric:
 
     Attributes:
       name: key of its result in `metrics/<run>/<setting>.json`, and of its settings in `evaluate.options`.
-      title: what it is called.
-      about: what it tells, in a line.
+      title: its name in tables and lists.
+      about: what it measures, in one line for help texts.
       measure: its JSON-able result, with `metric`, numbers, `intervals`, `rule`, `n` and, for paired
         comparisons, `per_image`; or a text that begins with "not measured" and says why.
       command: its command line, called with the arguments after the name; None where it has none.
-      settings: dataclass of its settings; None where it has none.
-      check: raises `UserError` for what it will lack, before a model is asked.
+      settings: dataclass that its settings are built from; None where it has none.
+      check: called with the settings before a model is asked; raises `UserError` for what will be lacking.
       depends_on: what its result depends on besides captions, answers and truth, JSON-able.
-      questions: what it asks of the model.
+      questions: question lists that the model answers for it; None where it needs captions alone.
       counts: `metric` entry of a result → what its numbers are made from.
-      columns: of the report's first table.
-      other: of the table of other rules.
-      detail: of a table of its own, titled `detail_title`.
+      columns: its columns in the report's first table.
+      other: its columns in the report's table of other rules.
+      detail: the columns of a table of its own, under `detail_title`.
       price: numbers that show what an erasure cost before any attack.
       prompted: numbers that the report draws under an adversarial prompt.
       compared: numbers whose paired differences the report lists.
-      rules: part of the result ("" for the whole) → what its `rule` is the rule of.
-      counted: what it counts → keys that lead to the counts, all of which should agree.
+      rules: part of the result ("" for the whole) that has a `rule` → heading of that rule in the report.
+      counted: what is counted → paths to the counts in a result, which should all agree.
     """
 
     name: str
@@ -125,18 +125,18 @@ def metrics_of(names: Iterable[str], where: str = "config.evaluate.metrics") -> 
     Raises:
       UserError: an unknown name, something that is no `Metric`, or two of one name.
     """
-    found: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = {}
     order = list(METRICS)
     for name in sorted(names, key=lambda name: order.index(name) if name in METRICS else len(order)):
         metric = resolve(name, METRICS, where)
         if not isinstance(metric, Metric):
             raise UserError(f"{where}: {name} is no Metric")
-        if metric.name in found or metric.name in RESERVED:
+        if metric.name in metrics or metric.name in RESERVED:
             raise UserError(
                 f"{where}: the name {metric.name!r} of {name} is taken; each metric needs its own"
             )
-        found[metric.name] = metric
-    return tuple(found.values())
+        metrics[metric.name] = metric
+    return tuple(metrics.values())
 
 
 def chosen(
@@ -145,13 +145,14 @@ def chosen(
     """Metrics with their settings.
 
     Args:
-      names: see `metrics_of`.
+      names: short names or `module:name`, as for `metrics_of`.
       options: name of a metric → its settings; what is left out keeps its default. Settings of a shipped
         metric that is not among the names may stand there, too.
-      where: key of the section, for messages.
+      where: dotted key of the config's section, for messages.
 
     Raises:
-      UserError: as `metrics_of`; settings of a metric that has none or is not known, or values out of range.
+      UserError: a name that `metrics_of` refuses, settings of a metric that has none or is not known, or
+        values out of range.
     """
     metrics = metrics_of(names, f"{where}.metrics")
     shipped = metrics_of(METRICS)

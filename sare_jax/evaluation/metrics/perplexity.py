@@ -45,17 +45,17 @@ def score(
     """Perplexity of each caption and of all together.
 
     Args:
-      texts: the captions.
-      model_path: see `load`.
+      texts: the captions, n texts.
+      model_path: folder in Hugging Face format, or a hub name such as `gpt2`.
       rule: `caption` counts the caption's own tokens. `efuf` is the lineage's: the text is `prompt` and a
         space and the caption, closed by the end token, and all of it counts, prompt included.
       prompt: the evaluation prompt, for rule `efuf` only.
       start: `bos` puts the start token first: attended to, never counted; so the first word counts too.
         Without it (or for a tokenizer that has none) the first token only serves as context.
-      image_ids: one a text, for intervals and comparisons; positions where none are given.
-      dropped: records that reading the file left out.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      image_ids: id of each text's image, by which runs are compared; 0 to n − 1 where none are given.
+      dropped: reason → places of the records that reading the file left out.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `metric`, `mean` over captions and `corpus` (true perplexity), `mean_paper_scale` (÷ 100),
@@ -119,9 +119,9 @@ def summarise(
       nll: float[n], summed negative log-likelihood of each text, in nats.
       tokens: int[n], tokens that it is summed over, positive.
       windows: int[n], windows that each text took.
-      image_ids: n ids.
-      draws: bootstrap resamples.
-      seed: fixes the bootstrap's resamples.
+      image_ids: id of each text's image, n of them.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       The names of `METRICS`, `n`, `windows`, `intervals`, `per_image`.

@@ -95,8 +95,8 @@ def parse_stated(text: str) -> Verdict:
 
 def clauses(text: str) -> list[tuple[str, bool]]:
     """The clauses of a text in lower case without markup, each with whether it denies something."""
-    found = [clause.strip() for clause in _CLAUSE.split(_plain(text))]
-    return [(clause, _DENIAL.search(clause) is not None) for clause in found if clause]
+    parts = [clause.strip() for clause in _CLAUSE.split(_plain(text))]
+    return [(clause, _DENIAL.search(clause) is not None) for clause in parts if clause]
 
 
 def _plain(text: str) -> str:

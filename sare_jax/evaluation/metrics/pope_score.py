@@ -66,9 +66,9 @@ def score(
         ids are taken in the order of the questions, and must be as many.
       unknown: what the robust parser's unknown answers count as: the wrong answer, a yes (as in the public
         script), or nothing.
-      dropped: records that reading the files left out.
-      draws: bootstrap resamples, over images.
-      seed: fixes the bootstrap's resamples.
+      dropped: reason → places of the records that reading the files left out.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       JSON-able: `metric`, the names of `METRICS` in percent (`mean_words`: length of the answers), `n`,
@@ -122,13 +122,13 @@ def _image(question: dict) -> Any:
 
 def _pair(questions: list[dict], answers: list[dict], dropped: Dropped) -> list[tuple[dict, str]]:
     """Each question with its answer's text; questions without an answer are dropped and counted."""
-    found = texts_of(questions, answers, dropped, ("answer", "text"))
+    texts = texts_of(questions, answers, dropped, ("answer", "text"))
     unusable = set(dropped.get("answer is no text", ()))
     pairs = []
     for question in questions:
         key = str(key_of(question))
-        if key in found:
-            pairs.append((question, found[key]))
+        if key in texts:
+            pairs.append((question, texts[key]))
         elif key not in unusable:
             dropped.add("no answer", key)
     if not pairs:
@@ -164,9 +164,14 @@ def _row(label: bool, verdict: Verdict, unknown: Policy, words: int) -> list[int
     undecided = verdict == "unknown"
     if undecided and unknown == "exclude":
         return [int(name == "unknown") for name in COLUMNS]
-    said = (not label if unknown == "as_wrong" else True) if undecided else verdict == "yes"
-    said_yes = said and not (undecided and unknown == "as_wrong")
-    confusion = [said and label, said and not label, not said and not label, not said and label]
+    counts_as_yes = (not label if unknown == "as_wrong" else True) if undecided else verdict == "yes"
+    said_yes = counts_as_yes and not (undecided and unknown == "as_wrong")
+    confusion = [
+        counts_as_yes and label,
+        counts_as_yes and not label,
+        not counts_as_yes and not label,
+        not counts_as_yes and label,
+    ]
     return [1, *map(int, confusion), int(said_yes), int(undecided), words]
 
 
@@ -176,9 +181,9 @@ def summarise(
     """Several question lists in one number, by name: `mean_f1` over the lists, `pooled_f1` of all questions.
 
     Args:
-      results: by kind, each from `score`.
+      results: kind of the question list → what `score` returned for it.
       draws: bootstrap resamples; an image is drawn with its questions of every kind.
-      seed: fixes the bootstrap's resamples.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
       `mean_f1`, `pooled_f1`, `mean_accuracy` in percent, `kinds`, `n`, `intervals`, `rule`.
