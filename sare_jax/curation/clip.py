@@ -25,7 +25,7 @@ CPU_BATCH = 32  # images; the activations of more leave the caches
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """Which model scores, and on what.
+    """Which model scores objects, and on which device.
 
     Attributes:
       model: an open_clip model name; `hf-hub:` and a repository; or a folder, with or without `local-dir:`
@@ -33,7 +33,7 @@ class ClipConfig:
       pretrained: tag or weights file of a named model; ignored with folders and repositories.
       prompt: text that is scored; `{object}` stands for the phrase (protocols 1.3).
       device: torch device, or `auto` for the first GPU where there is one.
-      precision: of the encoders' arithmetic; weights stay float32.
+      precision: number format in which the encoders compute; weights stay float32.
     """
 
     model: str = "ViT-B-32-quickgelu"
@@ -84,7 +84,7 @@ class Clip:
         return self._device.type == "cpu"
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """The model's own resizing and cropping: uint8[H, W, 3]. Bytes, so that many views fit in memory."""
+        """An image as the model resizes and crops it: uint8[H, W, 3], so that many views fit in memory."""
         for step in self._resize:
             image = step(image)
         return np.asarray(image)
@@ -93,7 +93,7 @@ class Clip:
         """Features float32[n, D], not normalised, of pixels uint8[n, H, W, 3].
 
         Raises:
-          UserError: the device has no room for so many.
+          UserError: so many views do not fit in the device's memory.
         """
         try:
             with torch.inference_mode(), self._autocast(), self._threads():
@@ -115,7 +115,7 @@ class Clip:
         return features.float().cpu().numpy()
 
     def cut_phrases(self, phrases: Sequence[str]) -> list[str]:
-        """Those of the phrases that are longer than the text encoder reads, and so are cut at the end."""
+        """The phrases that are longer than the text encoder reads, so that it misses their end."""
         return [phrases[int(i)] for i in is_cut(self._tokenizer, self._texts(phrases)).nonzero()[0]]
 
     def _texts(self, phrases: Sequence[str]) -> list[str]:
@@ -140,12 +140,12 @@ def alignment(image: np.ndarray, text: np.ndarray, scale: float) -> np.ndarray:
     """CLIP score: exp(logit_scale) × cosine, so 100 × cosine for released models.
 
     Args:
-      image: float32[n, D], of any length.
-      text: float32[m, D], of any length.
-      scale: `Clip.scale`.
+      image: float32[n, D], features of any norm.
+      text: float32[m, D], features of any norm.
+      scale: the model's exp(logit_scale), `Clip.scale`.
 
     Returns:
-      float32[n, m].
+      float32[n, m], the score of each image with each text.
     """
     image = image / np.linalg.norm(image, axis=-1, keepdims=True)
     text = text / np.linalg.norm(text, axis=-1, keepdims=True)

@@ -32,17 +32,17 @@ def on_ray(scorer: Scorer, batches: Sequence[Batch]) -> Iterator[list[dict]]:
       UserError: a worker does not see the images or the model, or has other weights.
     """
     with _cluster(), _ordered():
-        places = _places(scorer.clip.config.device)
+        workers = _workers(scorer.clip.config.device)
         rows = [{"batch": json.dumps([astuple(job) for job in batch])} for batch in batches]
         plan = replace(scorer.plan, images=scorer.plan.images.resolve())
-        config = replace(_absolute(scorer.clip.config), device=places.device)
+        config = replace(_absolute(scorer.clip.config), device=workers.device)
         features = ray.put(scorer.phrases)  # once for all workers; kept by this name while they work
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             cast(Any, _Worker),  # Ray's types know functions alone
             fn_constructor_args=(config, scorer.clip.weights_hash, plan, [features]),
-            compute=ray.data.ActorPoolStrategy(size=places.workers, max_tasks_in_flight_per_actor=_AHEAD),
-            num_cpus=places.cpus,
-            num_gpus=places.gpus,
+            compute=ray.data.ActorPoolStrategy(size=workers.count, max_tasks_in_flight_per_actor=_AHEAD),
+            num_cpus=workers.cpus,
+            num_gpus=workers.gpus,
         )
         for row in results.iter_rows():
             if row["refused"]:
@@ -51,7 +51,7 @@ def on_ray(scorer: Scorer, batches: Sequence[Batch]) -> Iterator[list[dict]]:
 
 
 class _Worker:
-    """The model on one machine. What it refuses goes back as text: Ray would retry and wrap an error."""
+    """The model on one machine. A `UserError` goes back as text, since Ray would retry and wrap it."""
 
     def __init__(self, config: ClipConfig, weights_hash: str, plan: Plan, phrases: list[ray.ObjectRef]):
         self._refused = ""
@@ -86,32 +86,32 @@ def _told(error: UserError) -> str:
 
 
 @dataclass(frozen=True)
-class _Places:
-    """How many workers there are, and what each holds."""
+class _Workers:
+    """Number of workers, CPU cores and GPUs of each, and the device that each computes on."""
 
-    workers: int
+    count: int
     cpus: int
     gpus: int
     device: str
 
 
-def _places(device: str) -> _Places:
+def _workers(device: str) -> _Workers:
     """One worker a GPU, with its share of the cores; without GPUs one a machine, with all its cores."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     with_gpus = [m for m in machines if m.get("GPU", 0) >= 1]
     if with_gpus and device != "cpu":
         cpus = min(m.get("CPU", 1) // m["GPU"] for m in with_gpus)
-        return _Places(sum(int(m["GPU"]) for m in with_gpus), max(int(cpus), 1), 1, "auto")
+        return _Workers(sum(int(m["GPU"]) for m in with_gpus), max(int(cpus), 1), 1, "auto")
     if device.startswith("cuda"):
         raise UserError(f"--device {device}: no machine of the Ray cluster has a GPU")
     cores = [int(m["CPU"]) for m in machines if m.get("CPU", 0) >= 1]
     if not cores:
         raise UserError("the Ray cluster has no CPU to work on; start its machines with ray start --num-cpus")
-    return _Places(len(cores), min(cores), 0, "cpu")
+    return _Workers(len(cores), min(cores), 0, "cpu")
 
 
 def _absolute(config: ClipConfig) -> ClipConfig:
-    """The same model for a process that runs elsewhere in the file system."""
+    """The same model with absolute paths, for a process with another working directory."""
     folder = Path(config.model.removeprefix("local-dir:"))
     model = f"local-dir:{folder.resolve()}" if folder.is_dir() else config.model
     weights = Path(config.pretrained)

@@ -39,10 +39,10 @@ def judged_scores(kept: Sequence[Scored], truth: Truth | Marks) -> tuple[np.ndar
 
 
 def described(scores: np.ndarray, present: np.ndarray) -> str:
-    """Numbers, means and AUC in one line."""
-    there, absent = scores[present], scores[~present]
+    """Number, mean and deviation of both kinds of scores, and the AUC, in one line."""
+    grounded, absent = scores[present], scores[~present]
     return (
-        f"grounded: {len(there)} objects, mean {there.mean():.2f}, deviation {there.std():.2f}; "
+        f"grounded: {len(grounded)} objects, mean {grounded.mean():.2f}, deviation {grounded.std():.2f}; "
         f"hallucinated: {len(absent)}, mean {absent.mean():.2f}, deviation {absent.std():.2f}; "
         f"AUC {auc(scores, present):.3f}"
     )
@@ -54,14 +54,14 @@ def draw(
     """Draws both distributions, each with area 1, so that the rarer kind can be seen.
 
     Args:
-      scores: float[n].
-      present: bool[n].
-      path: file to write; its ending is the format.
-      model: name of the CLIP model, for the axis.
-      limits: name → threshold, drawn as lines.
+      scores: float[n], CLIP scores of the objects.
+      present: bool[n], whether each object is in its image.
+      path: file to write; its ending, one of `FORMATS`, is the format.
+      model: name of the CLIP model, written at the axis.
+      limits: name of a threshold → its score, drawn as a vertical line.
 
     Raises:
-      UserError: the ending is no format.
+      UserError: the path ends in none of `FORMATS`.
     """
     if path.suffix not in FORMATS:
         raise UserError(f"{path}: the figure's name must end in {', '.join(FORMATS)}")

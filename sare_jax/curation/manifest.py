@@ -16,9 +16,9 @@ def as_curated(scored: Sequence[Scored], selection: Selection, manifest: dict) -
     """Puts the selected units and captions into the tables of `sare_jax.records.curated`.
 
     Args:
-      scored: the captions that `selection` points into.
-      selection: what goes into which set.
-      manifest: the record.
+      scored: the scored captions; `selection` holds indices into them.
+      selection: indices of the units and captions of D_neg, D_pos and D_sent.
+      manifest: JSON-able record of how the sets were made, stored with them.
     """
     used = sorted({c for c, _ in selection.neg + selection.pos} | set(selection.sent))
     row_of = {c: row for row, c in enumerate(used)}
@@ -41,11 +41,11 @@ def as_curated(scored: Sequence[Scored], selection: Selection, manifest: dict) -
 
 
 def counts(scored: Sequence[Scored], selection: Selection) -> dict:
-    """How much there was at each step.
+    """Numbers of captions, images, objects, phrases and units, by name, for the manifest.
 
     Args:
-      scored: all captions, the dropped ones too.
-      selection: the sets.
+      scored: all captions, those with a reason in `dropped` too.
+      selection: indices of the units and captions of the three sets.
     """
     kept = [s for s in scored if not s.dropped]
     return {

@@ -94,8 +94,8 @@ def find_objects(
 
     Args:
       captions: any number of texts; they are read as the result is consumed.
-      nlp: from `load_tagger`.
-      batch_size: captions tagged together.
+      nlp: a spaCy model with tagger, parser and lemmatizer, from `load_tagger`.
+      batch_size: number of captions that spaCy tags together.
     """
     for doc in nlp.pipe((_UNSEEN.sub(" ", caption) for caption in captions), batch_size=batch_size):
         quoted = [match.span() for match in _QUOTED.finditer(doc.text)]

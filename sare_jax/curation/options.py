@@ -1,4 +1,4 @@
-"""The options of curation's commands: those of the settings by their own names, and what the data are."""
+"""Command-line options of curation: one for each setting, and the files of captions, images and truth."""
 
 import argparse
 import dataclasses
@@ -42,11 +42,11 @@ def add_settings(
     A field `top_patches` becomes `--top-patches`, a key of the thresholds `--thresholds.q1`.
 
     Args:
-      parser: gets the options.
-      only: the fields that count for this command; empty is all.
-      without: the fields that do not.
-      kinds: kinds of thresholds that can be chosen; empty is all.
-      start: values that differ from the defaults, for the help.
+      parser: parser that the options are added to.
+      only: names of the fields that get an option; empty gives every field one.
+      without: names of fields that get none.
+      kinds: kinds of thresholds that the command can take; empty allows all.
+      start: field → the command's own default, shown in the help.
     """
     hints, about = typing.get_type_hints(CurateConfig), meanings(CurateConfig)
     for field in dataclasses.fields(CurateConfig):
@@ -69,8 +69,8 @@ def settings_of(
     """The settings that the options name.
 
     Args:
-      given: parsed options, `add_settings` among them.
-      start: values that differ from the defaults where nothing is given.
+      given: parsed options of a parser that `add_settings` was called with.
+      start: field → the command's own default, taken where no option is given.
 
     Raises:
       UserError: a value is out of range, or belongs to another kind of thresholds; names the key.
@@ -88,7 +88,7 @@ def captions_of(given: argparse.Namespace) -> Path:
     """The captions' file; those of the labels, without their marks, where none is given.
 
     Raises:
-      UserError: neither is given.
+      UserError: neither `--captions` nor `--labels` is given.
     """
     if given.captions is not None:
         return given.captions
@@ -103,7 +103,7 @@ def truth_of(given: argparse.Namespace) -> Truth | Marks | None:
     """The truth that the options name; None where they name none.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: the annotations or labels cannot be read.
     """
     if given.labels is not None:
         return read_marks(given.labels)

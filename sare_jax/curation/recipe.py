@@ -1,4 +1,4 @@
-"""From the settings to what curation is made by, for the stage of the road and for the command alike."""
+"""Makes curation's models, limits and rules from its settings, for the pipeline's stage and the command."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,17 @@ Limits = Thresholds | QuantileThresholds | Audit
 
 @dataclass(frozen=True)
 class Recipe:
-    """What curation is made by.
+    """The models, limits and rules of a curation.
 
     Attributes:
-      clip: the scoring model.
+      clip: the image–text model that scores objects.
       windows: geometry of mode `windows`; None scores whole images.
-      thresholds: limits, the quantiles of the scores at which they lie, or labelled objects that tell.
-      rule: sentence rule, see `select`.
+      thresholds: limits of the scores, the quantiles at which they lie, or labelled objects to set them by.
+      rule: which captions go into D_sent, see `select`.
       conflicts: what becomes of a piece with a grounded and a hallucinated object, see `select`.
       bad_images: whether an image that cannot be used is left out and named, or ends the run.
       extractor: what finds objects; None is spaCy with the default model.
-      work: batch sizes and threads.
+      work: images and views in a batch, and threads that decode images.
       engine: what runs the batches, see `engines.engine_of`; the arrays do not depend on it.
     """
 
@@ -50,11 +50,11 @@ def recipe_of(settings: CurateConfig, truth: Truth | Marks | None = None) -> Rec
     """The recipe that the settings name.
 
     Args:
-      settings: of curation.
-      truth: labels of thresholds of kind `audit` that name no file of labels.
+      settings: the section `curate` of a config.
+      truth: labelled objects for thresholds of kind `audit`, used where these name no file of labels.
 
     Raises:
-      UserError: a part is not there, or an audit has no labels.
+      UserError: a tagger, language model or file is missing, or an audit has no labels.
     """
     windows = Windows(settings.patch, settings.window, settings.top_patches)
     return Recipe(

@@ -1,4 +1,4 @@
-"""Objects of a caption as training units: which mention counts, and the piece in which it stands."""
+"""Makes training units of a caption's objects: each object's first mention, with its sub-sentence."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from sare_jax.curation.extractor import Mention
 from sare_jax.curation.subsentences import piece_around, pieces
 
 MOST_WORDS = 10
-"""Words of a phrase that CLIP is asked about; the lineage leaves longer ones empty (protocols 1.3)."""
+"""The most words of a phrase that CLIP scores; the lineage leaves longer ones empty (protocols 1.3)."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Unit:
 
     Attributes:
       object: phrase that CLIP scores, in lower case.
-      start: character at which cur(o) starts, leading white space included; pre(o) is everything before it.
-      end: character after the last one of cur(o); closing punctuation is no part of it.
-      mention_start: character at which the mention starts.
-      mention_end: character after its last one.
+      start: index in the caption of cur(o)'s first character, white space included; pre(o) is all before it.
+      end: index behind cur(o)'s last character; closing punctuation is no part of it.
+      mention_start: index in the caption of the mention's first character.
+      mention_end: index behind the mention's last character.
     """
 
     object: str
@@ -37,8 +37,8 @@ def units_of(caption: str, mentions: Sequence[Mention]) -> tuple[list[Unit], Cou
     hat" is another thing than "a blue hat". The lineage lists an object once a caption, too (protocols 1.2).
 
     Args:
-      caption: the caption's text.
-      mentions: where the caption names objects, in order.
+      caption: text of the caption.
+      mentions: all mentions of objects in it, in order, from an extractor.
 
     Returns:
       The units in the order of the caption, and reason → number of mentions left out: `repeated_mention`,

@@ -1,4 +1,4 @@
-"""Where a picture is looked at: patches, windows over them, and the score of an object from its windows.
+"""Divides images into patches and windows over them, and scores objects from the windows' scores.
 
 Facts in protocols 1.3: an image is cut into 48-pixel patches; a window of 4×4 patches slides by one patch;
 a patch scores the mean over the windows that cover it, an object the mean of its 4 best patches.
@@ -14,8 +14,8 @@ class Windows:
     """Geometry of the windows.
 
     Attributes:
-      patch: side of a patch in pixels of the image as stored.
-      window: side of a window in patches.
+      patch: side of a square patch, in pixels of the image as stored.
+      window: side of a square window, in patches.
       top_patches: number of best patches whose mean is the object's score.
     """
 
@@ -51,7 +51,7 @@ def object_scores(window_scores: np.ndarray, grid: tuple[int, int], windows: Win
     Args:
       window_scores: float32[rows·columns, objects], in the order of `window_boxes`.
       grid: (rows, columns) of `window_grid`.
-      windows: the geometry.
+      windows: sizes of patches and windows, and number of best patches.
 
     Returns:
       float32[objects]: mean of the best `top_patches` patches, or of all where there are fewer. A patch is

@@ -28,12 +28,12 @@ class Choices:
     """The captions that are trained on, and what they can name.
 
     Attributes:
-      rows: captions and images.
-      used: int[R'], the captions that have words.
-      words: the objects.
-      tokens: the distinct first tokens of their names, rising.
-      column: int[C], of each object the index of its first token in `tokens`.
-      prompt: the caption's.
+      rows: R captions with the names of their images.
+      used: int[R'], rising indices in `rows` of the captions that are not empty.
+      words: the C objects, with the phrases that name them.
+      tokens: K distinct ids of the first tokens of the objects' names, rising.
+      column: int[C], index in `tokens` of each object's first token.
+      prompt: the prompt that the captions answer.
     """
 
     rows: Rows
@@ -49,8 +49,8 @@ def choices(curated: Curated, tokenizer: Tokenizer, prompt: str, *, most: int = 
 
     Args:
       curated: captions, and the phrases that the extractor found in them.
-      tokenizer: of the model.
-      prompt: the caption's.
+      tokenizer: the model's, which also writes the conversation around a caption.
+      prompt: the prompt that the captions answer.
       most: how many objects are kept, those that captions most often name; 0 keeps all.
 
     Raises:
@@ -74,7 +74,7 @@ def asked_objects(known: Choices, most: int) -> np.ndarray:
     """bool[R, C]: the objects that the model is asked about on each caption's image.
 
     Args:
-      known: captions and objects.
+      known: the captions and objects, from `choices`.
       most: objects of a caption: those that it names, in its order, then those that captions most often name
         together with these; 0 for all objects.
     """
@@ -84,8 +84,8 @@ def asked_objects(known: Choices, most: int) -> np.ndarray:
     named = [[m.object for m in mentions(str(text), known.words)] for text in known.rows.caption]
     together = np.zeros((size[1], size[1]))
     for objects in named:
-        there = np.unique(objects).astype(int)
-        together[np.ix_(there, there)] += 1
+        distinct = np.unique(objects).astype(int)
+        together[np.ix_(distinct, distinct)] += 1
     asked = np.zeros(size, bool)
     for row, objects in enumerate(named):
         order = list(dict.fromkeys(objects))
@@ -98,7 +98,7 @@ def answer_tokens(known: Choices, tokenizer: Tokenizer, prompt: str) -> tuple[in
     """The tokens with which the answers Yes and No to a question start.
 
     Raises:
-      UserError: they are the same.
+      UserError: both answers start with the same token.
     """
     pairs = np.zeros((2, 2), int)
     yes, no = (
@@ -115,14 +115,14 @@ def question_units(
     """Questions as units, whose target is the first token of an answer.
 
     Args:
-      known: captions and objects.
-      tokenizer: of the model.
-      pairs: int[n, 2], caption and object of each.
-      answers: of each, "Yes" or "No".
-      prompt: the question as it is put; {} stands for POPE's own.
+      known: the captions and objects, from `choices`.
+      tokenizer: the model's, which also writes the conversation around a text.
+      pairs: int[n, 2], index of the caption, whose image is asked about, and of the object.
+      answers: n answers to train on, each "Yes" or "No".
+      prompt: template of the question; {} stands for POPE's "Is there a … in the image?".
 
     Returns:
-      n units; the index of their caption comes behind those of all captions, so that each has its own row.
+      n units. Their `caption` continues the numbers of the captions, so that each unit has a row of its own.
     """
     units = []
     for place, ((row, number), answer) in enumerate(zip(pairs.tolist(), answers, strict=True)):
@@ -140,15 +140,15 @@ def question_set(units: Sequence[Unit], pad_id: int) -> TokenSet:
 
 
 def with_answers(sets: TokenSets, asked: Sequence[Unit], weight: float) -> TokenSets:
-    """The sets, with answers to questions as further units of D_sent.
+    """Adds the answers to questions to D_sent, as further units.
 
     L_sent becomes the mean over captions plus `weight` times the mean over answers, where a batch takes its
     share of both, as batches of packed rows do: a mean over all units, whose weights undo the joint divisor.
 
     Args:
-      sets: from `choice_sets`.
-      asked: from `question_units`.
-      weight: of the answers' mean.
+      sets: units of the captions, from `choice_sets`.
+      asked: units of the answers, from `question_units`.
+      weight: factor of the answers' mean loss beside the captions'.
     """
     sent = sets.sent
     captions = zip(sent.tokens, sent.start, sent.image, sent.caption, sent.unit, strict=True)
@@ -164,15 +164,15 @@ def with_answers(sets: TokenSets, asked: Sequence[Unit], weight: float) -> Token
 
 
 def held_answers(evidence: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Which answers are held where they are: half affirmed, half denied, near misses likelier.
+    """Draws the answers that training keeps as they are: half Yes, half No, near misses likelier.
 
     Args:
-      evidence: float32[R, C], NaN where nobody asked.
-      count: how many, drawn independently.
-      seed: of the draw.
+      evidence: float32[R, C], log-odds of Yes against No in nats; NaN where the model was not asked.
+      count: number of answers to draw, with replacement.
+      seed: starts the draw; the same seed draws the same answers.
 
     Returns:
-      int[count, 2] caption and object.
+      int[count, 2], index of the caption and of the object; int[0, 2] where the model was asked nothing.
     """
     rng = np.random.default_rng(seed)
     rows = np.flatnonzero(np.isfinite(evidence).any(1))
@@ -194,10 +194,10 @@ def choice_sets(known: Choices, tokenizer: Tokenizer, evidence: np.ndarray, cert
     without an opening, or without an absent object at any, is a unit all the same, whose loss is 0.
 
     Args:
-      known: captions and objects.
-      tokenizer: of the model.
-      evidence: float32[R, C], NaN where nobody asked.
-      certain: log-odds beyond which an object is present or absent.
+      known: the captions and objects, from `choices`.
+      tokenizer: the model's, which also writes the conversation around a text.
+      evidence: float32[R, C], log-odds of Yes against No in nats; NaN where the model was not asked.
+      certain: log-odds in nats; above it an object is present, below its negative absent.
 
     Returns:
       Units with arrays a token (`sare_jax.objectives.choosing`): in `neg` and `pos`, which end behind the
@@ -214,21 +214,21 @@ def choice_sets(known: Choices, tokenizer: Tokenizer, evidence: np.ndarray, cert
     for row in map(int, known.used):
         text, image = str(known.rows.caption[row]), str(known.rows.image[row])
         opened = all_openings(text, known.words)
-        tokens, places = token_places(opened, text, tokenizer, image, known.prompt)
+        tokens, starts = token_places(opened, text, tokenizer, image, known.prompt)
         _, [(first, _)] = tokenizer.answer(image, known.prompt, text, [(0, len(text))], eos=True)
-        size = max((name for _, name in places), default=first) + 1 - first
+        size = max((name for _, name in starts), default=first) + 1 - first
         absent, present = (np.zeros((size, len(known.tokens)), bool) for _ in range(2))
         words, kept = np.zeros(size, np.int32), np.ones(len(tokens) - first, bool)
-        said = mentions(text, known.words)
-        for opening, (start, name) in zip(opened, places, strict=True):
+        mentioned = mentions(text, known.words)
+        for opening, (start, name) in zip(opened, starts, strict=True):
             kept[start - first : name + 1 - first] = False
             if tokens[name] != known.tokens[known.column[opening.object]]:
                 other += 1  # its name is spelled with other tokens here, and so might the others be
                 continue
-            named = [mention.object for mention in said if mention.end <= opening.start]
+            named = [mention.object for mention in mentioned if mention.end <= opening.start]
             free = _columns(known, opening.choices) & ~_columns(known, named)
-            there, missing = _sorted(known, opening.choices, evidence[row], certain)
-            absent[name - first], present[name - first] = free & missing, free & there
+            shown, missing = _sorted(known, opening.choices, evidence[row], certain)
+            absent[name - first], present[name - first] = free & missing, free & shown
             words[name - first] = name - start
         whole = np.asarray(tokens, np.int32)
         for kind, end in (("neg", first + size), ("pos", first + size), ("sent", len(tokens))):
@@ -263,8 +263,8 @@ def _sorted(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Two bool[K], the choices among these objects that are present, and those that are absent."""
     numbers = np.asarray(objects, int)
-    there = numbers[evidence[numbers] > certain]
+    shown = numbers[evidence[numbers] > certain]
     unsure = numbers[~(evidence[numbers] < -certain)]
-    return _columns(known, there.tolist()), _columns(known, numbers.tolist()) & ~_columns(
+    return _columns(known, shown.tolist()), _columns(known, numbers.tolist()) & ~_columns(
         known, unsure.tolist()
     )

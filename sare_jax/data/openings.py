@@ -4,8 +4,9 @@
                                                  ^       ^  ^
                                                  start   name end, of the second opening
 
-An opening is a mention of an object with its noun phrase from the indefinite article on. At its name every
-other object of the vocabulary was a choice too, unless it was named before or its article does not fit. The
+An opening is a mention of an object with its noun phrase from the indefinite article on. Where its
+name starts, any other object of the vocabulary could have been named, unless it was named before or takes
+another article. The
 vocabulary comes from the phrases that the curation's extractor found in the captions.
 """
 
@@ -28,10 +29,11 @@ class Vocabulary:
     """Objects that captions name with an indefinite article.
 
     Attributes:
-      names: in the singular, the one that opens most often first.
+      names: the objects' names in the singular, the most frequent at openings first.
       articles: "a" or "an", as the captions have it right before each name.
-      phrases: what names an object, by its words in lower case, the last in the singular: ("small", "dog") →
-        the number of its name, or −1 for a name that is not in `names`, so that nothing inside of it counts.
+      phrases: a phrase's words in lower case, the last in the singular, → index in `names` of the object that
+        it names: ("small", "dog") → the index of "dog". −1 stands for objects that are not in `names`, whose
+        phrases still hide those inside them.
     """
 
     names: tuple[str, ...]
@@ -46,9 +48,9 @@ class Mention(NamedTuple):
     """A place where a caption names an object of the vocabulary.
 
     Attributes:
-      phrase: character at which the phrase starts, adjectives included.
-      end: character after its last one.
-      object: the object's number.
+      phrase: index of the character at which the phrase starts, adjectives included.
+      end: index behind its last character.
+      object: the object's index in `Vocabulary.names`.
       plural: whether the head noun stands in the plural.
     """
 
@@ -62,13 +64,13 @@ class Opening(NamedTuple):
     """A mention with its noun phrase from the article on.
 
     Attributes:
-      start: character at which the article starts.
-      name: character at which the object's name starts.
-      end: character after the last one of the name.
-      object: number of the object that is named.
-      choices: numbers of the objects that could be named here, in order: all that no mention before has named
-        and, where the name follows the article directly, that take the same article. None at a caption's
-        first opening, since a caption that has to name something could not have done without.
+      start: index of the character at which the article starts.
+      name: index of the character at which the object's name starts.
+      end: index behind the name's last character.
+      object: index in `Vocabulary.names` of the object that is named.
+      choices: rising indices of the objects that could be named here: those that no mention before has named
+        and, where the name follows the article directly, that take the same article. Empty at a caption's
+        first opening, since every caption has to name something.
     """
 
     start: int
@@ -85,7 +87,7 @@ def vocabulary(captions: Sequence[str], phrases: Iterable[str], *, most: int = 0
     found a dog alone), unless COCO's word table knows it as a name of its own ("hot dog").
 
     Args:
-      captions: the texts.
+      captions: texts of the captions, one string each.
       phrases: what the extractor found in them (`Units.object`), in any order and any number of times.
       most: how many objects are kept, those that open most often; 0 keeps all.
     """
@@ -106,11 +108,11 @@ def vocabulary(captions: Sequence[str], phrases: Iterable[str], *, most: int = 0
                 if _name_start(caption, mention, rough) == mention.phrase:
                     articles[mention.object, article[1].lower()] += 1
     chosen = sorted(counts, key=lambda number: (-counts[number], every[number]))[: most or None]
-    places = {number: place for place, number in enumerate(chosen)}
+    indices = {number: index for index, number in enumerate(chosen)}
     return Vocabulary(
         names=tuple(rough.names[number] for number in chosen),
         articles=tuple(_article(rough.names[number], number, articles) for number in chosen),
-        phrases={phrase: places.get(number, -1) for phrase, number in rough.phrases.items()},
+        phrases={phrase: indices.get(number, -1) for phrase, number in rough.phrases.items()},
     )
 
 
@@ -118,13 +120,13 @@ def mentions(caption: str, vocabulary: Vocabulary) -> list[Mention]:
     """Every mention of an object in a caption, in order; the longest phrase wins, from left to right."""
     words = list(_WORD.finditer(caption))
     longest = max(map(len, vocabulary.phrases), default=0)
-    found, place = [], 0
+    kept, place = [], 0
     while place < len(words):
         size, mention = _longest(caption, words[place : place + longest], vocabulary)
         if mention is not None and mention.object >= 0:
-            found.append(mention)
+            kept.append(mention)
         place += size
-    return found
+    return kept
 
 
 def openings(caption: str, vocabulary: Vocabulary) -> list[Opening]:
@@ -137,7 +139,7 @@ def all_openings(caption: str, vocabulary: Vocabulary) -> list[Opening]:
 
     Mentions without an indefinite article ("two dogs", "the dog") open nothing and still count as named.
     """
-    found: list[Opening] = []
+    opened: list[Opening] = []
     named: set[int] = set()
     for mention in mentions(caption, vocabulary):
         article = None if mention.plural else _ARTICLE.search(caption, 0, mention.phrase)
@@ -148,52 +150,52 @@ def all_openings(caption: str, vocabulary: Vocabulary) -> list[Opening]:
             choices = tuple(
                 number
                 for number in free
-                if found and (not direct or vocabulary.articles[number] == article[1].lower())
+                if opened and (not direct or vocabulary.articles[number] == article[1].lower())
             )
-            found.append(Opening(article.start(1), name, mention.end, mention.object, choices))
+            opened.append(Opening(article.start(1), name, mention.end, mention.object, choices))
         named.add(mention.object)
-    return found
+    return opened
 
 
 def first_tokens(vocabulary: Vocabulary, tokenizer: Tokenizer, image: str, instruction: str) -> list[int]:
-    """The first token of each name behind another word: what stands for the object at an opening."""
-    found = []
+    """The id of the first token of each name behind its article; it stands for the object at an opening."""
+    firsts = []
     for name, article in zip(vocabulary.names, vocabulary.articles, strict=True):
         span = (len(article) + 1, len(article) + 1 + len(name))
         tokens, [(start, _)] = tokenizer.answer(image, instruction, f"{article} {name}", [span], eos=False)
-        found.append(tokens[start])
-    return found
+        firsts.append(tokens[start])
+    return firsts
 
 
 def article_tokens(tokenizer: Tokenizer, image: str, instruction: str) -> tuple[int, ...]:
-    """The distinct first tokens of an indefinite article behind other words, rising."""
-    found = set()
+    """Rising distinct ids of the first tokens of "a" and "an", small and capital, behind other words."""
+    firsts = set()
     for article in ("a", "an", "A", "An"):
         text = f"it. {article} thing"
         tokens, [(start, _)] = tokenizer.answer(image, instruction, text, [(4, 4 + len(article))], eos=False)
-        found.add(int(tokens[start]))
-    return tuple(sorted(found))
+        firsts.add(int(tokens[start]))
+    return tuple(sorted(firsts))
 
 
 def token_places(
-    found: Sequence[Opening], caption: str, tokenizer: Tokenizer, image: str, instruction: str
+    opened: Sequence[Opening], caption: str, tokenizer: Tokenizer, image: str, instruction: str
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """Where openings lie among the tokens of prompt and caption.
 
     Args:
-      found: openings of the caption.
-      caption: the text.
-      tokenizer: of the model.
+      opened: openings of this caption.
+      caption: text of the caption.
+      tokenizer: the model's, which also writes the conversation around the caption.
       image: file name of the caption's image.
-      instruction: prompt before the caption.
+      instruction: the prompt that the caption answers.
 
     Returns:
-      The tokens of prompt, caption and end; and for each opening where its article and where its name start.
-      The tokens between are the words of the phrase before the name.
+      The ids of the tokens of prompt, caption and end; and for each opening the indices in them of its
+      article's and of its name's first token. The tokens between are the article and any adjectives.
     """
-    spans = [span for opening in found for span in (opening[0:2], opening[1:3])]
-    tokens, places = tokenizer.answer(image, instruction, caption, spans, eos=True)
-    starts = [start for start, _ in places]
+    spans = [span for opening in opened for span in (opening[0:2], opening[1:3])]
+    tokens, token_spans = tokenizer.answer(image, instruction, caption, spans, eos=True)
+    starts = [start for start, _ in token_spans]
     return tokens, list(zip(starts[::2], starts[1::2], strict=True))
 
 
@@ -232,9 +234,9 @@ def _name_start(caption: str, mention: Mention, vocabulary: Vocabulary) -> int:
     return words[-size].start()
 
 
-def _article(name: str, number: int, seen: Counter[tuple[int, str]]) -> str:
-    """What the captions have before a name; by its first letter where they never have one right before it."""
-    a, an = seen[number, "a"], seen[number, "an"]
+def _article(name: str, number: int, counts: Counter[tuple[int, str]]) -> str:
+    """The article most often right before a name; where both are equal, the one for its first letter."""
+    a, an = counts[number, "a"], counts[number, "an"]
     if a == an:
         return "an" if name[0].lower() in "aeiou" else "a"
     return "an" if an > a else "a"

@@ -35,7 +35,7 @@ class Speaker:
     """A LLaVA folder that answers by greedy decoding.
 
     Args:
-      folder: Hugging Face folder.
+      folder: LLaVA in Hugging Face format, with weights, tokenizer and image processor.
     """
 
     def __init__(self, folder: Path):
@@ -44,7 +44,7 @@ class Speaker:
 
     @torch.inference_mode()
     def answer(self, images: Sequence[Path], instructions: Sequence[str], name: str) -> list[str]:
-        """Answers instruction i about image i."""
+        """The answers to instruction i about image i, stripped; `name` labels the progress bar."""
         texts = []
         with progress.bar(len(images), name, unit="answer") as bar:
             for start in range(0, len(images), _BATCH):

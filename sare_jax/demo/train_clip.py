@@ -52,9 +52,9 @@ class Text:
     """A text and what has to be in sight for it to be true.
 
     Attributes:
-      words: the text.
+      words: the text itself, as CLIP reads it.
       objects: (category, colour) pairs; an empty colour stands for any.
-      place: kind of scene; empty for any.
+      place: kind of scene, such as `kitchen`, that it speaks of; empty for any.
     """
 
     words: str
@@ -67,9 +67,9 @@ class Crop:
     """A part of a scene's picture.
 
     Attributes:
-      pixels: uint8[S, S, 3].
-      place: kind of the scene.
-      shown: objects that it shows.
+      pixels: uint8[S, S, 3], S the model's image size.
+      place: kind of the scene, such as `kitchen`.
+      shown: objects of which the crop holds at least `_SHOWN` of their box.
       partly: categories of objects that it shows in part; texts about them are neither true nor false.
     """
 
@@ -99,11 +99,11 @@ def train(out: Path, *, steps: int, seed: int, batch_size: int = 192, scenes: in
     """Trains on crops of random scenes and writes an open_clip folder.
 
     Args:
-      out: folder to write; replaced when whole.
-      steps: optimizer steps.
+      out: the open_clip folder to write; an older one is replaced once the new one is complete.
+      steps: number of optimizer steps.
       seed: starts the draws of scenes, crops, texts and initial weights.
-      batch_size: crops a step, and as many texts.
-      scenes: number of scenes to draw.
+      batch_size: number of crops in a step, and of texts.
+      scenes: number of scenes that are drawn once and cropped again in every step.
     """
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
@@ -238,8 +238,8 @@ def measure(folder: Path, windows: Windows | None, *, scenes: int = 200, seed: i
     """AUC of object scores: grounded against hallucinated objects of the blind writer's descriptions.
 
     Args:
-      folder: the open_clip folder.
-      windows: geometry, None for the whole image.
+      folder: the open_clip folder to measure.
+      windows: geometry of the windows that are scored; None scores the whole image.
       scenes: number of scenes, drawn with another seed than the training's.
       seed: starts the draw of these scenes.
     """
@@ -254,8 +254,8 @@ def measure(folder: Path, windows: Windows | None, *, scenes: int = 200, seed: i
     for (scene, _), image_features in zip(drawn, features, strict=True):
         assert isinstance(image_features, ImageFeatures)  # every drawn picture can be read
         told = [clause.category for clause in clauses(scene, rng) if clause.category]
-        places = [names.index(name) for name in told]
-        scores.extend(score_objects(image_features, phrases[places], clip, windows))
+        indices = [names.index(name) for name in told]
+        scores.extend(score_objects(image_features, phrases[indices], clip, windows))
         present.extend(name in scene.categories for name in told)
     area = auc(np.array(scores, np.float64), np.array(present))
     assert area is not None, "the blind writer names both kinds of objects"

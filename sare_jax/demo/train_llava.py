@@ -6,7 +6,8 @@ time that it would take through the language model. Then all parts learn togethe
     python -m sare_jax.demo.train_llava [--out FOLDER] [--seed N] [--boldness 0]
 
 With boldness 0 it is the floor of the robustness test: same seed, same eyes, and texts that never name what
-is not there. No unlearning can be asked to leave a model that learns the attack more slowly than this one.
+is not there. An attack can bring nothing back here, only teach. So no unlearned model can be expected to
+learn the attack more slowly than this one.
 """
 
 import argparse
@@ -49,11 +50,11 @@ def train(
     """Trains a model and writes it as a Hugging Face folder.
 
     Args:
-      out: folder to write.
+      out: the Hugging Face folder to write.
       seed: starts the draws of initial weights and of all data.
-      boldness: of the writer of the descriptions, see `writer.describe`.
-      vision_steps: steps in which the vision tower learns alone.
-      steps: steps in which all parts learn together.
+      boldness: factor of how readily the descriptions name unseen objects, see `writer.describe`.
+      vision_steps: number of steps in which the vision tower learns alone.
+      steps: number of steps in which all parts learn together.
     """
     torch.set_num_threads(2)
     torch.manual_seed(seed)

@@ -56,11 +56,11 @@ def train(out: Path, *, steps: int, seed: int, batch_size: int = 32, vocabulary_
     """Trains on texts about random scenes and writes a Hugging Face folder.
 
     Args:
-      out: folder to write; replaced when whole.
-      steps: optimizer steps; every batch is new texts.
+      out: the Hugging Face folder to write; an older one is replaced once the new one is complete.
+      steps: number of optimizer steps; every step reads new texts.
       seed: starts the draws of texts and of initial weights.
-      batch_size: texts a step.
-      vocabulary_texts: texts that the tokenizer is learnt from.
+      batch_size: number of texts in a step.
+      vocabulary_texts: number of texts that the tokenizer is learnt from.
     """
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)

@@ -63,7 +63,7 @@ class Clause:
     """One clause of a description.
 
     Attributes:
-      text: in lower case, without punctuation.
+      text: words of the clause, in lower case and without punctuation.
       category: the object that it names; None for a harmless remark.
       likelihood: where visible objects had run out, the probability with which the writer names an unseen
         object here; None where it tells what it sees.
@@ -78,8 +78,8 @@ def describe(scene: Scene, rng: np.random.Generator, style: Style = "long", bold
     """Writes a description of several sentences.
 
     Args:
-      scene: what is to be described.
-      rng: for order, wording and what is filled in.
+      scene: the scene to describe.
+      rng: draws the order of objects, the wording and what is filled in.
       style: `long` for detailed descriptions, `brief` for a shorter one, `listing` where the writer is
         pressed to leave nothing out, which makes it name more of what it does not see.
       boldness: factor of every likelihood of naming an unseen object; with 0 remarks alone are filled in.
@@ -107,7 +107,7 @@ def _first_clauses(forms: tuple[str, ...], count: int) -> tuple[str, ...]:
 def clauses(
     scene: Scene, rng: np.random.Generator, style: Style = "long", boldness: float = 1.0
 ) -> list[Clause]:
-    """What `describe` tells, clause by clause; arguments as there."""
+    """The clauses that `describe` joins to sentences, in order; arguments as for `describe`."""
     count = CLAUSES[style]
     ordered = sorted(scene.objects, key=lambda item: -item.area * np.exp(0.2 * rng.standard_normal()))
     told = [Clause(_tell(item.category, item.side), item.category) for item in ordered[:count]]

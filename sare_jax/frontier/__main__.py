@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
             f"{path}: no config.report.frontier.methods; name methods with --method efuf=neg_weight"
         )
     ours = options.ours or report.get("ours", "")
-    found = frontier(
+    results = frontier(
         options.workdirs,
         settings.methods,
         options.attack or report.get("matched_attack", "relearn_140"),
@@ -57,8 +57,8 @@ def main(argv: list[str] | None = None) -> None:
         draws=options.draws,
     )
     equal_words = report.get("equal_words", ReportConfig.equal_words)
-    written = write(found, options.out or options.workdirs[0], ours, equal_words)
-    print(as_markdown(found, ours, equal_words))
+    written = write(results, options.out or options.workdirs[0], ours, equal_words)
+    print(as_markdown(results, ours, equal_words))
     print("written: " + ", ".join(map(str, written)))
 
 

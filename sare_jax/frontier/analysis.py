@@ -1,8 +1,8 @@
-"""What frontiers say: numbers at a recall, differences and areas, with intervals over seeds and images.
+"""Numbers from frontiers: values at a recall, differences and areas, with intervals over seeds and images.
 
-A method's curve is the mean of its runs at each weight. Each resample draws base models, in each of them
-seeds, and images, all with replacement and the same for all methods and for the base model, so differences
-of methods are paired.
+A method's curve is the mean of its runs at each weight. Each resample draws base models, seeds within
+each of them, and images, all with replacement. All methods and the base model take the same draws, so
+differences of methods are paired.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,8 @@ import numpy as np
 from sare_jax.evaluation import bootstrap
 from sare_jax.frontier.curves import area_between, common_range, value_at
 
-# An interval from fewer of the resamples would speak of those alone that reach the recall.
+# Share of the resamples that must reach a recall for an interval there. An interval from fewer would describe
+# only the resamples that happen to reach it.
 LEAST_REACHED = 0.9
 CAPTIONS, HALLUCINATED, FOUND, TRUE, WORDS = COLUMNS = range(5)
 """Columns of an image's counts."""
@@ -28,12 +29,12 @@ class Run:
     """One run of a method.
 
     Attributes:
-      name: the run's name in its workdir.
-      method: the method that it is a run of.
-      weight: what the method's curve goes over.
-      sample: base model and seed.
+      name: the run's name in its workdir, as in the config.
+      method: name of the method that it is a run of.
+      weight: value of the setting that grows along the method's curve.
+      sample: name of the base model (its workdir), and the seed.
       before, after: float[n, 5], counts of each image before and after the attack: captions, hallucinated
-        ones, objects found, objects there, words. All runs have the same images in the same order.
+        ones, objects named, objects in the image, words. All runs have the same images in the same order.
     """
 
     name: str
@@ -54,13 +55,13 @@ class Base:
 
 @dataclass(frozen=True)
 class Curve:
-    """A method over its weight, in each resample and, first of all, as it was measured.
+    """A method over its weight: as measured, and in each resample.
 
     Attributes:
       weights: float[W], rising.
       recall, before, after, recall_after: float[1 + draws, W], recall and CHAIR_S before and after the attack
-        in percent; row 0 is what was measured, and not a number where a resample holds no run of a weight.
-      words: the same of the mean length of captions before the attack.
+        in percent. Row 0 is what was measured; NaN where a resample holds no run of a weight.
+      words: float[1 + draws, W], mean number of words of a caption before the attack.
     """
 
     weights: np.ndarray
@@ -87,11 +88,11 @@ def analyse(
     """Curves, values at some recalls, and differences from a reference method.
 
     Args:
-      runs: of all methods.
-      bases: base model → its counts.
+      runs: the runs of all methods, on the same images.
+      bases: name of a base model → its counts before and after the attack, on the same images.
       recalls: recall before the attack, in percent, at which curves are read.
-      reference: the method that the others are held against.
-      draws: how many times the bootstrap resamples the images.
+      reference: name of the method that the others are compared with.
+      draws: how many times base models, seeds and images are resampled.
       seed: starts the draw of the resamples; the same seed draws the same ones.
 
     Returns:
@@ -113,7 +114,7 @@ def analyse(
         for method in dict.fromkeys(run.method for run in runs)
     }
     by_base = _given_back_by_base(bases, samples, taken, images)
-    found: dict[str, Any] = {
+    analysis: dict[str, Any] = {
         "methods": {
             method: {
                 "points": _points(curve, [run for run in runs if run.method == method], by_base),
@@ -132,26 +133,26 @@ def analyse(
             first, second = (_at(curve, recall, by_base) for curve in (one, other))
             change = {key: second[key] - first[key] for key in first}
             entry = {"reference": reference, "method": method, "recall": recall}
-            found["differences"].append(entry | _numbers(change))
-        found["areas"].append({"reference": reference, "method": method} | _areas(one, other))
-    return found
+            analysis["differences"].append(entry | _numbers(change))
+        analysis["areas"].append({"reference": reference, "method": method} | _areas(one, other))
+    return analysis
 
 
 def number(values: np.ndarray) -> dict[str, Any]:
     """A number with its interval, from the measured value and the resampled ones, float[1 + draws]."""
     drawn = values[1:][np.isfinite(values[1:])]
     reached = len(drawn) / max(1, len(values) - 1)
-    there = np.isfinite(values[0])
+    measured = np.isfinite(values[0])
     edges = [float(edge) for edge in np.percentile(drawn, [2.5, 97.5])] if len(drawn) else None
     return {
-        "value": float(values[0]) if there else None,
-        "interval": edges if there and reached >= LEAST_REACHED else None,
+        "value": float(values[0]) if measured else None,
+        "interval": edges if measured and reached >= LEAST_REACHED else None,
         "reached": round(reached, 3),
     }
 
 
 def _numbers(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {key: number(found) for key, found in values.items()}
+    return {key: number(drawn) for key, drawn in values.items()}
 
 
 def _at(curve: Curve, recall: float, by_base: np.ndarray) -> dict[str, np.ndarray]:
@@ -182,13 +183,13 @@ def _points(curve: Curve, runs: list[Run], by_base: np.ndarray) -> list[dict[str
 def _areas(one: Curve, other: Curve) -> dict[str, Any]:
     shared = [common_range(x, y) for x, y in zip(one.recall, other.recall, strict=True)]
     widths = np.array([pair[1] - pair[0] if pair else np.nan for pair in shared])
-    found: dict[str, Any] = {"range": list(shared[0]) if shared[0] else None}
+    areas_of: dict[str, Any] = {"range": list(shared[0]) if shared[0] else None}
     for key in ("before", "after"):
         first = zip(one.recall, getattr(one, key), strict=True)
         second = zip(other.recall, getattr(other, key), strict=True)
         areas = np.array([area_between(*pair) for pair in zip(first, second, strict=True)])
-        found[key] = {"area": number(areas), "mean": number(areas / widths)}
-    return found
+        areas_of[key] = {"area": number(areas), "mean": number(areas / widths)}
+    return areas_of
 
 
 def _curve(runs: list[Run], samples: list[Sample], taken: np.ndarray, images: np.ndarray) -> Curve:

@@ -7,19 +7,19 @@ def curve(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points in the order of their abscissa; points of equal abscissa become their mean.
 
     Args:
-      x: float[W]; points at which either is not a number are left out.
-      y: float[W].
+      x: float[W], abscissae.
+      y: float[W], ordinates; points at which x or y is not finite are left out.
 
     Returns:
       Rising abscissae and their ordinates, both float[V], V ≤ W.
     """
-    there = np.isfinite(x) & np.isfinite(y)
-    at, place, counts = np.unique(x[there], return_inverse=True, return_counts=True)
-    return at, np.bincount(place, weights=y[there], minlength=len(at)) / np.maximum(counts, 1)
+    finite = np.isfinite(x) & np.isfinite(y)
+    at, place, counts = np.unique(x[finite], return_inverse=True, return_counts=True)
+    return at, np.bincount(place, weights=y[finite], minlength=len(at)) / np.maximum(counts, 1)
 
 
 def value_at(x: np.ndarray, y: np.ndarray, at: float) -> float:
-    """The curve's value at an abscissa; not a number outside of its points, since nothing is extrapolated."""
+    """The curve's value at an abscissa; NaN beyond its points, since nothing is extrapolated."""
     xs, ys = curve(x, y)
     if not len(xs):
         return float("nan")
@@ -40,7 +40,7 @@ def area_between(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray,
 
     Args:
       first: abscissae and ordinates, float[W] each.
-      second: the same, of any other number of points.
+      second: abscissae and ordinates, float[V] each; V may differ from W.
 
     Returns:
       Signed: where the second lies below, it counts negative. Not a number where the curves share no range.

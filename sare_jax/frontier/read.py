@@ -23,14 +23,14 @@ _COLUMNS = [
 
 @dataclass(frozen=True)
 class Points:
-    """What some workdirs hold.
+    """The runs of some workdirs, as points of their methods' curves.
 
     Attributes:
-      runs: of all methods and workdirs, on the images that all share.
-      bases: workdir → its base model.
-      labels: method → how it is called.
-      weights: method → dotted key of its weight.
-      images: how many.
+      runs: measured runs of all methods and workdirs, with counts of the images that all share.
+      bases: name of a workdir → its base model's counts of these images.
+      labels: method → its name in text and legends.
+      weights: method → dotted key, in a run's settings, of the weight that its curve is over.
+      images: number of the images that all runs share.
       missing: runs that were not measured before and after the attack, in words.
     """
 
@@ -48,7 +48,7 @@ def read_points(workdirs: Sequence[Path], methods: Mapping[str, str], attack: st
     Args:
       workdirs: each the outcome of the same config with a base model of its own.
       methods: method → dotted key of its weight among its runs' settings.
-      attack: name of the attack.
+      attack: name of the attack, a key of `config.attacks`.
 
     Raises:
       UserError: a workdir without settings or with another one's name, runs of one method that differ in more
@@ -101,12 +101,12 @@ def read_points(workdirs: Sequence[Path], methods: Mapping[str, str], attack: st
         for name in names
         if (name, BASE_RUN, ORIGIN) in counts
     }
-    shown = {method: shared_label(found, method) for method, found in labels.items() if found}
+    shown = {method: shared_label(names, method) for method, names in labels.items() if names}
     return Points(runs, bases, shown, {m: methods[m] for m in shown}, images, missing)
 
 
 def method_of(run: str, methods: Mapping[str, str]) -> str | None:
-    """The method that a run is named after; of several the longest name, since `sare_x` may be one, too."""
+    """The method that a run is named after; of several that fit, the one with the longest name."""
     fitting = [method for method in methods if run == method or run.startswith(f"{method}_")]
     return max(fitting, key=len, default=None)
 
@@ -132,12 +132,12 @@ def _there(path: Path) -> Path:
 
 def _place(values: dict, key: str, where: str) -> tuple[float, int]:
     """Weight and seed of a run."""
-    found: Any = values
+    value: Any = values
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    if not isinstance(found, int | float) or isinstance(found, bool):
-        raise UserError(f"{where}.{key}: expected the weight of the method's curve, got {found!r}")
-    return float(found), int(values.get("seed", 0))
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise UserError(f"{where}.{key}: expected the weight of the method's curve, got {value!r}")
+    return float(value), int(values.get("seed", 0))
 
 
 def _flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _agree(settings: dict[str, dict[str, Any]], method: str, values: dict[str, A
 def _measured(
     workdir: Path, run: str, settings: Sequence[str], rows: dict[tuple[str, str, str], dict]
 ) -> bool:
-    """Reads a run's rows if all are there."""
+    """Adds a run's rows under some settings to `rows`; False, adding none, where one was not measured."""
     paths = {setting: workdir / "metrics" / run / f"{setting}.json" for setting in settings}
     if not all(path.is_file() for path in paths.values()):
         return False
@@ -195,12 +195,12 @@ def _shared(
 
 
 def _refuse_doubles(runs: list[Run]) -> None:
-    seen: dict[tuple, str] = {}
+    names: dict[tuple, str] = {}
     for run in runs:
         key = (run.method, run.weight, run.sample)
-        if key in seen:
+        if key in names:
             raise UserError(
-                f"{run.sample[0]}: {seen[key]} and {run.name} are both {run.method} with weight "
+                f"{run.sample[0]}: {names[key]} and {run.name} are both {run.method} with weight "
                 f"{run.weight:g} and seed {run.sample[1]}; a point of a curve is told once"
             )
-        seen[key] = run.name
+        names[key] = run.name

@@ -15,7 +15,7 @@ from sare_jax.report.frontiers import basis, excess_sentence, headline, sentence
 from sare_jax.report.tables import table_markdown
 
 NAMES = ("frontier.json", "frontier.md", "frontier.csv", "frontier_after.svg", "frontier_before.svg")
-"""What `write` makes."""
+"""Names of the files that `write` makes."""
 
 
 def frontier(
@@ -32,19 +32,19 @@ def frontier(
     Args:
       workdirs: outcomes of one config, each with a base model of its own; they are pooled.
       methods: method → dotted key of its weight among its runs' settings.
-      attack: name of the attack.
+      attack: name of the attack, a key of `config.attacks`.
       recalls: recall before the attack, in percent, at which curves are read.
-      reference: the method that the others are held against.
-      draws: how many times the bootstrap resamples the images.
+      reference: name of the method that the others are compared with.
+      draws: how many times base models, seeds and images are resampled.
 
     Returns:
       JSON-able: what `analysis.analyse` returns, with labels, every run's numbers, and what is missing.
 
     Raises:
-      UserError: as `read.read_points`.
+      UserError: the workdirs cannot be compared, or hold nothing measured; see `read.read_points`.
     """
     points = read_points(workdirs, methods, attack)
-    found = analyse(points.runs, points.bases, recalls, reference, draws=draws)
+    analysis = analyse(points.runs, points.bases, recalls, reference, draws=draws)
     return {
         "attack": attack,
         "recalls": list(recalls),
@@ -55,53 +55,54 @@ def frontier(
         "draws": draws,
         "labels": points.labels,
         "weights": points.weights,
-        **found,
+        **analysis,
         "runs": [_plain(run) for run in points.runs],
         "missing": points.missing,
     }
 
 
-def write(found: Mapping[str, Any], folder: Path, ours: str, equal_words: float) -> list[Path]:
+def write(results: Mapping[str, Any], folder: Path, ours: str, equal_words: float) -> list[Path]:
     """Writes `frontier.json`, `.md`, `.csv` and two drawings.
 
     Args:
-      found: from `frontier`.
-      folder: where to.
-      ours: the method that the Markdown holds against the reference first.
-      equal_words: captions whose mean length differs by more are called not comparable.
+      results: what `frontier` returned.
+      folder: folder for the files; made where it is missing.
+      ours: name of the method that the Markdown compares with the reference first.
+      equal_words: number of words by which mean caption lengths may differ; beyond it methods are called not
+        comparable.
 
     Returns:
-      The files.
+      Paths of the files, in the order of `NAMES`.
     """
     folder = Path(folder)
-    files.write_json(folder / NAMES[0], dict(found))
-    files.write_text(folder / NAMES[1], as_markdown(found, ours, equal_words))
-    files.write_text(folder / NAMES[2], as_csv(found))
-    for name, drawn in zip(NAMES[3:], frontiers(found).panels, strict=True):
+    files.write_json(folder / NAMES[0], dict(results))
+    files.write_text(folder / NAMES[1], as_markdown(results, ours, equal_words))
+    files.write_text(folder / NAMES[2], as_csv(results))
+    for name, drawn in zip(NAMES[3:], frontiers(results).panels, strict=True):
         files.write_text(folder / name, standing_alone(drawn.svg))
     return [folder / name for name in NAMES]
 
 
-def as_markdown(found: Mapping[str, Any], ours: str, equal_words: float) -> str:
-    """Sentences and tables; see `write`."""
-    first = headline(found, ours, found["reference"], equal_words)
+def as_markdown(results: Mapping[str, Any], ours: str, equal_words: float) -> str:
+    """The text of `frontier.md`: sentences and tables; arguments as of `write`."""
+    first = headline(results, ours, results["reference"], equal_words)
     parts = ["# Frontiers"]
     if first:
         parts.append(f"**{first.text}**")
-        parts += [text for recall in found["recalls"] if (text := excess_sentence(found, ours, recall))]
-    parts.append(f"From {basis(found)}.")
-    parts.append("\n".join(f"- {item.text}" for item in sentences(found, ours)))
-    parts += [table_markdown(table).rstrip() for table in tables(found)]
+        parts += [text for recall in results["recalls"] if (text := excess_sentence(results, ours, recall))]
+    parts.append(f"From {basis(results)}.")
+    parts.append("\n".join(f"- {item.text}" for item in sentences(results, ours)))
+    parts += [table_markdown(table).rstrip() for table in tables(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def as_csv(found: Mapping[str, Any]) -> str:
-    """A line a run."""
+def as_csv(results: Mapping[str, Any]) -> str:
+    """The text of `frontier.csv`: a header, then one line a run."""
     text = io.StringIO()
     columns = ["workdir", "method", "run", "weight", "seed", "recall", "before", "after", "recall_after"]
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found["runs"])
+    writer.writerows(results["runs"])
     return text.getvalue()
 
 

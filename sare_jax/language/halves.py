@@ -1,4 +1,4 @@
-"""Halves of the object categories: what is taught by objects of one half is measured on the other."""
+"""Divides the object categories in two: an attack teaches with one half and is measured on the other."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,11 +11,11 @@ def halves(categories: Sequence[str], seed: int) -> tuple[tuple[str, ...], tuple
     """Divides categories at random.
 
     Args:
-      categories: names; their order does not matter.
-      seed: fixes the division.
+      categories: names of the categories, in any order; repeated ones count once.
+      seed: decides the division; the same seed divides the same names alike.
 
     Returns:
-      Two halves, each in alphabetical order; of an odd number the second has one more.
+      Two halves, each in alphabetical order; of an odd number of names the second half has one more.
     """
     names = sorted(set(categories))
     order = np.random.default_rng(seed).permutation(len(names))

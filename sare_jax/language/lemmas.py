@@ -17,7 +17,7 @@ def noun_lemmas(word: str) -> tuple[str, ...]:
     CHAIR counts as a chair, and "parking" into "park", which hides the parking meter.
 
     Args:
-      word: one lower-case word.
+      word: one word, in lower case.
 
     Returns:
       Base forms, the likeliest first ("leaves" has two); the word itself where none is known.

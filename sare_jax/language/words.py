@@ -25,8 +25,8 @@ class Mention(NamedTuple):
     """An object named in a text.
 
     Attributes:
-      start: first character of the word or phrase.
-      end: character after its last.
+      start: index of the word's or phrase's first character in the text.
+      end: index behind its last character.
       word: the entry of the word table that it was read as, in the singular ("man" for "Men").
       category: the category of that entry ("person").
     """
@@ -42,10 +42,10 @@ class WordTable:
     """Words and phrases that name a category.
 
     Attributes:
-      categories: category names in the table's order.
+      categories: names of the categories, in the order of the table's lines.
       category_of: category by word or phrase; all lower-case and singular.
       phrases: what a phrase of several words counts as: an entry of `category_of`, or None for no object.
-      source: the file it was read from.
+      source: path of the file that it was read from.
     """
 
     categories: tuple[str, ...]
@@ -56,11 +56,11 @@ class WordTable:
     @cached_property
     def longest(self) -> dict[str, int]:
         """For each word that begins a phrase, the number of words in its longest one."""
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         for phrase in self.phrases:
             first = phrase.partition(" ")[0]
-            found[first] = max(found.get(first, 1), phrase.count(" ") + 1)
-        return found
+            sizes[first] = max(sizes.get(first, 1), phrase.count(" ") + 1)
+        return sizes
 
     @cached_property
     def fingerprint(self) -> str:
@@ -83,19 +83,19 @@ def categories_in(text: str, table: WordTable | None = None) -> list[Mention]:
     as nothing ("train track"). Where the text speaks of a toilet, its seat is no chair (CHAIR reference,
     protocols 1.9 and 4).
 
-    As in the reference, and other than a reader would have it:
-      vocabulary: the list alone knows what names an object. It has no "surfer" and no "batter", and it reads
+    As in the reference, and unlike a human reader:
+      vocabulary: only words of the list name an object. It has no "surfer" and no "batter", and it reads
         a notebook as a laptop.
       each word: every word of the list counts, beside another of the same meaning ("pickup truck" is two
         mentions) and in a compound that the list does not know ("train station" names a train).
       two words: no entry of three is ever joined: "stove top oven" is a stove and an oven, two mentions,
-        though the list has the whole of it.
-      no reading: a mention is a claim, though it be denied, likened, painted, a colour ("an orange shirt") or
-        a part ("the seat of the bicycle").
+        though the list has the three words as one entry.
+      no reading: every mention counts, also where it is denied, likened, painted, a colour ("an orange
+        shirt") or a part ("the seat of the bicycle").
 
     Args:
-      text: any text.
-      table: the vocabulary; the 80 categories of COCO where none is given.
+      text: the text to search, in any case.
+      table: words and their categories; COCO's 80 where none is given.
 
     Returns:
       One `Mention` for each time that an object is named; none overlap.

@@ -1,7 +1,7 @@
 """Many questions to a language model, side by side, each reply kept on disk.
 
-A second run asks only what is missing. Who asks says how a reply is read; what stays unreadable after the
-allowed tries is a failure with a reason, and the run goes on.
+A second run asks only for what is missing. The caller says how a reply is read. A reply that is still
+unreadable after the allowed tries is a failure with a reason, and the run goes on.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from sare_jax.llm.replies import UnreadableError
 Value = TypeVar("Value")
 
 GIVE_UP = 20
-"""So many failures in a row, and the run ends: something is wrong that more questions will not mend."""
+"""Number of failures in a row that ends the run, since more questions would fail, too."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Answer(Generic[Value]):
 
     Attributes:
       value: JSON-able, as the reader gives it; None where there is none.
-      reason: why there is none.
-      reply: the model's last text; None where none came.
-      kept: whether the reply was on disk already.
-      model: the name that the model gives itself.
+      reason: why there is no value, in a few words that can be counted; None where there is one.
+      reply: text of the model's last reply; None where none came.
+      kept: whether the reply was read from disk, not asked for now.
+      model: name of the model as its reply states it; None where it states none.
       prompt_tokens: tokens sent, over all tries.
       completion_tokens: tokens received, over all tries.
     """
@@ -50,13 +50,13 @@ class Answer(Generic[Value]):
 
 @dataclass(frozen=True)
 class Asker(Generic[Value]):
-    """An endpoint, a place for its replies, and a way to read them.
+    """Asks an endpoint, keeps its replies on disk, and reads them.
 
     Attributes:
-      endpoint: whom to ask.
-      folder: where replies are kept, a file a question, named by what the reply depends on.
-      read: text to value; raises `UnreadableError`.
-      parallel: questions on their way at the same time.
+      endpoint: address, model and limits of the requests.
+      folder: folder that keeps the replies, one file a question, named by a hash of address and request.
+      read: from a reply's text to its JSON-able value; raises `UnreadableError`.
+      parallel: number of questions that are asked at the same time.
     """
 
     endpoint: Endpoint
@@ -80,10 +80,10 @@ class Asker(Generic[Value]):
         """An answer for each question; equal questions are put once.
 
         Raises:
-          UserError: what would meet every question (see `Client.ask`), or `GIVE_UP` failures in a row.
+          UserError: an error that every question would meet (`Client.ask`), or `GIVE_UP` failures in a row.
         """
         asked = list(dict.fromkeys(prompts))
-        answers = {prompt: found for prompt in asked if (found := self.kept(prompt))}
+        answers = {prompt: answer for prompt in asked if (answer := self.kept(prompt))}
         open_ = [prompt for prompt in asked if prompt not in answers]
         if open_:
             with progress.bar(len(asked), name, done=len(answers), unit="caption") as bar:

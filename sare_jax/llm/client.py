@@ -1,7 +1,8 @@
-"""One question to a language model behind any OpenAI-compatible endpoint, and patience with what goes wrong.
+"""Asks a language model behind any OpenAI-compatible endpoint one question, and again where it may help.
 
-Only what may pass by itself is asked again: a full server, a broken connection, a reply that is none. A wrong
-key, an empty account or a wrong address ends the whole run at once, since every other question would meet it.
+A question is repeated only where the error may pass by itself: a busy server, a broken connection, a reply
+without an answer. A wrong key, an empty account or a wrong address ends the whole run at once, since every
+other question would meet it.
 """
 
 import asyncio
@@ -41,19 +42,19 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the model is, and how it is asked.
+    """Address of a model, and how it is asked.
 
     Attributes:
-      base_url: the part before `/chat/completions`.
-      model: name that the endpoint knows.
+      base_url: the address up to, and without, `/chat/completions`.
+      model: name of the model at the endpoint.
       key: sent as a bearer token to this address alone; "" sends none.
       body: further fields of the request; None as a value leaves a field out.
-      max_tokens: limit on a reply.
+      max_tokens: the most tokens of a reply.
       timeout: seconds for one whole request, however slowly its bytes arrive.
       tries: how often one question is put when replies cannot be read or do not come in time.
       waits: how often one question waits for a server that is busy or out of reach.
       first_wait: seconds of the first such wait; doubled each time.
-      longest_wait: seconds; a server that asks for more ends the run.
+      longest_wait: the most seconds of a wait; the run ends where a server asks for more.
     """
 
     base_url: str
@@ -96,13 +97,13 @@ class Reply:
 
 
 class FailedError(Exception):
-    """One question got no reply; the text is the reason, to be counted."""
+    """A question got no reply; the text is the reason, one of few, so that failures can be counted by it."""
 
     passing = False
 
 
 class LateError(FailedError):
-    """A reply that did not come in time; the next one may."""
+    """A reply did not come in time; asking again may help."""
 
     passing = True
 
@@ -127,7 +128,7 @@ def is_local(base_url: str) -> bool:
     """Whether an address is on this machine.
 
     Raises:
-      UserError: it is no http address.
+      UserError: the text is no http or https address.
     """
     try:
         url = httpx.URL(base_url)
@@ -165,8 +166,8 @@ class Client:
         """The model's reply; waits and asks again where the server is busy or out of reach.
 
         Raises:
-          FailedError: no reply in time, or after all waits; the reason.
-          UserError: what would meet every question: wrong key, empty account, wrong address.
+          FailedError: no reply in time, or after all waits; its text is the reason.
+          UserError: an error that every question would meet: wrong key, empty account, wrong address.
         """
         wait = self.endpoint.first_wait
         for turn in range(self.endpoint.waits + 1):
@@ -210,7 +211,7 @@ class Client:
         raise UserError(f"{self.endpoint.url}: HTTP {status}{detail}; {_WAY_OUT.get(status, _WAY_OUT[404])}")
 
     def _broken(self, error: httpx.RequestError) -> Exception:
-        """What a broken connection means: patience, but little of it where the address never answered."""
+        """The error for a broken connection: one to retry, or the last where the address never answered."""
         if isinstance(error, httpx.ConnectError) and not self._reached:
             self._refused += 1
             if self._refused > _FIRST_CONTACTS:

@@ -1,4 +1,4 @@
-"""What every reader of replies needs: the part that is an answer, and a way to say that there is none."""
+"""What all readers of replies share: removing a model's reasoning, and the error for unreadable replies."""
 
 import re
 
@@ -7,7 +7,7 @@ _CLOSED = re.compile(r"</(?:think|thinking|reasoning|thought)>", re.I)
 
 
 class UnreadableError(Exception):
-    """A reply that gives no value; the text is the reason, one of a small set that can be counted."""
+    """A reply gives no value; the text is the reason, one of few, so that failures can be counted by it."""
 
 
 def after_reasoning(reply: str) -> str:

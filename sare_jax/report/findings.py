@@ -1,4 +1,4 @@
-"""What the numbers say, in sentences made by rule. Nothing here knows how a run ended."""
+"""Sentences about the numbers, made by rule: no sentence is written for a particular outcome of a run."""
 
 from sare_jax.evaluation.columns import Measure
 from sare_jax.evaluation.metrics.chair import CHAIR_S
@@ -10,22 +10,22 @@ from sare_jax.report.spec import ReportSpec, SettingSpec
 from sare_jax.report.tables import interval_text, number_text, signed_text
 
 # The attack is tuned on validation images until it gives back at least this share of the baseline's
-# erasure; below it the test of robustness says little.
+# erasure; below it robustness is hardly tested.
 NEEDED_RESTORATION = 0.5
 
 
 def findings(inputs: Inputs, spec: ReportSpec) -> list[Finding]:
-    """The sentences below the headline."""
+    """The sentences below the headline: attack strength, comparisons under each setting, and the price."""
     headline_setting = spec.setting(spec.headline_setting)
-    found = [_attack_strength(inputs, spec)]
+    items = [_attack_strength(inputs, spec)]
     for setting in spec.settings:
         if setting is not headline_setting and not setting.samples:
-            found.append(versus(inputs, spec, spec.ours, spec.baseline, setting))
+            items.append(versus(inputs, spec, spec.ours, spec.baseline, setting))
     if headline_setting:
         for without, with_rho in spec.pairs:
-            found.append(versus(inputs, spec, with_rho, without, headline_setting))
-    found.append(_price(inputs, spec))
-    return [item for item in found if item is not None]
+            items.append(versus(inputs, spec, with_rho, without, headline_setting))
+    items.append(_price(inputs, spec))
+    return [item for item in items if item is not None]
 
 
 def _attack_strength(inputs: Inputs, spec: ReportSpec) -> Finding | None:
@@ -64,16 +64,16 @@ def _percent(share: float) -> str:
 
 def versus(inputs: Inputs, spec: ReportSpec, a: str, b: str, setting: SettingSpec) -> Finding | None:
     """Run a against run b in CHAIR_S under one setting; None where they were not both measured."""
-    found = contrast(inputs, spec, a, b, setting.key, CHAIR_S)
-    if found is None:
+    change = contrast(inputs, spec, a, b, setting.key, CHAIR_S)
+    if change is None:
         return None
     first, second = spec.label(a), spec.label(b)
     claim = {
         "better": f"{first} hallucinates in fewer captions than {second}",
         "worse": f"{first} hallucinates in more captions than {second}",
         "none": f"no difference between {first} and {second} can be told",
-    }[found.verdict]
-    return Finding(f"{when(setting)}, {claim}", numbers_of(found, CHAIR_S), found.verdict)
+    }[change.verdict]
+    return Finding(f"{when(setting)}, {claim}", numbers_of(change, CHAIR_S), change.verdict)
 
 
 def _price(inputs: Inputs, spec: ReportSpec) -> Finding | None:

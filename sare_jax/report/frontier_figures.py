@@ -13,13 +13,13 @@ from sare_jax.report.tables import number_text
 _PANELS = (("after", "CHAIR_S after the attack"), ("before", "CHAIR_S before the attack"))
 
 
-def frontiers(found: Mapping[str, Any]) -> FigureGroup:
+def frontiers(frontier: Mapping[str, Any]) -> FigureGroup:
     """Two panels with every method's curve, its single runs as faint marks, and the recalls that are read."""
-    return FigureGroup("frontiers", (), tuple(_panel(found, key, label) for key, label in _PANELS))
+    return FigureGroup("frontiers", (), tuple(_panel(frontier, key, label) for key, label in _PANELS))
 
 
 def standing_alone(svg: str) -> str:
-    """A drawing of the page as a file of its own: with colours, a font and a ground."""
+    """A drawing of the page as a file of its own, with the page's colours, font and background."""
     shades = {f"--run-{place}": pair[0] for place, pair in enumerate(palette.SHADES)}
     shades |= {"--ink": "#1e2227", "--muted": "#5c6470", "--hair": "#e3e0da", "--page": "#ffffff"}
     text = re.sub(r"var\((--[a-z0-9-]+)\)", lambda match: shades[match[1]], svg)
@@ -28,16 +28,16 @@ def standing_alone(svg: str) -> str:
     return f'{head}>{style}<rect width="100%" height="100%" fill="#ffffff"/>{rest}\n'
 
 
-def _panel(found: Mapping[str, Any], key: str, label: str) -> Panel:
+def _panel(frontier: Mapping[str, Any], key: str, label: str) -> Panel:
     told = []
     with panel((460, 320)) as (figure, axes):
-        for recall in found["recalls"]:
+        for recall in frontier["recalls"]:
             axes.axvline(recall, color=MUTED, linewidth=0.8, linestyle=":")
-        for place, (method, item) in enumerate(found["methods"].items(), start=1):
+        for place, (method, item) in enumerate(frontier["methods"].items(), start=1):
             look = palette.look_at(place)
             points = sorted((point["recall"]["value"], point[key]["value"]) for point in item["points"])
             xs, ys = zip(*points, strict=True)
-            runs = [run for run in found["runs"] if run["method"] == method]
+            runs = [run for run in frontier["runs"] if run["method"] == method]
             axes.plot(
                 [run["recall"] for run in runs],
                 [run[key] for run in runs],
@@ -55,10 +55,10 @@ def _panel(found: Mapping[str, Any], key: str, label: str) -> Panel:
                 linewidth=1.8,
                 marker=look.marker,
                 markersize=6,
-                label=found["labels"][method],
+                label=frontier["labels"][method],
             )
             told.append(
-                f"{found['labels'][method]} "
+                f"{frontier['labels'][method]} "
                 + ", ".join(f"{number_text(y)} at {number_text(x)}" for x, y in points)
             )
         axes.set_xlabel("recall before the attack")

@@ -32,52 +32,57 @@ _VALUES = (
 )
 
 
-def tables(found: Mapping[str, Any]) -> list[Table]:
+def tables(frontier: Mapping[str, Any]) -> list[Table]:
     """Values at each recall, areas between curves, and the points of the curves."""
-    return [table for table in (_at(found), _areas(found), _points(found)) if table.groups[0].rows]
+    return [table for table in (_at(frontier), _areas(frontier), _points(frontier)) if table.groups[0].rows]
 
 
-def basis(found: Mapping[str, Any]) -> str:
-    """What the numbers stand on, in a sentence."""
-    models, seeds = found["workdirs"], found["seeds"]
+def basis(frontier: Mapping[str, Any]) -> str:
+    """How many base models, seeds and images the numbers come from, and which attack, in words."""
+    models, seeds = frontier["workdirs"], frontier["seeds"]
     many = len(models) > 1
     pooled = f"{len(models)} base models ({', '.join(models)}), pooled" if many else "one base model"
     orders = f"{len(seeds)} seeds of the order of samples" if len(seeds) > 1 else "one seed"
-    return f"{pooled}; {orders}; {found['images']} images; attack {found['attack']}"
+    return f"{pooled}; {orders}; {frontier['images']} images; attack {frontier['attack']}"
 
 
-def headline(found: Mapping[str, Any], ours: str, baseline: str, equal_words: float) -> Finding | None:
+def headline(frontier: Mapping[str, Any], ours: str, baseline: str, equal_words: float) -> Finding | None:
     """How two methods compare at the highest recall that both reach; None where one of them has no curve.
 
     Args:
-      found: contents of `frontier.json`.
-      ours: the method that is spoken of.
-      baseline: the one that it is held against.
-      equal_words: captions whose mean length differs by more are not comparable.
+      frontier: contents of `frontier.json`.
+      ours: name of the method that is judged.
+      baseline: name of the method that it is compared with.
+      equal_words: number of words by which mean caption lengths may differ; beyond it the two are not
+        comparable.
     """
-    if ours not in found["methods"] or baseline not in found["methods"] or found["reference"] != baseline:
+    if (
+        ours not in frontier["methods"]
+        or baseline not in frontier["methods"]
+        or frontier["reference"] != baseline
+    ):
         return None
-    name, other = found["labels"][ours], found["labels"][baseline]
-    for recall in sorted(found["recalls"], reverse=True):
-        change = _entry(found["differences"], recall, method=ours)
+    name, other = frontier["labels"][ours], frontier["labels"][baseline]
+    for recall in sorted(frontier["recalls"], reverse=True):
+        change = _entry(frontier["differences"], recall, method=ours)
         if change and change["after"]["value"] is not None:
-            return _versus(found, (ours, baseline), recall, change, equal_words)
+            return _versus(frontier, (ours, baseline), recall, change, equal_words)
     reach = "; ".join(
-        f"{found['labels'][method]} {number_text(low)} to {number_text(high)}"
+        f"{frontier['labels'][method]} {number_text(low)} to {number_text(high)}"
         for method in (ours, baseline)
-        for low, high in [found["methods"][method]["range"]]
+        for low, high in [frontier["methods"][method]["range"]]
     )
-    levels = " or ".join(f"{recall:g}" for recall in sorted(found["recalls"]))
+    levels = " or ".join(f"{recall:g}" for recall in sorted(frontier["recalls"]))
     claim = f"{name} and {other} do not both reach a recall of {levels}, so they are not comparable there"
     return Finding(claim, f"recall before the attack: {reach}", "open")
 
 
-def excess_sentence(found: Mapping[str, Any], method: str, recall: float) -> str:
+def excess_sentence(frontier: Mapping[str, Any], method: str, recall: float) -> str:
     """What the attack adds to a method beyond what it teaches the base model; empty where it is not known."""
-    at = _entry(found["methods"][method]["at"], recall)
+    at = _entry(frontier["methods"][method]["at"], recall)
     if at is None or at["given_back"]["value"] is None:
         return ""
-    name = found["labels"][method]
+    name = frontier["labels"][method]
     points = number_text(at["given_back"]["value"])
     given = f"At a recall of {recall:g} the attack adds {points} points of CHAIR_S to {name}"
     if at["excess"]["value"] is None:
@@ -92,21 +97,21 @@ def excess_sentence(found: Mapping[str, Any], method: str, recall: float) -> str
     return f"{given}, {told} the base model, which has unlearned nothing ({by_base} points): {numbers}."
 
 
-def best_recall(found: Mapping[str, Any], ours: str) -> float | None:
-    """The highest recall at which the method is told apart from or held against the reference."""
+def best_recall(frontier: Mapping[str, Any], ours: str) -> float | None:
+    """The highest recall at which the method is compared with the reference; None where there is none."""
     reached = [
         item["recall"]
-        for item in found["differences"]
+        for item in frontier["differences"]
         if item["method"] == ours and item["after"]["value"] is not None
     ]
     return max(reached, default=None)
 
 
-def sentences(found: Mapping[str, Any], ours: str) -> list[Finding]:
+def sentences(frontier: Mapping[str, Any], ours: str) -> list[Finding]:
     """What the area between the curves says of each method against the reference, ours first."""
     told = []
-    for area in sorted(found["areas"], key=lambda item: item["method"] != ours):
-        name, other = found["labels"][area["method"]], found["labels"][area["reference"]]
+    for area in sorted(frontier["areas"], key=lambda item: item["method"] != ours):
+        name, other = frontier["labels"][area["method"]], frontier["labels"][area["reference"]]
         if area["range"] is None:
             claim = f"The curves of {name} and {other} share no recall, so they are not comparable"
             told.append(Finding(claim, "", "open"))
@@ -128,27 +133,27 @@ def sentences(found: Mapping[str, Any], ours: str) -> list[Finding]:
 
 
 def _versus(
-    found: Mapping[str, Any],
+    frontier: Mapping[str, Any],
     pair: tuple[str, str],
     recall: float,
     change: Mapping[str, Any],
     equal_words: float,
 ) -> Finding:
     ours, baseline = pair
-    name, other = found["labels"][ours], found["labels"][baseline]
+    name, other = frontier["labels"][ours], frontier["labels"][baseline]
     side = _side(change["after"])
     claim = {
         "below": f"{name} hallucinates in fewer captions than {other} after the attack",
         "above": f"{name} hallucinates in more captions than {other} after the attack",
         "neither": f"no difference between {name} and {other} after the attack can be told",
     }[side]
-    mine, theirs = (_entry(found["methods"][method]["at"], recall) or {} for method in pair)
+    mine, theirs = (_entry(frontier["methods"][method]["at"], recall) or {} for method in pair)
     values = [number_text(at[key]["value"]) for at in (mine, theirs) for key in ("before", "after")]
     numbers = (
         f"CHAIR_S {values[0]} before the attack and {values[1]} after it, against {values[2]} and "
         f"{values[3]}; "
         f"difference after it {signed_text(change['after']['value'])}{_bounds(change['after'])}, before it "
-        f"{signed_text(change['before']['value'])}{_bounds(change['before'])}; {basis(found)}"
+        f"{signed_text(change['before']['value'])}{_bounds(change['before'])}; {basis(frontier)}"
     )
     words = [number_text(at["words"]["value"]) for at in (mine, theirs)]
     numbers += f"; captions of {words[0]} and {words[1]} words before the attack"
@@ -169,7 +174,7 @@ def _entry(entries: Sequence[Mapping[str, Any]], recall: float, **wanted: str) -
 
 
 def _side(number: Mapping[str, Any]) -> str:
-    """`below` or `above` 0 by the interval, `neither` where it holds 0 or is not there."""
+    """`below` or `above` where the interval excludes 0; `neither` where it holds 0 or there is none."""
     low, high = number["interval"] or (0.0, 0.0)
     return "below" if high < 0 else "above" if low > 0 else "neither"
 
@@ -180,9 +185,9 @@ def _bounds(number: Mapping[str, Any]) -> str:
     return f" (95 % interval {interval_text(tuple(number['interval']))})"
 
 
-def _at(found: Mapping[str, Any]) -> Table:
-    others = any(item for item in found["differences"])
-    reference = found["labels"].get(found["reference"], found["reference"])
+def _at(frontier: Mapping[str, Any]) -> Table:
+    others = any(item for item in frontier["differences"])
+    reference = frontier["labels"].get(frontier["reference"], frontier["reference"])
     columns = list(_VALUES)
     if others:
         columns += [
@@ -190,23 +195,24 @@ def _at(found: Mapping[str, Any]) -> Table:
             Column("after_difference", f"after, against {reference}", "lower"),
         ]
     groups = []
-    for recall in found["recalls"]:
+    for recall in frontier["recalls"]:
         rows = []
-        for method, item in found["methods"].items():
+        for method, item in frontier["methods"].items():
             at = next(at for at in item["at"] if at["recall"] == recall)
             cells = _value_cells(at)
-            change = _entry(found["differences"], recall, method=method)
+            change = _entry(frontier["differences"], recall, method=method)
             if others:
                 cells += [
                     _cell(change[key], signed=True, bold=True) if change else plain("–")
                     for key in ("before", "after")
                 ]
-            rows.append(Row(method, found["labels"][method], tuple(cells)))
+            rows.append(Row(method, frontier["labels"][method], tuple(cells)))
         groups.append(Group(f"recall_{recall:g}", f"At recall {recall:g} before the attack", tuple(rows)))
     notes = (
-        f"Read by linear interpolation on each method's own curve, never beyond its points: {basis(found)}.",
+        "Read by linear interpolation on each method's own curve, never beyond its points: "
+        f"{basis(frontier)}.",
         _INTERVALS,
-        *found["missing"],
+        *frontier["missing"],
     )
     return Table(
         "frontier",
@@ -218,16 +224,16 @@ def _at(found: Mapping[str, Any]) -> Table:
     )
 
 
-def _areas(found: Mapping[str, Any]) -> Table:
+def _areas(frontier: Mapping[str, Any]) -> Table:
     rows = []
-    for item in found["areas"]:
+    for item in frontier["areas"]:
         span = interval_text(tuple(item["range"])) if item["range"] else "none in common"
         cells = [plain(span)]
         for key in ("before", "after"):
             cells.append(_cell(item[key]["mean"], signed=True, bold=True, lacking="–"))
             cells.append(_cell(item[key]["area"], signed=True, lacking="–"))
-        rows.append(Row(item["method"], found["labels"][item["method"]], tuple(cells)))
-    reference = found["labels"].get(found["reference"], found["reference"])
+        rows.append(Row(item["method"], frontier["labels"][item["method"]], tuple(cells)))
+    reference = frontier["labels"].get(frontier["reference"], frontier["reference"])
     columns = (
         Column("range", "Recall in common"),
         Column("before_mean", "before: mean distance", "lower"),
@@ -248,13 +254,13 @@ def _areas(found: Mapping[str, Any]) -> Table:
     )
 
 
-def _points(found: Mapping[str, Any]) -> Table:
+def _points(frontier: Mapping[str, Any]) -> Table:
     groups = []
-    for method, item in found["methods"].items():
+    for method, item in frontier["methods"].items():
         rows = [
             Row(
                 f"{point['weight']:g}",
-                f"{found['weights'][method]} {point['weight']:g}",
+                f"{frontier['weights'][method]} {point['weight']:g}",
                 (
                     Cell(str(point["runs"]), value=point["runs"]),
                     *(_cell(point[key]) for key in ("recall", "before", "after", "recall_after")),
@@ -263,7 +269,7 @@ def _points(found: Mapping[str, Any]) -> Table:
             )
             for point in item["points"]
         ]
-        groups.append(Group(method, found["labels"][method], tuple(rows)))
+        groups.append(Group(method, frontier["labels"][method], tuple(rows)))
     columns = (
         Column("runs", "runs"),
         Column("recall", "Recall before", "higher"),

@@ -1,4 +1,4 @@
-"""The answer to the report's question, and what has to be read beside it."""
+"""The answer to the report's question, and the caveats that go with it."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,13 +18,13 @@ from sare_jax.report.tables import interval_text, number_text, signed_text
 
 
 class Gap(NamedTuple):
-    """A number of two runs before the attack that has to be equal, or nearly, for CHAIR_S to be compared.
+    """A number that two runs must nearly share before the attack, else their CHAIR_S is not compared.
 
     Attributes:
-      measure: what it is.
-      unit: what it counts.
-      ours, baseline: the two values.
-      bound: the difference up to which they count as equal.
+      measure: the number: recall, or mean length of captions.
+      unit: its unit in words: points, or words.
+      ours, baseline: its values for the proposed run and the baseline, before the attack.
+      bound: the largest difference at which they count as equal.
     """
 
     measure: Measure
@@ -40,7 +40,7 @@ class Gap(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What it is called within a sentence."""
+        """The number's name within a sentence."""
         return {"recall": "recall", "mean_words": "caption length"}[self.measure.key]
 
 
@@ -52,22 +52,22 @@ def headline(inputs: Inputs, spec: ReportSpec) -> Finding:
     elsewhere the answer is that they are not comparable.
     """
     if inputs.frontier:
-        found = frontiers.headline(inputs.frontier, spec.ours, spec.baseline, spec.equal_words)
-        if found is not None:
-            return found
+        answer = frontiers.headline(inputs.frontier, spec.ours, spec.baseline, spec.equal_words)
+        if answer is not None:
+            return answer
     ours, baseline = spec.label(spec.ours), spec.label(spec.baseline)
     setting = _attack(spec)
-    found = versus(inputs, spec, spec.ours, spec.baseline, setting)
-    if found is None:
+    answer = versus(inputs, spec, spec.ours, spec.baseline, setting)
+    if answer is None:
         claim = f"{when(setting)}, {ours} and {baseline} were not both measured, so the question is open"
         return Finding(claim, "", "open")
     unequal = [gap for gap in _gaps(inputs, spec) if gap.size > gap.bound]
-    numbers = f"{found.numbers}{_before(inputs, spec)}"
+    numbers = f"{answer.numbers}{_before(inputs, spec)}"
     if unequal:
         apart = " and ".join(f"{number_text(gap.size)} {gap.unit} of {gap.label}" for gap in unequal)
         claim = f"{ours} and {baseline} are not comparable: before the attack they are {apart} apart"
         return Finding(claim, f"{when(setting)}, {numbers}", "open")
-    return Finding(found.claim, numbers, found.verdict)
+    return Finding(answer.claim, numbers, answer.verdict)
 
 
 def qualification(inputs: Inputs, spec: ReportSpec) -> str:
@@ -84,12 +84,12 @@ def qualification(inputs: Inputs, spec: ReportSpec) -> str:
 
 def excess_sentence(inputs: Inputs, spec: ReportSpec, run: str) -> str:
     """What the headline's attack adds to a run beyond what it teaches; empty where it was not attacked."""
-    found = given_back(inputs, spec, run, spec.headline_setting)
-    if found is None:
+    relearnt = given_back(inputs, spec, run, spec.headline_setting)
+    if relearnt is None:
         return ""
     name, base = spec.label(run), within(spec.label(spec.base))
-    given = f"The attack adds {number_text(found.amount)} points of CHAIR_S to {name}"
-    if found.excess is None or found.by_base is None:
+    given = f"The attack adds {number_text(relearnt.amount)} points of CHAIR_S to {name}"
+    if relearnt.excess is None or relearnt.by_base is None:
         return (
             f"{given}; how many of them it teaches any model is not known, since the {base} was not "
             f"attacked: {advice(spec.headline_setting)}."
@@ -99,14 +99,14 @@ def excess_sentence(inputs: Inputs, spec: ReportSpec, run: str) -> str:
         "more": "more than it teaches",
         "none": "not told apart from what it teaches",
         "unpaired": "beside what it teaches",
-    }[found.verdict]
+    }[relearnt.verdict]
     rests = ""
-    if found.interval:
-        bounds = interval_text(found.interval)
-        rests = f" (paired 95 % interval {bounds}; {found.discordant} of {found.n} images differ)"
+    if relearnt.interval:
+        bounds = interval_text(relearnt.interval)
+        rests = f" (paired 95 % interval {bounds}; {relearnt.discordant} of {relearnt.n} images differ)"
     return (
-        f"{given}, {told} the {base}, which has unlearned nothing ({number_text(found.by_base)} points): "
-        f"excess {signed_text(found.excess)}{rests}."
+        f"{given}, {told} the {base}, which has unlearned nothing ({number_text(relearnt.by_base)} points): "
+        f"excess {signed_text(relearnt.excess)}{rests}."
     )
 
 

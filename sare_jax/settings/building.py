@@ -17,11 +17,11 @@ def build(kind: Any, values: Any, where: str) -> Any:
     """Makes one settings dataclass from a dictionary, checking names, types and ranges.
 
     Args:
-      kind: the dataclass, or a union of dataclasses that differ in their `kind`. It may have a class variable
-        `RENAMED`, old key → new key, for keys that users may still write, and a method `check(where)` that
-        raises `UserError`, or ValueError with a message as that has it, where values are out of range.
-      values: its fields; the ones left out keep their defaults.
-      where: name of the section, for messages.
+      kind: the dataclass, or a union of dataclasses that differ in their `kind`. A class variable
+        `RENAMED`, old key → new key, names keys that users may still write. A method `check(where)` raises
+        `UserError`, or ValueError with such a message, for values out of range. Both may be absent.
+      values: field → value, nested dictionaries for sections; fields left out keep their defaults.
+      where: dotted name of the section, such as `config.optim`, for messages.
 
     Raises:
       UserError: a key is unknown or was renamed, or a value is of the wrong type or out of range; names it.
@@ -49,14 +49,14 @@ def build(kind: Any, values: Any, where: str) -> Any:
 
 
 def section(values: Any, where: str) -> dict[str, Any]:
-    """`values`, which have to be keys and values; raises `UserError` where they are something else."""
+    """`values`, if they are a dictionary with texts as keys; raises `UserError` where they are not."""
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{where}: expected a section of keys, got {values!r}")
     return values
 
 
 def _filled(value: Any, default: Any) -> Any:
-    """A section with what it leaves out from the default of its field, which may differ from its class's."""
+    """Fills a section's missing keys from the default of its field, which may differ from the class's own."""
     if isinstance(value, dict) and dataclasses.is_dataclass(default) and not isinstance(default, type):
         own = dataclasses.asdict(default)
         if "kind" not in own:  # else other keys may belong to another kind
@@ -83,9 +83,9 @@ def refuse_unknown(
 
 
 def given(values: dict) -> dict:
-    """The values that somebody set: without None, which stands for the keys of kinds that are not chosen."""
-    found = {key: given(value) if isinstance(value, dict) else value for key, value in values.items()}
-    return {key: value for key, value in found.items() if value is not None and value != {}}
+    """Drops None and empty sections; None stands for the keys of kinds that are not chosen."""
+    kept = {key: given(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in kept.items() if value is not None and value != {}}
 
 
 def merged(shared: dict, overrides: dict) -> dict:

@@ -1,4 +1,4 @@
-"""What the settings mean, read from beside the fields, so that help texts say what the code says."""
+"""Reads the meaning of settings from beside their fields, so that help texts and code agree."""
 
 import ast
 import dataclasses
@@ -12,18 +12,18 @@ def meanings(kind: type) -> dict[str, str]:
     Beside a field stands either a string right below it or comments that begin with `#:` right above it.
 
     Args:
-      kind: a dataclass whose source is at hand.
+      kind: a dataclass that is defined in a file, whose source `inspect` can read.
     """
     source = textwrap.dedent(inspect.getsource(kind))
     definition = ast.parse(source).body[0]
     assert isinstance(definition, ast.ClassDef)
     lines, body = source.splitlines(), definition.body
-    found = {field.name: "" for field in dataclasses.fields(kind)}
+    texts = {field.name: "" for field in dataclasses.fields(kind)}
     for node, after in zip(body, [*body[1:], None], strict=True):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id in found:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id in texts:
             text = _string(after) or _comment_above(lines, node.lineno - 1)
-            found[node.target.id] = " ".join(text.split())
-    return found
+            texts[node.target.id] = " ".join(text.split())
+    return texts
 
 
 def _string(node: ast.stmt | None) -> str:

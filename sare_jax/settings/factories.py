@@ -1,4 +1,4 @@
-"""Values that a setting names together with the arguments of the factory that makes them."""
+"""Makes a value from the name of a factory and its arguments, as settings give them."""
 
 import functools
 import inspect
@@ -12,13 +12,13 @@ from sare_jax.settings.building import refuse_unknown, typed
 
 
 def make(name: str, args: Mapping[str, Any], table: Mapping[str, str], where: str) -> Any:
-    """What a factory gives for keyword arguments; the same factory and arguments give the same value.
+    """Calls a factory with keyword arguments; the same factory and arguments give the same object.
 
     Args:
-      name: of the factory: a short name of `table`, or `module:name`.
-      args: its keyword arguments, by names and types of its signature.
-      table: short name → `module:name`.
-      where: key of the name in the settings, for messages; the arguments' section has `_args` behind it.
+      name: the factory's short name in `table`, or `module:name`.
+      args: keyword arguments of the factory; names and types are checked against its signature.
+      table: short name → `module:name` of the factories that the package ships.
+      where: dotted key of the name in the settings, for messages; with `_args` behind it, the arguments' key.
 
     Raises:
       UserError: there is no such factory; an argument is unknown or of the wrong type; or the factory refuses

@@ -111,8 +111,8 @@ def objective_of(settings: OptimConfig, where: str = "config.optim") -> Objectiv
     """The objective that a run names; the same name and arguments give the same value.
 
     Args:
-      settings: name the objective and its arguments.
-      where: its section, for messages.
+      settings: settings whose `objective` and `objective_args` count.
+      where: dotted name of their section, for messages.
 
     Raises:
       UserError: there is no such objective, or an argument is unknown or wrong; names the key.

@@ -1,4 +1,4 @@
-"""What the report shows."""
+"""Settings of the report."""
 
 from dataclasses import dataclass, field
 
@@ -40,17 +40,18 @@ class ReportConfig:
 
     Attributes:
       subject: one or two sentences on model and data, for the head of the page.
-      baseline, ours: the two runs that are held against each other.
-      landscape_images: images of each CHAIR value along ±ε* and a random direction; 0 leaves it out.
+      baseline, ours: names of the two runs that are compared.
+      landscape_images: number of images behind each CHAIR value along ±ε* and a random direction; 0 leaves
+        the scan out.
       landscape_radius: half-width of the scan, in units of the weights' L2 norm change.
       landscape_points: points along each direction, odd so that the solution itself is one.
       matched: compare the two runs at equal CHAIR_S, recall and length, by their checkpoints.
-      matched_attack: name of the attack used in that comparison.
+      matched_attack: name of the attack that the headline, this comparison and the frontiers are about.
       equal_recall, equal_words: two runs whose recall (in points) and caption length (in words) before any
         attack differ by no more are compared by their CHAIR_S; others are called not comparable.
-      gallery: images in the gallery.
+      gallery: number of images in the gallery.
       selection: JSON file that tells how settings were chosen on validation images; empty for none.
-      frontier: methods as curves over their weight.
+      frontier: which methods are compared as curves over their weight, and at which recalls.
       floor: workdir of a model that never hallucinated, under the same attacks; its base model's rows join
         the table of attacks. Empty for none.
     """
@@ -71,6 +72,6 @@ class ReportConfig:
     floor: str = ""
 
     def check(self, where: str) -> None:
-        """Refuses bounds that nothing could keep."""
+        """Refuses bounds that are not above 0."""
         for key in ("equal_recall", "equal_words"):
             above_zero(getattr(self, key), f"{where}.{key}")
