@@ -39,7 +39,7 @@ class Lessons:
     Attributes:
       pixels: float32[B, 3, H, W], normalised as CLIP does.
       tokens: int64[B, T], padded at the right; the image's slots hold the image token.
-      positions: int64[B, T].
+      positions: int64[B, T], rotary position of each token; branches share those behind the image.
       visible: bool[B, 1, T, T], true where a token (row) may look at another (column).
       targets: int64[B, T], the token to be predicted at each position, -100 where none is.
       is_question: bool[B, T], true in the branches that are questions.

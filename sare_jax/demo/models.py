@@ -1,4 +1,4 @@
-"""Rebuilds the demo's models from the rendering code, then prints what they are worth.
+"""Trains the demo's models from the rendering code alone, then prints their quality figures.
 
     python -m sare_jax.demo.models
 
@@ -23,7 +23,7 @@ _STEPS = (
 
 
 def main() -> None:
-    """Runs one script after the other, each in a process of its own, as they differ in their threads."""
+    """Runs the scripts in turn, each in a process of its own, since they set different numbers of threads."""
     for step in _STEPS:
         script, *arguments = step
         print(f"--- {' '.join(step)}", flush=True)

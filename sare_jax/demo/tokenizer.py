@@ -24,8 +24,8 @@ def train_tokenizer(*, seed: int = 0, scenes: int = 1500) -> LlamaTokenizer:
     """Learns merges from the world's texts.
 
     Args:
-      seed: starts the draw of the scenes whose texts are read.
-      scenes: number of those scenes.
+      seed: starts the draw of the scenes whose texts the merges are learnt from.
+      scenes: number of scenes that are drawn.
 
     Returns:
       A tokenizer of `VOCABULARY` entries at most: <unk> 0, <s> 1, </s> 2, 256 bytes, pieces, then <image> and

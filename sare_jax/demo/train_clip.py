@@ -176,7 +176,7 @@ def sample_crop(scene: Scene, image: Image.Image, rng: np.random.Generator) -> C
 
 
 def sample_text(crop: Crop, rng: np.random.Generator) -> Text:
-    """Says something true of a crop."""
+    """Draws a text that is true of a crop."""
     if not crop.shown or rng.random() < 0.1:
         return Text(PROMPT.format(crop.place), place=crop.place)
     first, *rest = rng.permutation(np.array(crop.shown, object))[:2]

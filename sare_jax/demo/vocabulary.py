@@ -17,11 +17,11 @@ def write_tokenizer(folder: Path, *, context: int) -> int:
     The end token has the highest id, where CLIP's text tower looks for it (argmax pooling).
 
     Args:
-      folder: where to write tokenizer.json and tokenizer_config.json.
-      context: longest text in tokens.
+      folder: existing folder for tokenizer.json and tokenizer_config.json.
+      context: the most tokens of a text.
 
     Returns:
-      The number of tokens.
+      The number of entries in the vocabulary.
     """
     names = [*CATEGORIES, *KINDS, *(kind.place for kind in KINDS.values())]
     colours = [colour for category in CATEGORIES.values() for colour in category.colours]

@@ -122,7 +122,7 @@ def _tell(category: str, side: str) -> str:
 def _fill_in(
     scene: Scene, count: int, pressed: float, boldness: float, rng: np.random.Generator
 ) -> list[Clause]:
-    """Clauses for which there is nothing left in sight."""
+    """The last `count` clauses, after all visible objects: unseen objects or harmless remarks."""
     kind = KINDS[scene.kind]
     expected = missing_companions(kind, scene.categories)
     remarks = _remarks(kind, rng)

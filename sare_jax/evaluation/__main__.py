@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def listing() -> list[str]:
-    """What can be called, one line each."""
+    """The lines of the list of commands: each name with what it does."""
     values: list[Any] = [resolve(name, TABLE, console.COMMAND) for name in TABLE]
     lines = [(value.name, value.about) for value in values if isinstance(value, Benchmark) or value.command]
     lines += [(name, about) for name, (_, about) in OTHERS.items()]

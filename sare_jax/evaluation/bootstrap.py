@@ -51,7 +51,7 @@ class Share:
 
 
 def share(parts: int | Sequence[int], whole: int, scale: float = 100.0) -> Share:
-    """The share of some columns, together, in another."""
+    """The share of the sum of the columns `parts` in the column `whole`, times `scale`."""
     chosen = [parts] if isinstance(parts, int) else list(parts)
     return Share(lambda sums: (sums[..., chosen].sum(axis=-1), sums[..., whole]), scale)
 
@@ -63,7 +63,7 @@ def divide(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 
 
 def value(counts: np.ndarray, metric: Metric) -> float:
-    """The metric of all images together; counts: float[n, K]."""
+    """The metric of all images together, from the counts of each image, float[n, K]."""
     return float(metric(np.asarray(counts, float).sum(axis=0)))
 
 
@@ -151,7 +151,7 @@ def contrast(
 
 
 def per_image(image_ids: Sequence[int | str], columns: Sequence[str], counts: np.ndarray) -> dict[str, list]:
-    """Counts as JSON-able columns, `image_id` first: what intervals and comparisons are made from."""
+    """Counts as JSON-able columns, `image_id` first, for later intervals and comparisons of runs."""
     return {
         "image_id": list(image_ids),
         **{name: _plain(column) for name, column in zip(columns, np.asarray(counts).T, strict=True)},
@@ -159,7 +159,7 @@ def per_image(image_ids: Sequence[int | str], columns: Sequence[str], counts: np
 
 
 def _plain(column: np.ndarray) -> list:
-    """As a list: of whole numbers where all are whole."""
+    """A column as a list, of `int` where all its numbers are whole."""
     return (column.astype(int) if (column == column.round()).all() else column).tolist()
 
 

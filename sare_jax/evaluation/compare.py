@@ -181,7 +181,7 @@ def _refuse_other_measure(name: str, first: dict, second: dict) -> None:
 
 
 def _settings_differ(name: str, first: dict, second: dict) -> list[str]:
-    """Lines on what the two runs were asked differently (prompt, token limit, …)."""
+    """A line for each setting in which the two runs differ (prompt, token limit, …)."""
     before, after = first.get("settings", {}), second.get("settings", {})
     keys = [key for key in {**before, **after} if key not in ("captions", "answers")]
     where = f"{name}: " if name else ""
@@ -193,7 +193,7 @@ def _settings_differ(name: str, first: dict, second: dict) -> list[str]:
 
 
 def _provenance_differs(first: dict, second: dict) -> list[str]:
-    """Lines on rows that stem from other settings, another base model or another split."""
+    """A line each where the two rows come from another config, base model or split."""
     return [
         f"provenance: {key} differs: {first[key]} and {second[key]}"
         for key in ("config", "model", "split")
@@ -219,16 +219,16 @@ def told_apart(interval: Sequence[float], discordant: int) -> bool:
     """Whether a paired difference can be told from none.
 
     Args:
-      interval: [low, high] of the difference.
-      discordant: images whose own value differs. From fewer than `LEAST_DISCORDANT` nothing can be told,
-        whatever their bootstrap says: even where all of them go one way, a sign test gives p > 0.05.
+      interval: [low, high], the 95 % interval of the difference.
+      discordant: number of images whose own value differs. Fewer than `LEAST_DISCORDANT` never suffice, even
+        if the interval excludes 0: where all of them change in one direction, a sign test gives p > 0.05.
     """
     low, high = interval
     return (low > 0 or high < 0) and discordant >= LEAST_DISCORDANT
 
 
 def table_lines(result: dict[str, Any]) -> list[str]:
-    """The comparison for reading; a star marks differences that can be told from none."""
+    """The comparison as lines of text; a star marks differences that `told_apart` tells from none."""
     width = max(map(len, result["metrics"]))
     lines = [f"{'':<{width}} {'A':>9} {'B':>9} {'B - A':>9}   95 % interval, paired over images"]
     for name, row in result["metrics"].items():

@@ -16,7 +16,7 @@ COMMAND = "python -m sare_jax.evaluation"
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser whose usage line says what was typed."""
+    """An argument parser whose usage line begins with `python -m sare_jax.evaluation NAME`."""
     return argparse.ArgumentParser(prog=f"{COMMAND} {name}", description=description)
 
 
@@ -34,7 +34,7 @@ def _positive(text: str) -> int:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a command line: a user's mistake ends it with one line and status 2, warnings take one line."""
+    """Runs a command line: a `UserError` ends it with one line and status 2; each warning prints one line."""
     warnings.showwarning = _warn
     try:
         guarded(main)()
@@ -48,7 +48,7 @@ def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def file_identity(path: str | Path) -> dict[str, str]:
-    """Name and content hash of an input file, for result files."""
+    """File name and SHA-256 of an input file, by which a result names its source."""
     return {"file": Path(path).name, "sha256": hash_file(Path(path))}
 
 
@@ -56,7 +56,7 @@ def read_ids(path: str | Path) -> list[str]:
     """Ids of a file, one a line.
 
     Raises:
-      UserError: no such file.
+      UserError: the file cannot be read.
     """
     return read_text(path).split()
 

@@ -1,4 +1,4 @@
-"""Questions and the answers to them, joined by question id or, where there are none, by their order."""
+"""Joins answers to their questions by question id or, where the answers have none, by their order."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -125,7 +125,7 @@ def auc(values: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = N
     Args:
       values: float[K], the scores to rank by.
       positive: bool[K], which of them should rank above the others.
-      weights: float[K], how often each counts; once where none are given.
+      weights: float[K], how often each value counts; None counts each once.
     """
     weights = np.ones(len(values)) if weights is None else weights
     pairs = weights[positive].sum() * weights[~positive].sum()
@@ -138,7 +138,7 @@ def auc(values: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = N
 
 
 def _aucs(choices: Choices, multiplicities: np.ndarray) -> np.ndarray:
-    """`auc` in each resample of the images, float[draws]; not a number where one has no pair."""
+    """`auc` in each resample of the images, float[draws]; NaN where a resample has no pair."""
     levels, place = np.unique(choices.log_odds, return_inverse=True)
     aucs = np.full(len(multiplicities), np.nan)
     for draw, times in enumerate(multiplicities):
@@ -152,7 +152,7 @@ def _aucs(choices: Choices, multiplicities: np.ndarray) -> np.ndarray:
 
 
 def _counts(images: int, choices: Choices) -> np.ndarray:
-    """float[n, 8], numbers and sums of log-odds by image."""
+    """float[n, 8], for each image the counts and the sums of log-odds that `COLUMNS` names."""
     columns = []
     for chosen in (
         choices.present,

@@ -43,7 +43,7 @@ def exact(successes: float, trials: float) -> tuple[float, float]:
 
 
 def _quantile(level: float, a: float, b: float) -> float:
-    """Where the distribution function of Beta(a, b) reaches a level."""
+    """The point at which the distribution function of Beta(a, b) reaches `level`."""
     low, high = 0.0, 1.0
     for _ in range(_STEPS):
         middle = (low + high) / 2

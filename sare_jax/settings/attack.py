@@ -1,4 +1,4 @@
-"""One attack, whatever its kind."""
+"""Settings that attacks of every kind have."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AttackConfig:
-    """One attack (stage 5). What its kind asks for besides stands in that kind's own dataclass.
+    """One attack (stage 5). The settings of its kind are a dataclass of that kind's own.
 
-    In the config, `attacks.NAME` has the keys of both, and `attack` values that attacks share.
+    In the config, `attacks.NAME` holds the keys of both, and `attack` the values that all attacks share.
     """
 
     kind: str = "relearn"

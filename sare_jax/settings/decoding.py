@@ -12,17 +12,17 @@ class DecodingConfig:
     """How captions are decoded, in stages 1, 4 and 5; yes/no answers are always greedy."""
 
     num_beams: int = 1
-    """1 is greedy (or sampling); the lineage's evaluation has 5 (protocols 1.8)."""
+    """Number of beams; 1 is greedy or sampling. The lineage's evaluation has 5 (protocols 1.8)."""
     length_penalty: float = 1.0
     """A finished beam's summed log-probability is divided by its length to this power."""
     early_stopping: Literal["no", "yes", "never"] = "no"
-    """When beams end, as transformers' False, True and "never"."""
+    """When beam search ends: `no`, `yes` and `never` are transformers' False, True and "never"."""
     temperature: float = 0.0
     """0 takes the likeliest token; above, tokens are drawn, each row by its own seed."""
     top_k: int = 0
-    """Draw from the so many likeliest tokens; 0 from all."""
+    """Tokens are drawn from this number of likeliest ones; 0 draws from all."""
     top_p: float = 1.0
-    """Draw from the likeliest tokens that together have this probability."""
+    """Tokens are drawn from the likeliest ones that together have this probability."""
     seed: int = 0
     """Seed of the draws."""
     stop: tuple[str, ...] = ()

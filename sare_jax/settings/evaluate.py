@@ -39,27 +39,27 @@ class EvaluateConfig:
     probe_images: int = 0
     #: The describing prompt (paper, Figs. 6–7).
     prompt: str = "Please describe the image in great detail. Your response should have at least 100 words."
-    #: Images at most; 0 is the whole split.
+    #: The most images; 0 takes the whole split.
     max_images: int = 0
-    #: Tokens of a caption at most.
+    #: The most tokens of a caption.
     max_new_tokens: int = 200
-    #: Captions a batch.
+    #: Number of captions generated together.
     batch_size: int = 16
     #: What is measured, separated by commas: short names (`sare_jax.evaluation.metrics`) or `module:name`.
     metrics: str = ",".join(METRICS)
     #: Settings of the metrics that have any, by metric: `pope` (images, prompt), `perplexity` (lm),
     #: `informativeness` (judge, model); each metric's file says what they mean.
     options: dict[str, dict] = field(default_factory=_default_options)
-    #: Questions of POPE and of the benchmarks a batch.
+    #: Number of questions, of POPE and the benchmarks, answered together.
     question_batch_size: int = 64
-    #: Draws of the 95 % intervals; those of shares of captions and answers are exact.
+    #: Bootstrap resamples behind the 95 % intervals; intervals of shares of captions and answers are exact.
     bootstrap: int = 1000
     #: Benchmark, by its short name (`sare_jax.evaluation.benchmarks`) or `module:name` → its file or folder
     #: as it is released, its images beside it; an empty path leaves it out.
     benchmarks: dict[str, str] = field(default_factory=lambda: dict.fromkeys(BENCHMARKS, ""))
     #: The benchmarks' official prompts, or EFUF's (`lineage`).
     benchmark_prompt: Literal["official", "lineage"] = "official"
-    #: That many questions of each benchmark but MME (EFUF: 1,600); 0 is all.
+    #: Number of questions asked of each benchmark but MME, from its beginning (EFUF: 1,600); 0 asks all.
     benchmark_first: int = 0
 
     def metric_names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is handed on."""
+"""Settings of the export."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class ExportConfig:
     """Which run is written as a Hugging Face folder (stage 6), and how many captions are compared."""
 
     run: str = "sare"
-    """Name of the run."""
+    """Name of the unlearning run whose weights are written."""
     form: str = "folder"
     """A form of the model's family, or `module:name`. Of LLaVA's, `folder` is a whole model, `projector` the
     tuned tensors as safetensors, `efuf` the same as a torch state dict."""

@@ -11,9 +11,10 @@ class ModelConfig:
     folder: str = ""
     """Hugging Face folder, or a model id whose snapshot lies in the local hub cache."""
     family: str = "auto"
-    """`auto` sees it by config.json; else a short name of `sare_jax.models.families`, or `module:name`."""
+    """The model's family: `auto` reads it from config.json; else a short name of `sare_jax.models.families`, or
+    `module:name`."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of the frozen weights; the trainable ones are always float32."""
+    """Number format of the frozen weights; the trainable ones are always float32."""
     trainable: str = ""
     """Regular expression on Flax paths; empty trains the family's mapping layers."""
     template: str = ""
@@ -21,7 +22,8 @@ class ModelConfig:
     system sentence, and `hub` without; mPLUG-Owl's `owl_roles_apart` tokenises role names apart, as its
     training did."""
     image_mode: str = "auto"
-    """How the family makes pictures fit; `auto` follows the checkpoint. LLaVA has `pad` and `center_crop`."""
+    """How images are brought to the vision tower's size; `auto` follows the checkpoint. LLaVA has `pad` and
+    `center_crop`."""
     vision_tower: str = ""
     """Folder or model id of the vision tower, for checkpoints in LLaVA's original form; empty follows
     `mm_vision_tower` of their config.json."""

@@ -38,7 +38,7 @@ class OptimConfig:
     sent_weight: float = 0.2
     """Weight λ₂ of L_sent."""
     sam: Perturbation = Perturbation()
-    """How ε* is found."""
+    """How the perturbation ε* is computed."""
     adamw: AdamW = AdamW()
     """AdamW, at a constant rate."""
     epochs: float = 1.0

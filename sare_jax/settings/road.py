@@ -1,4 +1,4 @@
-"""Everything of one invocation."""
+"""All settings of one invocation."""
 
 from dataclasses import dataclass
 
@@ -17,14 +17,14 @@ from sare_jax.settings.report import ReportConfig
 
 @dataclass(frozen=True)
 class Config:
-    """Everything of one invocation of `main.py`."""
+    """All settings of one invocation of `main.py`."""
 
     name: str
     """Name of the experiment; the default workdir is `runs/<name>`."""
     stages: tuple[str, ...]
     """Stages to run, in the order of the road."""
     data: DataConfig
-    """Where images and annotations lie."""
+    """Where images and annotations lie, and how images are split."""
     model: ModelConfig
     """The model to unlearn."""
     caption: CaptionConfig
@@ -34,18 +34,18 @@ class Config:
     curate: CurateConfig
     """How captions become D_neg, D_pos and D_sent."""
     optim: OptimConfig
-    """What runs share."""
+    """The settings that all runs share; `runs` overrides single keys."""
     evaluate: EvaluateConfig
     """How a model is measured."""
     masking: Masking
     """The control of the attacks: how fast each model learns something harmless."""
     export: ExportConfig
-    """What is handed on."""
+    """Which run is written as a Hugging Face folder."""
     report: ReportConfig
     """What the report shows."""
     runs: dict[str, OptimConfig]
     """Name → the optimizer settings of that unlearning run."""
     run_labels: dict[str, str]
-    """Name → how tables call it."""
+    """Name of a run → its name in tables and figures."""
     attacks: dict[str, AttackConfig]
     """Name → the settings of that attack."""

@@ -1,4 +1,4 @@
-"""What a run is trained on: the curated sets, or the choices that its captions had."""
+"""What a run is trained on: the curated sets, or captions with the objects that they could name."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,21 +20,21 @@ class ChoiceSamples:
     """Whole captions, and the objects that they could name, told apart by the base model's own answers."""
 
     kind: Literal["choices"] = "choices"
-    """All captions of the curate stage; which objects are present the base model says itself."""
+    """All captions of the curate stage; the base model's own answers tell which objects are present."""
     vocabulary: int = 0
-    """Objects that can be chosen: so many of those that captions most often name with "a" or "an"; 0 takes
+    """Number of objects that can be chosen, the ones that captions most often name with "a" or "an"; 0 takes
     all."""
     questions: int = 0
-    """Objects of the vocabulary that the base model is asked about on an image: those that its caption names,
+    """Number of objects that the base model is asked about on an image: those that its caption names,
     then those that captions most often name together with these; 0 asks about all."""
     prompt: str = "{}"
-    """The question as it is put; {} stands for POPE's own."""
+    """Template of the question; {} stands for POPE's "Is there a … in the image?"."""
     certain: float = 2.0
     """Log-odds of Yes against No above which an object is present, and below whose negative it is absent."""
     answers: float = 1 / 3
-    """Answers to such questions that are held where they are, for each caption."""
+    """Number of answers a caption that training keeps as they are."""
     answers_weight: float = 4.0
-    """Weight of their mean in L_sent, beside 1 of the captions' mean."""
+    """Factor of these answers' mean loss in L_sent; that of the captions has factor 1."""
 
     def check(self, where: str) -> None:
         """Refuses values out of range."""

@@ -133,10 +133,10 @@ def requests(
 
 
 def template_of(benchmark: Benchmark, prompt: str) -> str:
-    """The template that a prompt's name, or the prompt itself, stands for.
+    """The template of that name among the benchmark's prompts, or the prompt itself where it holds `{}`.
 
     Raises:
-      UserError: neither a known name nor a text with `{}`.
+      UserError: the prompt is no known name and holds no `{}`.
     """
     if prompt in benchmark.prompts:
         return benchmark.prompts[prompt]
@@ -147,7 +147,7 @@ def template_of(benchmark: Benchmark, prompt: str) -> str:
 
 
 def fill(template: str, question: dict) -> str:
-    """The instruction that a template makes of a question."""
+    """The template with the question, and the lines of its choices, filled in."""
     return template.replace("{options}", question.get("options", "")).replace("{}", question["question"])
 
 
@@ -214,7 +214,7 @@ def pair(
 
 
 def _well_formed(question: dict) -> bool:
-    """Whether the entries of a question that was read from a file have their types."""
+    """Whether a question has all entries that it needs, each of the right type."""
     texts = (question.get(name) for name in ("question", "label", "image", "options") if name in question)
     groups, choices = question.get("groups"), question.get("choices", [])
     return (
@@ -233,7 +233,7 @@ def _texts(value: Any) -> bool:
 
 
 def _check_carried(questions: dict[str, dict], answers: Sequence[dict]) -> None:
-    """Refuses answers that say themselves that they belong to another question than their id does."""
+    """Refuses answers whose own `question` or `label` differs from that of the question with their id."""
     for answer in answers:
         question = questions.get(str(key_of(answer)), {})
         for name in ("question", "label"):
@@ -245,7 +245,7 @@ def _check_carried(questions: dict[str, dict], answers: Sequence[dict]) -> None:
 
 
 def _template(questions: Sequence[dict], answers: Sequence[dict]) -> str:
-    """The prompt that was used: the answers' own, else the one that the questions were to be asked with."""
+    """The prompt's template, by the answers or else by the questions; `NOT_STATED` where neither has it."""
     for records in (answers, questions):
         templates = {str(record["template"]) for record in records if "template" in record}
         if len(templates) > 1:
@@ -263,7 +263,7 @@ def _fingerprint(questions: Sequence[dict]) -> str:
 
 
 def unread(count: int, total: int, rule: str, what: str) -> list[str]:
-    """A warning where answers could not be read; none where all could."""
+    """One warning where some answers could not be read, else an empty list."""
     if not count:
         return []
     share = f"all {total}" if count == total else f"{count} of {total}"
@@ -274,7 +274,7 @@ def find(path: Path, names: Sequence[str], what: str) -> Path:
     """A benchmark's file: the path itself, or the first of some names in that folder.
 
     Raises:
-      UserError: there is none; names what was looked for.
+      UserError: none of these files exists; names what was looked for.
     """
     path = Path(path)
     if path.is_file():
@@ -286,6 +286,6 @@ def find(path: Path, names: Sequence[str], what: str) -> Path:
 
 
 def folder_of(path: Path, names: Sequence[str]) -> Path:
-    """An image folder near a benchmark's file: the first that is there, or the first of the names."""
+    """The image folder beside a benchmark's file: the first of the names that exists, else the first name."""
     root = path if Path(path).is_dir() else Path(path).parent
     return next((root / name for name in names if (root / name).is_dir()), root / names[0])

@@ -1,4 +1,4 @@
-"""From a free-form answer to a choice's letter, by the public rules and as a person would."""
+"""Finds the letter of a choice in a free-form answer, by the public rules and as a person would."""
 
 import re
 from collections.abc import Sequence
@@ -83,6 +83,6 @@ def words(text: str) -> list[str]:
 
 
 def holds(text: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether some words stand one after the other among others."""
+    """Whether the words `wanted` stand in `text`, one right after the other."""
     size = len(wanted)
     return any(list(text[i : i + size]) == list(wanted) for i in range(len(text) - size + 1))

@@ -69,7 +69,7 @@ def _score(benchmark: Benchmark, options: argparse.Namespace) -> None:
 
 
 def _questions(benchmark: Benchmark, options: argparse.Namespace, answers: list[dict]) -> list[dict]:
-    """The questions that were to be answered: of a file, or those that the answers carry."""
+    """The questions to score: from `--questions` or `--data`, else those that the answers carry."""
     if options.questions:
         questions, broken = read_records(options.questions)
         if broken:
@@ -93,7 +93,7 @@ def _whole(record: dict) -> bool:
 
 
 def _of_data(questions: list[dict], answers: list[dict]) -> list[dict]:
-    """All questions, or those with an image where no answer is to another one."""
+    """All questions; only those with an image where no question without one was answered."""
     pictured = [question for question in questions if "image" in question]
     asked = {key_of(answer) for answer in answers}
     if len(pictured) == len(questions) or any(q["id"] in asked for q in questions if "image" not in q):
@@ -103,7 +103,7 @@ def _of_data(questions: list[dict], answers: list[dict]) -> list[dict]:
 
 
 def table_lines(benchmark: Benchmark, result: dict[str, Any]) -> list[str]:
-    """A result for reading: its numbers, then tasks or groups, prompt and subset."""
+    """A result as lines of text: its numbers, prompt and subset, then tasks or groups."""
     lines = console.table_lines(benchmark.title, result, list(benchmark.shown))
     lines.append(f"  prompt: {result['prompt']['template']!r}")
     lines.append(f"  subset: {result['subset']}")

@@ -51,7 +51,7 @@ def _question(file: Path, key: str, entry: Any) -> dict:
 
 
 def images(path: Path) -> Path:
-    """The folder of the images."""
+    """The folder of the images that belong to the benchmark's file or folder `path`."""
     near = folder_of(Path(path), ("images",))
     above = near.parent.parent / "images"  # the questions may stand in a folder of their own
     return above if not near.is_dir() and above.is_dir() else near

@@ -1,4 +1,4 @@
-"""What the multiple-choice benchmarks share: how their files are gone through, and how a letter is judged."""
+"""What the multiple-choice benchmarks share: reading their files, and judging a letter by three rules."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ def fits(question: dict) -> bool:
 
 
 def rule_of(title: str, official: str) -> str:
-    """The three rules in words, `official` being what differs between benchmarks."""
+    """The three rules in words; `official` describes the benchmark's own one."""
     return (
         f"{title}: official: {official}; lineage: the right letter stands somewhere in the answer (EFUF); "
         "robust: letter or choice as a person would read it"
@@ -50,7 +50,7 @@ def rule_of(title: str, official: str) -> str:
 
 
 def judge_by(parse_official: Callable[[str], str | None]) -> multiple.Judge:
-    """The verdict on one answer by a benchmark's own parser, by EFUF's rule and by the robust parser."""
+    """Makes the judge of one answer: by a benchmark's own parser, by EFUF's rule and by the robust parser."""
 
     def judge(question: dict, text: str) -> multiple.Verdict:
         gold = question["label"]
@@ -69,5 +69,5 @@ def judge_by(parse_official: Callable[[str], str | None]) -> multiple.Judge:
 def scorer(
     name: str, rule: str, parse_official: Callable[[str], str | None]
 ) -> Callable[..., dict[str, Any]]:
-    """`multiple.score` of a multiple-choice benchmark."""
+    """`multiple.score` for a multiple-choice benchmark, to be called with questions and answers."""
     return multiple.scorer(name, rule, judge_by(parse_official), fits)

@@ -72,13 +72,13 @@ def parse_official(text: str) -> Verdict:
 
 
 def read(path: Path) -> list[dict]:
-    """Questions of the released folder: a folder a task, in it a text file an image, in it two lines.
+    """Questions of the released folder: in it a folder for each task, in that a text of two lines an image.
 
     A line is `question TAB Yes|No`. Both layouts are read: images and texts side by side, or in `images` and
     `questions_answers_YN`.
 
     Raises:
-      UserError: no task there, a line that is no question, or an image that has not exactly two.
+      UserError: no folder of a task, a line that is no question, or an image without exactly two questions.
     """
     root = images(path)
     folders = [root / task for task in TASKS if (root / task).is_dir()]
@@ -88,7 +88,7 @@ def read(path: Path) -> list[dict]:
 
 
 def images(path: Path) -> Path:
-    """The folder that image names are relative to."""
+    """The folder of the tasks, which the questions' `image` is relative to."""
     inside = Path(path) / "MME_Benchmark_release_version"
     return inside if inside.is_dir() else Path(path)
 
@@ -127,7 +127,7 @@ def read_answers(path: str) -> tuple[list[dict], Dropped]:
     A line of these is `image TAB question TAB Yes|No TAB answer`, so they need no question list.
 
     Raises:
-      UserError: no such files, or a line that is none of this.
+      UserError: no such file, or a line in another form.
     """
     if not Path(path).is_dir():
         return read_records(path)
@@ -172,7 +172,7 @@ def _read_results(file: Path, task: str, dropped: Dropped) -> list[dict]:
 
 
 def metrics(groups: Sequence[str]) -> dict[str, bootstrap.Metric]:
-    """The sums of the tasks' scores, for tasks in this order."""
+    """The numbers by name; `groups` are the tasks, in the order in which their counts stand side by side."""
     size = len(COLUMNS)
 
     def summed(right: int, tasks: Sequence[str]) -> bootstrap.Metric:

@@ -58,7 +58,7 @@ COUNTS = Counts(COLUMNS, metrics)
 
 
 def accuracy_of(name: str, title: str) -> tuple[Measure, ...]:
-    """The report's columns of such a benchmark."""
+    """The report's columns of a benchmark: its official accuracy, and the number of questions asked."""
     return (
         Measure(
             f"{name}_accuracy",
@@ -72,7 +72,7 @@ def accuracy_of(name: str, title: str) -> tuple[Measure, ...]:
 
 
 def scorer(name: str, rule: str, judge: Judge, fits: Callable[[dict], bool]) -> Callable[..., dict[str, Any]]:
-    """`score` of one benchmark, called with questions and answers."""
+    """`score` for one benchmark, to be called with questions and answers."""
     return partial(score, name, rule, judge, fits)
 
 
@@ -154,12 +154,12 @@ def score(
 
 
 def main_group(question: dict) -> str:
-    """The group of a question in the main dimension."""
+    """The question's group in its first dimension, `all` where it has none."""
     return next((group for _, group in memberships(question)), "all")
 
 
 def memberships(question: dict) -> list[tuple[str, str]]:
-    """All groups of a question, with their dimensions."""
+    """All groups of a question, as pairs (dimension, group)."""
     return [
         (dimension, group)
         for dimension, names in question.get("groups", {}).items()

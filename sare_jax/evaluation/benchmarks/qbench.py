@@ -54,7 +54,7 @@ def _question(asked: Counter[str], entry: dict) -> dict:
 
 
 def images(path: Path) -> Path:
-    """The folder of the images."""
+    """The folder of the images that belong to the benchmark's file or folder `path`."""
     return folder_of(Path(path), ("images", "images_llvisionqa"))
 
 

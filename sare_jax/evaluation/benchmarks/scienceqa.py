@@ -66,7 +66,7 @@ def _question(entry: dict, problem: dict) -> dict:
         groups["subject"] = problem["subject"]
         groups["grade"] = "1-6" if problem["grade"] in _LOWER_GRADES else "7-12"
     has_text = bool(problem.get("hint"))
-    context = [name for name, there in (("image", entry.get("image")), ("text", has_text)) if there]
+    context = [name for name, given in (("image", entry.get("image")), ("text", has_text)) if given]
     return {
         "id": str(entry["id"]),
         **({"image": str(entry["image"])} if entry.get("image") else {}),
@@ -90,7 +90,7 @@ def _gold(text: str) -> str:
 
 
 def images(path: Path) -> Path:
-    """The folder of the images."""
+    """The folder of the images that belong to the benchmark's file or folder `path`."""
     return folder_of(Path(path), ("images/test", "ScienceQA_DATA/test", "images"))
 
 

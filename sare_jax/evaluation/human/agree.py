@@ -155,7 +155,7 @@ def _words(a: Annotated, b: Annotated) -> np.ndarray:
 
 
 def _class_of(span: tuple[int, int], marks: Sequence[Mark]) -> int:
-    """Class of a word: that of the mark that holds most of it."""
+    """Index in `WORD_CLASSES` of a word's class: that of the mark that shares most characters with it."""
     word = Mark(*span, "correct")
     best = max(marks, key=lambda mark: _shared(word, mark), default=None)
     if best is None or not _shared(word, best):
@@ -181,7 +181,7 @@ _CONFUSIONS: dict[str, Callable[[Annotated, Annotated], np.ndarray]] = {
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """A result as text: a line a unit, then what the two marked alone, the rule and what was left out."""
+    """A result as lines of text: one a unit, the objects that only one marked, the rule, what was dropped."""
     shown = [f"AGREEMENT   n = {result['n']} captions"]
     for name in _UNITS:
         unit = result[name]

@@ -87,7 +87,7 @@ def score(
 
 
 def _row(item: Annotated) -> list[int]:
-    """The numbers of one caption, in the order of COLUMNS."""
+    """The counts of one caption, in the order of COLUMNS."""
     invented = sum(mark.verdict == "hallucinated" for mark in item.marks)
     empty = not item.caption.strip()
     return [

@@ -58,11 +58,11 @@ class AuditServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """URL of the page."""
         return f"http://127.0.0.1:{self.server_port}/"
 
     def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: Any) -> None:
-        """Says nothing of a browser that went away; everything else as usual."""
+        """Prints the traceback of an error, as usual, but not of a browser that closed its connection."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -87,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._post)
 
     def log_message(self, *_: Any) -> None:
-        """A line for every request would hide what the command line has to say."""
+        """Prints nothing: a line for every request would hide the command's own output."""
 
     def _answer(self, respond: Any) -> None:
         try:
@@ -155,17 +155,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (_HEADERS | {"Content-Type": kind, "Content-Length": str(len(content))}).items():
             self.send_header(name, value)
-        if self.close_connection:  # said, or a client would send its next request into the closing connection
+        if self.close_connection:  # else a client would send its next request into it
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
 
 
 def _change(content: bytes) -> tuple[str, list[Mark], bool]:
-    """Version, marks and state of a change.
+    """The version, the marks and whether the caption is finished, from the JSON that the page sends.
 
     Raises:
-      _RefusedError: it is not in the form that the page sends.
+      _RefusedError: the content is in another form.
     """
     try:
         body = parse_json(content, "change")

@@ -69,7 +69,7 @@ Answer: The coverage is <number>
 
 
 def prompt_for(caption: str, references: Sequence[str], categories: Sequence[str], scale: int = 100) -> str:
-    """The question about one caption."""
+    """The question to the judge about one caption; `categories` are those annotated in its image."""
     return INSTRUCTION.format(
         references="\n".join(f"- {' '.join(text.split())}" for text in references),
         categories=", ".join(categories) or "none annotated",
@@ -169,7 +169,7 @@ def _result(
 
 
 def _tokens(verdicts: list[Verdict]) -> dict[str, int]:
-    """Tokens of all replies, and of those paid for in this run; an answer to equal questions counts once."""
+    """Tokens of all replies, and of those asked for in this run (`…_now`); equal questions count once."""
     replies = {id(verdict): verdict for verdict in verdicts}.values()
     now = [verdict for verdict in replies if not verdict.kept]
     return {
@@ -266,7 +266,7 @@ def main(argv: list[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """Who rates informativeness."""
+    """The model that rates informativeness, and where it is."""
 
     #: `deepseek` or `openai`, whose key stands in DEEPSEEK_API_KEY or OPENAI_API_KEY, or the address of
     #: another endpoint with OpenAI's chat completions, without a key; empty leaves informativeness out.

@@ -42,10 +42,10 @@ def default_cache() -> Path:
 
 
 def judge_of(options: argparse.Namespace, read: Callable[[str], float]) -> Judge:
-    """The judge that the options name; whether a key is needed and lacking, `announce` says.
+    """The judge that the options name. It may lack a key that is needed; `announce` refuses that.
 
     Raises:
-      UserError: an option that cannot be.
+      UserError: `--base-url` without `--model`, no http address, or a number that is not above 0.
     """
     preset = PRESETS[options.judge]
     if options.base_url and not options.model:
@@ -86,7 +86,7 @@ def announce(judge: Judge, questions: list[str], options: argparse.Namespace) ->
     """Says on standard error what is about to be asked and about what it costs; ends a dry run.
 
     Raises:
-      UserError: something is to be asked, and there is no key.
+      UserError: a question is to be asked, and the key that it needs is not set.
     """
     open_ = [question for question in dict.fromkeys(questions) if judge.kept(question) is None]
     tokens = round(sum(map(len, open_)) / _CHARACTERS_A_TOKEN)
@@ -109,7 +109,7 @@ def cost(tokens: dict[str, int], options: argparse.Namespace) -> dict[str, float
 
 
 def cost_line(tokens: dict[str, int], options: argparse.Namespace) -> str:
-    """Tokens and cost of a run, for reading."""
+    """A line on the tokens and the cost of this run."""
     spent = cost(tokens, options)["now"]
     shown = "give --price-in and --price-out for the cost" if spent is None else f"cost {spent:.4f}"
     used = f"{tokens['prompt_now']} prompt and {tokens['completion_now']} completion tokens"

@@ -151,17 +151,17 @@ def score(
 
 
 def listing(captions: list[dict], truth: Truth, table: WordTable | None = None) -> list[str]:
-    """For each caption: the words read as objects, their categories, and why each counts as it does."""
+    """Lines of text on each caption: its objects' words, their categories, and why each counts as it does."""
     matched = match_captions(captions, truth)
     lines = []
     for image_id, text in zip(matched.image_ids, matched.texts, strict=True):
         categories = truth.categories(image_id)
         lines.append(f"{image_id}  in the image: {', '.join(sorted(categories)) or 'nothing listed'}")
         judged = explain(text, categories, table or truth.table)
-        seen: set[str] = set()
+        words: set[str] = set()
         for item in judged:
-            again = "; the same word again: counts for chair_i alone" if item.word in seen else ""
-            seen.add(item.word)
+            again = "; the same word again: counts for chair_i alone" if item.word in words else ""
+            words.add(item.word)
             shown = f"{text[item.start : item.end]!r} → {item.category} ({item.word})"
             lines.append(f"    {shown}: {_why(item, image_id, truth)}{again}")
         if not judged:

@@ -38,7 +38,7 @@ class LanguageModel:
 
     @property
     def stride(self) -> int:
-        """Tokens from one window's start to the next."""
+        """Number of tokens from one window's start to the next one's."""
         return max(1, min(STRIDE, self.context // 2))
 
 
@@ -88,7 +88,7 @@ def load(path: str) -> LanguageModel:
 
 
 def _check_folder(path: str) -> None:
-    """Says what is missing in a local folder, before transformers takes its name for one on the hub."""
+    """Refuses a local folder with missing files, since transformers would look for its name on the hub."""
     folder = Path(path)
     hub_name = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", path) is not None
     if hub_name and not folder.is_dir():

@@ -14,7 +14,7 @@ from sare_jax.records.texts import Captions
 from sare_jax.settings.building import build
 
 RESERVED = ("n", "settings", "bootstrap", "benchmarks", "provenance", "worst")
-"""Keys of a row in `metrics/` that are no metric's name."""
+"""Keys of a row in `metrics/` that no metric may have as its name."""
 
 
 @dataclass(frozen=True)

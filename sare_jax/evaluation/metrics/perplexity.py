@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class PerplexitySettings:
-    """The language model that captions are scored by."""
+    """The language model by which captions are scored."""
 
     #: Folder or hub id of a GPT-2-format model; empty leaves perplexity out.
     lm: str = "gpt2"

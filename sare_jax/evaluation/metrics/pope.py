@@ -127,7 +127,7 @@ def _score_list(
 
 @dataclass(frozen=True)
 class PopeSettings:
-    """What POPE asks."""
+    """On how many images POPE asks, and in which words."""
 
     #: Images that are asked about, each for three present and three absent objects; 0 leaves POPE out.
     images: int = 500

@@ -1,4 +1,4 @@
-"""From a free-form answer to yes, no or unknown."""
+"""Reads yes, no or unknown from a free-form answer."""
 
 import re
 from functools import lru_cache
@@ -53,8 +53,8 @@ def parse_robust(text: str, category: str | None = None) -> Verdict:
     clause that names only other objects decides nothing.
 
     Args:
-      text: the answer.
-      category: the category asked for; without it, any clause that denies or asserts decides.
+      text: what the model answered, whole.
+      category: name of the category asked for; without it, any clause that denies or asserts decides.
     """
     plain = _plain(text)
     if verdict := _stated_first(plain):
@@ -109,7 +109,7 @@ def _plain(text: str) -> str:
 
 
 def _stated_first(plain: str) -> Verdict | None:
-    """What a leading yes or no, or open doubt, decides."""
+    """The verdict by a leading yes or no, or by an expression of doubt; None where there is neither."""
     if _BOTH.search(plain):
         return "unknown"
     if first := _FIRST.search(plain):

@@ -111,7 +111,7 @@ def _question_text(question: dict) -> str:
 
 
 def _fingerprint(questions: list[dict]) -> str:
-    """Hash of what was asked and of the labels."""
+    """Hash of questions, labels and images, whatever their order: 12 hexadecimal digits."""
     asked = [[_question_text(question), question["label"], str(_image(question))] for question in questions]
     return hash_value(sorted(asked))[:12]
 
