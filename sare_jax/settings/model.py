@@ -11,8 +11,8 @@ class ModelConfig:
     folder: str = ""
     """Hugging Face folder, or a model id whose snapshot lies in the local hub cache."""
     family: str = "auto"
-    """The model's family: `auto` reads it from config.json; else a short name of `sare_jax.models.families`, or
-    `module:name`."""
+    """The model's family: `auto` reads it from config.json; else a short name of `sare_jax.models.families`,
+    or `module:name`."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Number format of the frozen weights; the trainable ones are always float32."""
     trainable: str = ""

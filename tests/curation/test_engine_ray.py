@@ -78,15 +78,15 @@ def test_one_worker_a_machine_or_a_gpu(monkeypatch):
         monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": r} for r in resources])
 
     machines({"CPU": 8.0}, {"CPU": 4.0}, {})
-    assert engine_ray._places("auto") == engine_ray._Places(workers=2, cpus=4, gpus=0, device="cpu")
+    assert engine_ray._workers("auto") == engine_ray._Workers(count=2, cpus=4, gpus=0, device="cpu")
     with pytest.raises(UserError, match="--device cuda: no machine of the Ray cluster has a GPU"):
-        engine_ray._places("cuda")
+        engine_ray._workers("cuda")
     machines({"CPU": 16.0, "GPU": 4.0}, {"CPU": 64.0}, {"CPU": 12.0, "GPU": 2.0})
-    assert engine_ray._places("auto") == engine_ray._Places(workers=6, cpus=4, gpus=1, device="auto")
-    assert engine_ray._places("cpu").workers == 3
+    assert engine_ray._workers("auto") == engine_ray._Workers(count=6, cpus=4, gpus=1, device="auto")
+    assert engine_ray._workers("cpu").count == 3
     machines({"memory": 1.0})
     with pytest.raises(UserError, match="no CPU to work on"):
-        engine_ray._places("auto")
+        engine_ray._workers("auto")
 
 
 def test_a_worker_that_lacks_the_images_or_has_other_weights_says_so(clip_folder, tmp_path):
