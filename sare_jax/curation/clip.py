@@ -47,7 +47,7 @@ OPENAI = ClipConfig()
 
 
 class Clip:
-    """A loaded model.
+    """A loaded open_clip model that encodes images and phrases.
 
     Attributes:
       id: name that thresholds are tied to; no path of this machine is part of it.
@@ -170,7 +170,7 @@ def hash_weights(model: torch.nn.Module) -> str:
 
 
 def _resolve(model: str) -> str:
-    """The name in open_clip's own scheme; folders are checked."""
+    """The name as open_clip takes it; a folder is refused where it lacks the model's files."""
     if model.startswith(_HUB):
         return model
     folder = Path(model.removeprefix(_LOCAL))
@@ -210,10 +210,10 @@ def _create(name: str, config: ClipConfig) -> tuple[Any, Compose]:
 
 
 def _split(transform: Compose) -> tuple[list[Callable], Compose]:
-    """Parts open_clip's preprocessing at the step that makes bytes a tensor of numbers from 0 to 1.
+    """Splits open_clip's preprocessing at the step that turns bytes into a tensor of numbers from 0 to 1.
 
-    What stands before it works on one picture and is done where pictures are decoded; what follows is done
-    on whole batches by the encoder's device.
+    The steps before it work on single images, in the threads that decode them. The steps behind it work on
+    whole batches, on the encoder's device.
     """
     steps, picture = list(transform.transforms), Image.new("RGB", (8, 8))
     for index, step in enumerate(steps):

@@ -122,7 +122,7 @@ def _absolute(config: ClipConfig) -> ClipConfig:
 
 @contextmanager
 def _cluster() -> Iterator[None]:
-    """Joins or starts a cluster, unless this process has done so; leaves it again."""
+    """Joins or starts a cluster and leaves it at the end; does neither where this process has one already."""
     if ray.is_initialized():
         yield
         return
@@ -135,7 +135,7 @@ def _cluster() -> Iterator[None]:
 
 @contextmanager
 def _ordered() -> Iterator[None]:
-    """Ray Data in order and silent, for there is a bar; the caller's settings come back afterwards."""
+    """Makes Ray Data keep the order and print nothing, and restores the caller's settings afterwards."""
     context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     before = context.execution_options.preserve_order, context.enable_progress_bars, log.level
     context.execution_options.preserve_order, context.enable_progress_bars = True, False

@@ -17,10 +17,10 @@ _PRESENT, _ABSENT, _INK = "#2b6cb0", "#c05621", "#333333"
 
 
 def judged_scores(kept: Sequence[Scored], truth: Truth | Marks) -> tuple[np.ndarray, np.ndarray]:
-    """Scores float64[n] of the objects that the truth can tell of; bool[n] whether they are in their image.
+    """Scores float64[n] of the objects with a known verdict, and bool[n], whether each is in its image.
 
     Raises:
-      UserError: the truth tells of no object, or of one kind alone.
+      UserError: the truth knows present objects alone, absent ones alone, or none.
     """
     rows = [
         (float(score), verdict)

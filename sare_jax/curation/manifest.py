@@ -1,4 +1,4 @@
-"""The curated sets as arrays, and the record of how they came about."""
+"""Puts the curated sets into arrays, and counts what went into them, for the manifest."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ def dropped(scored: Sequence[Scored], selection: Selection) -> dict:
 
 
 def bad_images(scored: Sequence[Scored]) -> list[dict]:
-    """Every image that could not be used, with the reason."""
+    """`image`, `reason` and `detail` of every image that could not be used."""
     bad = {s.caption.image: s for s in scored if s.dropped.startswith("image ")}
     return [{"image": name, "reason": s.dropped, "detail": s.detail} for name, s in bad.items()]
 

@@ -17,7 +17,7 @@ from sare_jax.settings.documentation import meanings
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """Adds where captions, images and truth are, and where the results go."""
+    """Adds the options of the input files (captions, images, truth or labels) and of the output folder."""
     add = parser.add_argument
     add(
         "--captions", type=Path, help="captions: JSON lines with image and caption, or lines `image ### text`"
@@ -37,7 +37,7 @@ def add_settings(
     kinds: Collection[str] = (),
     start: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> None:
-    """Adds an option for each field of `CurateConfig`, with what is written beside the field as its help.
+    """Adds an option for each field of `CurateConfig`; its help is the text beside the field.
 
     A field `top_patches` becomes `--top-patches`, a key of the thresholds `--thresholds.q1`.
 
@@ -66,7 +66,7 @@ def add_settings(
 def settings_of(
     given: argparse.Namespace, start: Mapping[str, Any] = types.MappingProxyType({})
 ) -> CurateConfig:
-    """The settings that the options name.
+    """Builds the settings of curation from parsed options.
 
     Args:
       given: parsed options of a parser that `add_settings` was called with.
@@ -111,7 +111,7 @@ def truth_of(given: argparse.Namespace) -> Truth | Marks | None:
 
 
 def _add_kinds(parser: argparse.ArgumentParser, name: str, members: Mapping[str, type], meaning: str) -> None:
-    """Adds the choice between kinds, if there is one, and the keys of each."""
+    """Adds an option for the kind, if there are several, and one for each key of each kind."""
     if len(members) > 1:
         _add(parser, f"{name}.kind", Literal[tuple(members)], f"{meaning} Default: {next(iter(members))}.")
     for kind, member in members.items():
@@ -137,5 +137,5 @@ def _add(parser: argparse.ArgumentParser, name: str, hint: Any, text: str) -> No
 
 
 def _told(default: object) -> object:
-    """A default for a help text, in which an empty one would not be seen."""
+    """The default as a help text shows it: `none` for an empty text."""
     return "none" if default == "" else default

@@ -47,7 +47,7 @@ class Recipe:
 
 
 def recipe_of(settings: CurateConfig, truth: Truth | Marks | None = None) -> Recipe:
-    """The recipe that the settings name.
+    """Loads the models and builds the limits that the settings name.
 
     Args:
       settings: the section `curate` of a config.

@@ -1,7 +1,7 @@
 """Divides images into patches and windows over them, and scores objects from the windows' scores.
 
-Facts in protocols 1.3: an image is cut into 48-pixel patches; a window of 4×4 patches slides by one patch;
-a patch scores the mean over the windows that cover it, an object the mean of its 4 best patches.
+As in protocols 1.3: an image is cut into 48-pixel patches; a window of 4×4 patches slides by one patch. A
+patch's score is the mean over the windows that cover it, an object's the mean of its 4 best patches.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Windows:
-    """Geometry of the windows.
+    """Sizes of patches and windows, and how many patches make a score.
 
     Attributes:
       patch: side of a square patch, in pixels of the image as stored.

@@ -1,4 +1,4 @@
-"""Units of grounded choice: whole captions, with the objects that could be named at each of their openings.
+"""Makes units of grounded choice: whole captions, with the objects that could be named at each opening.
 
 Evidence is the base model's own answer to POPE's question about an object, as the log-odds of Yes against No.
 An object is present where they are above `certain`, absent where they are below its negative, and neither in
@@ -25,7 +25,7 @@ _SCALE = 4.0  # nats of evidence over which that falls by e
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """The captions that are trained on, and what they can name.
+    """The captions that are trained on, and the objects that they could name.
 
     Attributes:
       rows: R captions with the names of their images.
@@ -71,7 +71,7 @@ def choices(curated: Curated, tokenizer: Tokenizer, prompt: str, *, most: int = 
 
 
 def asked_objects(known: Choices, most: int) -> np.ndarray:
-    """bool[R, C]: the objects that the model is asked about on each caption's image.
+    """Which objects the model is asked about on each caption's image, bool[R, C].
 
     Args:
       known: the captions and objects, from `choices`.
@@ -112,7 +112,7 @@ def answer_tokens(known: Choices, tokenizer: Tokenizer, prompt: str) -> tuple[in
 def question_units(
     known: Choices, tokenizer: Tokenizer, pairs: np.ndarray, answers: Sequence[str], prompt: str
 ) -> list[Unit]:
-    """Questions as units, whose target is the first token of an answer.
+    """Makes units of questions; the target is the first token of the answer.
 
     Args:
       known: the captions and objects, from `choices`.
@@ -135,15 +135,16 @@ def question_units(
 
 
 def question_set(units: Sequence[Unit], pad_id: int) -> TokenSet:
-    """The set of units of `question_units`, of one target token each."""
+    """The token set of units from `question_units`, each of which has one target token."""
     return dataclasses.replace(token_set(units, MULTIPLE, pad_id), window=1)
 
 
 def with_answers(sets: TokenSets, asked: Sequence[Unit], weight: float) -> TokenSets:
     """Adds the answers to questions to D_sent, as further units.
 
-    L_sent becomes the mean over captions plus `weight` times the mean over answers, where a batch takes its
-    share of both, as batches of packed rows do: a mean over all units, whose weights undo the joint divisor.
+    L_sent becomes the mean over captions plus `weight` times the mean over answers, if a batch holds its
+    share of both, as batches of packed rows do. It is still a mean over all units; so the units' weights make
+    up for the common divisor.
 
     Args:
       sets: units of the captions, from `choice_sets`.
@@ -188,7 +189,7 @@ def held_answers(evidence: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def choice_sets(known: Choices, tokenizer: Tokenizer, evidence: np.ndarray, certain: float) -> TokenSets:
-    """The captions as units of all three sets.
+    """Makes units of the captions for all three sets.
 
     A unit is a whole caption, so that L_k is a mean over captions and its openings are summed. A caption
     without an opening, or without an absent object at any, is a unit all the same, whose loss is 0.

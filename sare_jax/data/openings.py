@@ -180,7 +180,7 @@ def article_tokens(tokenizer: Tokenizer, image: str, instruction: str) -> tuple[
 def token_places(
     opened: Sequence[Opening], caption: str, tokenizer: Tokenizer, image: str, instruction: str
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Where openings lie among the tokens of prompt and caption.
+    """Tokenizes prompt and caption, and finds the openings among the tokens.
 
     Args:
       opened: openings of this caption.
@@ -228,7 +228,7 @@ def _longest(caption: str, words: Sequence[re.Match], vocabulary: Vocabulary) ->
 
 
 def _name_start(caption: str, mention: Mention, vocabulary: Vocabulary) -> int:
-    """The character at which the name starts in its phrase: it is the phrase's last words."""
+    """Index of the character at which the name, the last words of the phrase, starts."""
     words = list(_WORD.finditer(caption, mention.phrase, mention.end))
     size = len(vocabulary.names[mention.object].split(" "))
     return words[-size].start()

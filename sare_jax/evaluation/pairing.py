@@ -21,10 +21,10 @@ def key_of(record: dict) -> str | None:
 def texts_of(
     questions: Sequence[dict], answers: Sequence[dict], dropped: Dropped, keys: Sequence[str]
 ) -> dict[str, str]:
-    """What was answered to each question, by question id.
+    """The text of the answer to each question, by question id.
 
-    The same answer to one question twice counts once; two different ones are an error, since any choice
-    between them would be silent.
+    The same answer to one question twice counts once; two different ones are an error, since
+    taking one of them would go unnoticed.
 
     Args:
       questions: records with an id under one of `IDS`.

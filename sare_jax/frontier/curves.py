@@ -1,4 +1,4 @@
-"""Curves of straight pieces: their value at an abscissa, and the area between two of them."""
+"""Piecewise linear curves: their value at an abscissa, and the area between two of them."""
 
 import numpy as np
 

@@ -101,7 +101,7 @@ def read_points(workdirs: Sequence[Path], methods: Mapping[str, str], attack: st
         for name in names
         if (name, BASE_RUN, ORIGIN) in counts
     }
-    shown = {method: shared_label(names, method) for method, names in labels.items() if names}
+    shown = {method: shared_label(own, method) for method, own in labels.items() if own}
     return Points(runs, bases, shown, {m: methods[m] for m in shown}, images, missing)
 
 

@@ -136,7 +136,7 @@ def _longest_entry(
 
 
 def _readings(words: list[str]) -> list[str]:
-    """The phrase with its last word in the singular, and as it stands."""
+    """The phrase with each singular of its last word, and as it is written."""
     *head, last = words
     return [" ".join([*head, form]) for form in (*noun_lemmas(last), last)]
 

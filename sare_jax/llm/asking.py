@@ -1,4 +1,4 @@
-"""Many questions to a language model, side by side, each reply kept on disk.
+"""Asks a language model many questions at the same time, and keeps each reply on disk.
 
 A second run asks only for what is missing. The caller says how a reply is read. A reply that is still
 unreadable after the allowed tries is a failure with a reason, and the run goes on.
@@ -27,7 +27,7 @@ GIVE_UP = 20
 
 @dataclass(frozen=True)
 class Answer(Generic[Value]):
-    """What became of one question.
+    """The outcome of one question: a value, or the reason why there is none.
 
     Attributes:
       value: JSON-able, as the reader gives it; None where there is none.
@@ -65,7 +65,7 @@ class Asker(Generic[Value]):
     parallel: int = 8
 
     def kept(self, prompt: str) -> Answer[Value] | None:
-        """The answer by a reply on disk; None where there is none, or where it was not written whole."""
+        """The answer from a reply on disk; None where no whole and readable reply is there."""
         try:
             entry = read_json(self._place(prompt))
             reply, usage = entry["reply"], entry["usage"]

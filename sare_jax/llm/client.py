@@ -87,7 +87,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the model's text, why it ended, which model answered, and the tokens paid for."""
+    """A reply: its text, why it ended, the name of the model that wrote it, and the tokens paid for."""
 
     text: str
     finish_reason: str | None = None
@@ -241,7 +241,7 @@ _WAY_OUT = {
 
 
 class _LaterError(Exception):
-    """May pass by itself; `after` are the seconds that the server asks to wait."""
+    """An error that may pass by itself; `after` is the number of seconds that the server asks to wait."""
 
     def __init__(self, reason: str, after: float | None = None):
         super().__init__(reason)
@@ -292,7 +292,7 @@ def _retry_after(value: str | None) -> float | None:
 
 
 def _error_text(content: bytes) -> str:
-    """The server's own words, in one short line; nothing of a page of HTML."""
+    """The error message of a JSON body, as ` (…)` on one line of 200 characters at most; else empty."""
     try:
         error = parse_json(content, "reply").get("error")
     except (UserError, AttributeError):

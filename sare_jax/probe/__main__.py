@@ -1,7 +1,8 @@
 """Command line: `python -m sare_jax.probe WORKDIR` measures how far weights moved and what they know.
 
-Settings for another model come from measurement: a radius ρ is held against the displacement by an attack,
-and a method is judged by the log-odds that an attack adds to it beyond what it adds to the base model.
+Settings for another model are chosen by these measurements. A radius ρ is compared with the distance by which
+an attack moves the weights. A method is judged by the log-odds that an attack adds to it beyond those that it
+adds to the base model.
 """
 
 import argparse

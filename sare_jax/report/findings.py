@@ -105,7 +105,7 @@ def within(label: str) -> str:
 
 
 def numbers_of(difference: Contrast, measure: Measure) -> str:
-    """The two values of a contrast, their difference and what it rests on."""
+    """The two values of a contrast, their difference, and its interval or the reason why there is none."""
     a, b = (number_text(side.number, measure.digits) for side in (difference.a, difference.b))
     text = f"{measure.label} {a} against {b}, difference {signed_text(difference.difference, measure.digits)}"
     if difference.interval:

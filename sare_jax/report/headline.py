@@ -45,7 +45,7 @@ class Gap(NamedTuple):
 
 
 def headline(inputs: Inputs, spec: ReportSpec) -> Finding:
-    """Does the proposed run hallucinate less after the attack than the baseline?
+    """Answers whether the proposed run hallucinates less after the attack than the baseline.
 
     Where there are frontiers, methods are compared on their curves, at equal recall before the attack. Single
     runs are compared where recall and caption length before the attack are equal within the spec's bounds;

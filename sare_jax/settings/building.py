@@ -1,4 +1,4 @@
-"""Makes a settings dataclass from a plain dictionary, and checks it. Standard library alone.
+"""Makes a settings dataclass from a plain dictionary, and checks it. Needs the standard library alone.
 
 A field's type says what it takes: a Python type, a `Literal`, another dataclass (a section of its own), or a
 union of dataclasses that differ in the `Literal` of their `kind` (a section whose keys depend on its kind).
@@ -71,7 +71,7 @@ def refuse_unknown(
     *,
     renamed: typing.Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
-    """Raises `UserError` for the first key that is not known; says its new name, or one that is close."""
+    """Raises `UserError` for the first unknown key; names its new name, or a known key that is similar."""
     for key in section(values, where):
         if key in known:
             continue

@@ -11,7 +11,7 @@ from sare_jax.settings.building import at_least
 
 @dataclass(frozen=True)
 class FixedThresholds:
-    """Score limits as they are. The paper's (A.3) hold for its CLIP model alone, and another is refused."""
+    """Limits given as scores. The paper's (A.3) are refused with another CLIP model than the paper's."""
 
     kind: Literal["fixed"] = "fixed"
     """Limits given as scores."""
@@ -23,7 +23,7 @@ class FixedThresholds:
     """S(y) above it is a reliable caption: D_sent."""
 
     def check(self, where: str) -> None:
-        """Refuses limits that would put an object into D_neg and D_pos."""
+        """Refuses limits that would put an object into both D_neg and D_pos."""
         if self.t1 > self.t0:
             raise UserError(
                 f"{where}.t1: {self.t1} lies above t0 = {self.t0}: an object would be in D_neg and D_pos"
@@ -44,7 +44,7 @@ class QuantileThresholds:
     """Quantile of the captions' mean scores at which t2 lies."""
 
     def check(self, where: str) -> None:
-        """Refuses what is no quantile, and limits that would put an object into D_neg and D_pos."""
+        """Refuses numbers outside 0 to 1, and limits that would put an object into both D_neg and D_pos."""
         for name in ("q0", "q1", "q2"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{where}.{name}: a quantile lies between 0 and 1, got {getattr(self, name)}")
@@ -74,7 +74,7 @@ class AuditThresholds:
     """File of captions with marks ({in the image}, [not]); empty takes the annotations."""
 
     def check(self, where: str) -> None:
-        """Refuses what is no precision."""
+        """Refuses precisions that are not above 0 and at most 1, and fewer than one object."""
         for name in ("p0", "p1", "p2"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(

@@ -7,7 +7,7 @@ import textwrap
 
 
 def meanings(kind: type) -> dict[str, str]:
-    """Field → what is written beside it, on one line; empty where nothing is.
+    """Field → the text beside it, on one line; empty where there is none.
 
     Beside a field stands either a string right below it or comments that begin with `#:` right above it.
 

@@ -76,7 +76,7 @@ class OptimConfig:
     }
 
     def check(self, where: str) -> None:
-        """Refuses values that could only fail later."""
+        """Refuses values out of range, and combinations that would fail only when the run starts."""
         for key in ("rho", "neg_weight", "pos_weight", "sent_weight", "steps", "checkpoint_every"):
             at_least(getattr(self, key), 0, f"{where}.{key}")
         for key in ("batch_size", "micro_batches"):

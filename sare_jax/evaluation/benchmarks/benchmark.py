@@ -1,4 +1,4 @@
-"""What the benchmarks with questions of their own share: requests for a model, and answers beside questions.
+"""What all benchmarks share: requests for a model, and joining its answers to their questions.
 
 A benchmark's reader gives questions: dicts with `id`, `image` (relative to the benchmark's image folder;
 absent for questions without one), `question`, `label` (the right answer), `groups` ({dimension: name or

@@ -1,7 +1,7 @@
 """GQA: compositional questions about real images, answered in a word or two (Hudson & Manning 2019).
 
-Of the official script's numbers those that need the balanced questions alone: accuracy, of binary and open
-questions and by type. Consistency, validity, plausibility and grounding need more files and are not measured.
+Measured is what the balanced questions suffice for: accuracy, overall, of binary and open questions, and by
+type. The official script's consistency, validity, plausibility and grounding need more files.
 """
 
 from pathlib import Path

@@ -39,7 +39,7 @@ Judge = Callable[[dict, str], Verdict]
 def metrics(groups: Sequence[str]) -> dict[str, bootstrap.Metric]:
     """The numbers in percent: `accuracy` over questions (micro), `macro_accuracy` the mean of the groups.
 
-    They are made of whatever groups there are; `compare` gives their names to the metrics of all benchmarks.
+    They take the groups from the counts' shape; the parameter is there since all `Counts.metrics` have it.
     """
     del groups
     size = len(COLUMNS)

@@ -1,4 +1,4 @@
-"""The annotation page's server: this machine only, no file of it reachable but the sampled images.
+"""The annotation page's server. It serves this machine only, and no files of it but the sampled images.
 
 It listens on the loopback address. A page of another site that the annotator has open can still send requests
 there, so requests have to name this server as their host, and changes have to come from its own page.

@@ -1,7 +1,7 @@
 """Perplexity of captions under a GPT-2-format language model.
 
-The paper speaks of the exponentiated mean negative log-likelihood; its table values (0.1) can only be that
-divided by 100, so both scales are given (protocols 1.11).
+The paper defines it as the exponentiated mean negative log-likelihood. The values in its tables (0.1) can
+only be that divided by 100; so both scales are given (protocols 1.11).
 """
 
 from collections.abc import Sequence

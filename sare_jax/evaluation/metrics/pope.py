@@ -1,7 +1,7 @@
 """POPE: does the model say yes only to what is in the image? Li et al. 2023; protocols 5.
 
-The public face: questions are built or read in `records.pope_lists`, answers read in `pope_parse`
-and scored in `pope_score`; here are the metric and its command line.
+Here are the metric and its command line. Questions are built or read in `records.pope_lists`; answers are
+read in `pope_parse` and scored in `pope_score`.
 """
 
 import argparse
