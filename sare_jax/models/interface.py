@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 
 from sare_jax.models.shared import partition
+from sare_jax.models.shared.answer_end import AnswerEnd
 from sare_jax.models.shared.config import TextConfig
 from sare_jax.models.shared.entry import Entry
 from sare_jax.models.shared.generation import GenerationRules
@@ -144,22 +145,6 @@ class Source(Protocol):
     def written_name(self, name: str) -> str:
         """How the files of this model call a tensor of the family's table, or would if they had it."""
         ...
-
-
-@dataclass(frozen=True)
-class AnswerEnd:
-    """How answers end in a family's training, and so where its generation has to stop.
-
-    Attributes:
-      ids: the tokens that follow a whole answer.
-      stop: strings that end an answer in generation, beside the end tokens of the model's files.
-      longest: tokens that a target may have, `ids` included; what is beyond them is cut off. None sets no
-        limit.
-    """
-
-    ids: tuple[int, ...]
-    stop: tuple[str, ...] = ()
-    longest: int | None = None
 
 
 class Prompter(Protocol):

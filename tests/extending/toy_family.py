@@ -20,8 +20,9 @@ from tokenizers import Tokenizer
 
 from sare_jax.data.images import load_image
 from sare_jax.export.tensors import tuned_tensors
-from sare_jax.models.interface import AnswerEnd, ExportForm, Family, ModelShape, Source
+from sare_jax.models.interface import ExportForm, Family, ModelShape, Source
 from sare_jax.models.shared import reading, safetensors_io
+from sare_jax.models.shared.answer_end import AnswerEnd
 from sare_jax.models.shared.config import TextConfig, text_config
 from sare_jax.models.shared.entry import Entry
 from sare_jax.models.shared.layers import BiasedLinear, Embedding, Linear

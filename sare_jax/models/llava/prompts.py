@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from tokenizers import AddedToken, Tokenizer
 
 from sare_jax.errors import UserError
-from sare_jax.models.interface import AnswerEnd
 from sare_jax.models.llava.config import LlavaConfig, image_slots
 from sare_jax.models.llava.source import LlavaSource
+from sare_jax.models.shared.answer_end import AnswerEnd
 from sare_jax.models.shared.config import size
 from sare_jax.models.shared.pieces import Span, check_span, token_border, token_ends
 from sare_jax.models.shared.sentencepiece_bpe import read_sentencepiece

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.models.interface import AnswerEnd
 from sare_jax.models.minigpt4.source import MiniGpt4Source
+from sare_jax.models.shared.answer_end import AnswerEnd
 from sare_jax.models.shared.pieces import PieceTokenizer, Span
 
 IMAGE = "<ImageHere>"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.models.interface import AnswerEnd
 from sare_jax.models.mplug_owl.source import OwlSource
+from sare_jax.models.shared.answer_end import AnswerEnd
 from sare_jax.models.shared.pieces import PieceTokenizer, Span
 
 IMAGE = "<image>"
