@@ -99,6 +99,7 @@ def _methods(config: ConfigDict) -> None:
     config.export.check_captions = 50
     config.report.landscape_images = 60
     config.report.matched = True
+    config.report.ours = "robust"
     config.report.selection = "docs/demo_selection.json"
     config.report.subject = (
         "A LLaVA of 1.4 million weights that describes a drawn world whose truth is known; it hallucinates "
