@@ -41,11 +41,8 @@ class Ledger:
         self._folder = Path(workdir) / "records"
         self.executed: list[str] = []
 
-    def is_current(self, task: Task) -> bool:
-        """Whether the outputs stand as a finished run with the same inputs left them."""
-        return self._stands(task, self._read(task))
-
     def _stands(self, task: Task, record: dict) -> bool:
+        """Whether the outputs stand as a finished run with the same inputs left them."""
         outputs = record.get("outputs")
         return (
             record.get("status") == "done"

@@ -42,7 +42,7 @@ def sample_order(num_units: int, num_samples: int, seed: int, what: str = "D_neg
     Args:
       num_units: number of units to draw from.
       num_samples: number of units to draw; 0 draws all.
-      seed: of the permutation.
+      seed: seeds the permutation of the units.
       what: what the error message calls the units.
 
     Returns:

@@ -66,7 +66,7 @@ class Asking:
       prompt: the describing prompt, which is also put before each question of a metric or benchmark; None
         takes `evaluate.prompt`.
       temperature: at which captions are drawn, without beams; None decodes as `decoding` says.
-      seed: of the draws.
+      seed: seeds the sampling of captions.
       draws: number of captions of each image, of which the worst is measured (`sare_jax.evaluation.worst`).
     """
 

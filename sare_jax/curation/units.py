@@ -37,7 +37,7 @@ def units_of(caption: str, mentions: Sequence[Mention]) -> tuple[list[Unit], Cou
     hat" is another thing than "a blue hat". The lineage lists an object once a caption, too (protocols 1.2).
 
     Args:
-      caption: text of the caption.
+      caption: the caption that the unit is a part of.
       mentions: all mentions of objects in it, in order, from an extractor.
 
     Returns:

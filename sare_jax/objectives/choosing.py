@@ -37,7 +37,7 @@ class OpeningChoices:
     objects; and `words` int32[B, W], how many tokens of the phrase stand before the name.
 
     Attributes:
-      name: of the array that marks the objects.
+      name: key of the by-token array that marks the objects.
       sets: whose losses get it.
     """
 

@@ -42,7 +42,7 @@ class AtHand(NamedTuple):
       by_unit: name → float32[B, U], a number for each unit, measured before training.
       by_token: name → [B, W, …], an array for each target token, measured before training.
       padded_length: tokens of the longest row of all sets.
-      lexicon: of the samples, empty where these have no openings.
+      lexicon: token ids of names and articles, empty where the samples have no openings.
       preferred: log-probabilities float32[B, 1, W'] and mask bool[B, 1, W'] of the preferred continuation of
         each row's unit; None where there are none.
     """

@@ -54,7 +54,7 @@ def build(
       kind: how negatives are chosen.
       num_images: images to draw.
       questions_per_image: half of them positive.
-      seed: of the draw of images and of random negatives.
+      seed: seeds the draw of images and of random negatives.
       image_ids: draw from these images only, e.g. a test split.
 
     Returns:

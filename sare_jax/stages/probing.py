@@ -130,7 +130,7 @@ def choices_of(
     token as another choice of which the opposite is true; of names with the same token one counts.
 
     Args:
-      image_ids: of the captions.
+      image_ids: COCO image id of each caption.
       texts: the captions.
       found: openings of each.
       words: the vocabulary.

@@ -53,7 +53,7 @@ def samples_of(curated: Curated, tokenizer: Tokenizer, settings: OptimConfig, me
     Args:
       curated: captions and sets.
       tokenizer: the model's `ImagePrompter`.
-      settings: of the run.
+      settings: the run's `optim` section.
       measure: asks the starting weights, resumably: `with_starting_values`.
 
     Raises:
@@ -98,7 +98,7 @@ def evidence(known: Choices, tokenizer: Tokenizer, wanted: ChoiceSamples, measur
 
     Args:
       known: captions and objects.
-      tokenizer: of the model.
+      tokenizer: the model's `ImagePrompter`.
       wanted: which questions are asked, and how they are put.
       measure: as in `samples_of`.
 

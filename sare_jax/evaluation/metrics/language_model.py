@@ -46,7 +46,7 @@ class Window(NamedTuple):
     """A part of a text that the model sees at once.
 
     Attributes:
-      text: number of the text.
+      text: index of the text among the texts given.
       tokens: token ids of the part.
       scored: how many tokens at its end count; the ones before are context.
     """
