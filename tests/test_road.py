@@ -17,7 +17,7 @@ from sare_jax.settings.road import Config
 
 pytestmark = pytest.mark.optimised
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ("efuf", "sare", "unlikelihood_sam")
+RUNS = ("efuf", "sare", "unlikelihood_sam", "robust")
 
 
 def tiny(**changes) -> Config:
@@ -34,7 +34,7 @@ def tiny(**changes) -> Config:
     config.export.check_captions = 2
     config.report.landscape_images = 2
     config.report.gallery = 2
-    del config.runs["unlikelihood"]  # the fourth takes no other road than these three
+    del config.runs["unlikelihood"]  # the fourth takes no other road than these
     for key, value in changes.items():
         *path, last = key.split("__")
         section = config

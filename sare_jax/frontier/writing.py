@@ -89,6 +89,7 @@ def as_markdown(results: Mapping[str, Any], ours: str, equal_words: float) -> st
     parts = ["# Frontiers"]
     if first:
         parts.append(f"**{first.text}**")
+    if ours in results["methods"]:
         parts += [text for recall in results["recalls"] if (text := excess_sentence(results, ours, recall))]
     parts.append(f"From {basis(results)}.")
     parts.append("\n".join(f"- {item.text}" for item in sentences(results, ours)))

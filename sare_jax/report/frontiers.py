@@ -47,7 +47,7 @@ def basis(frontier: Mapping[str, Any]) -> str:
 
 
 def headline(frontier: Mapping[str, Any], ours: str, baseline: str, equal_words: float) -> Finding | None:
-    """How two methods compare at the highest recall that both reach; None where one of them has no curve.
+    """How two methods compare at the highest recall that both reach; None if they are one or lack a curve.
 
     Args:
       frontier: contents of `frontier.json`.
@@ -57,7 +57,8 @@ def headline(frontier: Mapping[str, Any], ours: str, baseline: str, equal_words:
         comparable.
     """
     if (
-        ours not in frontier["methods"]
+        ours == baseline
+        or ours not in frontier["methods"]
         or baseline not in frontier["methods"]
         or frontier["reference"] != baseline
     ):

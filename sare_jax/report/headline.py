@@ -56,6 +56,8 @@ def headline(inputs: Inputs, spec: ReportSpec) -> Finding:
         if answer is not None:
             return answer
     ours, baseline = spec.label(spec.ours), spec.label(spec.baseline)
+    if spec.ours == spec.baseline:
+        return Finding(f"{ours} is held against no other run, so nothing is compared", "", "open")
     setting = _attack(spec)
     answer = versus(inputs, spec, spec.ours, spec.baseline, setting)
     if answer is None:
@@ -72,13 +74,13 @@ def headline(inputs: Inputs, spec: ReportSpec) -> Finding:
 
 def qualification(inputs: Inputs, spec: ReportSpec) -> str:
     """What the attack gave back beyond what it teaches, and whether recall and length are equal."""
+    runs = tuple(dict.fromkeys((spec.ours, spec.baseline)))
     if inputs.frontier and (recall := frontiers.best_recall(inputs.frontier, spec.ours)) is not None:
-        methods = (spec.ours, spec.baseline)
-        return " ".join(frontiers.excess_sentence(inputs.frontier, method, recall) for method in methods)
-    runs = (spec.ours, spec.baseline)
+        return " ".join(frontiers.excess_sentence(inputs.frontier, method, recall) for method in runs)
     parts = [excess_sentence(inputs, spec, run) for run in runs]
     parts += [taught_sentence(inputs.probes, spec, run, spec.headline_setting) for run in runs]
-    parts += [_equality(inputs, spec), _after(inputs, spec)]
+    if len(runs) > 1:
+        parts += [_equality(inputs, spec), _after(inputs, spec)]
     return " ".join(part for part in parts if part)
 
 

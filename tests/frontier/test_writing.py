@@ -104,6 +104,15 @@ def test_excess_is_told_both_ways(found):
     assert "more than it teaches the base model" in excess_sentence(found, "efuf", 90.0)
 
 
+def test_one_method_is_compared_with_nothing(workdir):
+    found = measured(workdir, methods={"efuf": METHODS["efuf"]})
+    assert headline(found, "efuf", "efuf", 1.0) is None
+    text = as_markdown(found, "efuf", 1.0)
+    assert "both reach" not in text
+    assert "comparable" not in text
+    assert excess_sentence(found, "efuf", 90.0) in text
+
+
 def test_without_an_attacked_base_the_way_to_it_is_named(tmp_path):
     folder = make(tmp_path / "bare", attack_base=False)
     found = measured(folder)

@@ -164,6 +164,14 @@ def set_before(inputs, run, **values):
     return changed
 
 
+def test_a_run_is_not_held_against_itself(inputs):
+    alone = dataclasses.replace(SPEC, baseline=SPEC.ours)
+    assert headline(inputs, alone).claim == "SARE is held against no other run, so nothing is compared"
+    told = qualification(inputs, alone)
+    assert told.count("points of CHAIR_S to SARE") == 1
+    assert "and SARE" not in told
+
+
 def test_headline_says_before_and_after_and_at_which_recall(inputs):
     numbers = headline(inputs, SPEC).numbers
     for run in ("sare", "efuf"):
