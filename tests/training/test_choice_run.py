@@ -1,0 +1,206 @@
+"""Whole runs of grounded choice on a tiny model, and the questions that they ask first."""
+
+import dataclasses
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from sare_jax import files
+from sare_jax.data.choices import asked_objects, choice_sets, choices
+from sare_jax.data.openings import all_openings, token_places
+from sare_jax.errors import UserError
+from sare_jax.models.shared import partition
+from sare_jax.settings.building import build
+from sare_jax.settings.optim import OptimConfig
+from sare_jax.training import starting
+from sare_jax.training.checkpoints import steps_in
+from sare_jax.training.choices import Caption, name_log_probs
+from sare_jax.training.samples import evidence
+from tests import tiny_training as tiny
+from tests.training import small_choices as small
+
+SETTINGS = small.SETTINGS
+KNOWN = choices(small.curated(), small.AnyText(), SETTINGS.instruction)
+QUESTIONS = len(small.CAPTIONS) * len(KNOWN.words)
+
+
+class Counting:
+    """Image features, counted: one a row that goes through the model."""
+
+    def __init__(self, cut_at: int = 0):
+        self.rows, self._calls, self._cut_at = 0, 0, cut_at
+
+    def __call__(self, names):
+        self._calls += 1
+        if self._calls == self._cut_at:
+            raise KeyboardInterrupt
+        self.rows += len(names)
+        return tiny.features(names)
+
+
+def trainable(loaded, pattern):
+    """The model with all parameters trainable whose paths start with one of these."""
+    flat = partition.flatten(loaded.params) | partition.flatten(loaded.frozen)
+    params = {path: leaf for path, leaf in flat.items() if path.startswith(pattern)}
+    frozen = {path: leaf for path, leaf in flat.items() if path not in params}
+    return dataclasses.replace(loaded, params=partition.unflatten(params), frozen=partition.unflatten(frozen))
+
+
+GENERAL = trainable(small.LOADED, ("projector/", "language_model/norm/"))
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def ask(loaded, folder, features=tiny.features, samples=SETTINGS.samples):
+    """float32[R, C], the evidence, eight questions at a time."""
+    return evidence(KNOWN, small.AnyText(), samples, small.measuring(loaded, folder, features))
+
+
+def name_odds(params, odds):
+    """Mean log-odds of a certainly absent, and of a certainly present object's token, where names start."""
+    captions = []
+    for row, text in enumerate(small.CAPTIONS):
+        opened = all_openings(text, KNOWN.words)[1:]
+        tokens, places = token_places(opened, text, small.AnyText(), f"{row}.png", SETTINGS.instruction)
+        captions.append(Caption(f"{row}.png", tokens, places))
+    found = name_log_probs(
+        small.LOADED,
+        params,
+        captions,
+        list(KNOWN.tokens),
+        features=tiny.features,
+        pad_id=tiny.PAD,
+        mesh=small.ONE,
+        batch_size=4,
+    )
+    sets = choice_sets(KNOWN, small.AnyText(), odds, SETTINGS.samples.certain)
+    means = []
+    for kind, name in (("neg", "absent"), ("pos", "present")):
+        marks = []
+        for row, (caption, start) in enumerate(zip(captions, getattr(sets, kind).start, strict=True)):
+            marked = getattr(sets, kind).by_token[name][row]
+            marks += [marked[place - start] for _, place in caption.places]
+        means.append(found[np.array(marks)].mean())
+    return means
+
+
+def test_absent_objects_become_unlikely_and_present_ones_likely(tmp_path):
+    settings = dataclasses.replace(SETTINGS, steps=40, checkpoint_every=0)
+    odds = ask(small.LOADED, tmp_path / "odds")
+    before = name_odds(small.LOADED.params, odds)
+    after = name_odds(small.train(small.LOADED, tmp_path, settings), odds)
+    assert after[0] < before[0] - 0.5
+    assert after[1] > before[1] + 0.1
+    records = files.read_jsonl(tmp_path / "log.jsonl")
+    assert records[-1]["neg"] < records[0]["neg"]
+    assert records[-1]["pos"] < records[0]["pos"]
+    assert records[0]["sent"] == pytest.approx(0, abs=1e-5)  # nothing has moved yet
+
+
+def test_an_interrupted_run_ends_as_the_uninterrupted_one(tmp_path):
+    whole = small.train(small.LOADED, tmp_path / "whole")
+    asked = files.digest(tmp_path / "whole" / "starting")
+    calls = 0
+
+    def features(names):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return tiny.features(names)
+
+    cut = tmp_path / "cut"
+    measured = small.train(small.LOADED, cut, dataclasses.replace(SETTINGS, steps=1))
+    assert measured.keys() == whole.keys()
+    assert files.digest(cut / "starting") == asked
+    with pytest.raises(KeyboardInterrupt):
+        small.train(small.LOADED, cut, features=features)
+    assert 1 < max(steps_in(cut / "checkpoints")) < SETTINGS.steps
+    same(small.train(small.LOADED, cut), whole)
+
+
+def test_questions_are_asked_once_and_go_on_where_they_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(starting, "CHUNK", 16)
+    first = Counting()
+    odds = ask(small.LOADED, tmp_path / "kept", first)
+    assert first.rows == QUESTIONS == 48
+    again = Counting()
+    np.testing.assert_array_equal(ask(small.LOADED, tmp_path / "kept", again), odds)
+    assert again.rows == 0
+    with pytest.raises(KeyboardInterrupt):
+        ask(small.LOADED, tmp_path / "cut", Counting(cut_at=4))  # one chunk of two batches is written
+    rest = Counting()
+    np.testing.assert_array_equal(ask(small.LOADED, tmp_path / "cut", rest), odds)
+    assert rest.rows == QUESTIONS - 16
+
+
+def test_other_weights_are_asked_again_and_so_are_other_questions(tmp_path):
+    odds = ask(small.LOADED, tmp_path)
+    other = Counting()
+    assert not np.array_equal(ask(tiny.tiny_llava(6), tmp_path, other), odds)
+    assert other.rows == QUESTIONS
+    otherwise = Counting()
+    ask(small.LOADED, tmp_path, otherwise, dataclasses.replace(SETTINGS.samples, prompt="{} say"))
+    assert otherwise.rows == QUESTIONS
+
+
+def test_questions_limit_what_is_asked_and_nobody_is_certain_of_the_rest(tmp_path):
+    limited = dataclasses.replace(SETTINGS.samples, questions=5)
+    counting = Counting()
+    odds = ask(small.LOADED, tmp_path, counting, limited)
+    asked = asked_objects(KNOWN, 5)
+    np.testing.assert_array_equal(np.isfinite(odds), asked)
+    assert counting.rows == asked.sum() == 5 * len(small.CAPTIONS)
+    sets = choice_sets(KNOWN, small.AnyText(), odds, 0.0)
+    for kind, name in (("neg", "absent"), ("pos", "present")):
+        for row, marked in enumerate(getattr(sets, kind).by_token[name]):
+            asked_about = set(KNOWN.column[asked[row]])
+            assert set(np.flatnonzero(marked.any(0))) <= asked_about
+
+
+def test_what_nobody_asked_about_is_neither_present_nor_absent():
+    """Nor is its first token absent, which it shares: fox and fork."""
+    odds = np.full((len(small.CAPTIONS), len(KNOWN.words)), -5.0)
+    odds[:, KNOWN.words.names.index("fox")] = np.nan
+    odds[:, KNOWN.words.names.index("rug")] = 5
+    sets = choice_sets(KNOWN, small.AnyText(), odds, 2.0)
+    absent, present = (
+        {tiny.LETTERS[KNOWN.tokens[at]] for each in marked for at in np.flatnonzero(each.any(0))}
+        for marked in (sets.neg.by_token["absent"], sets.pos.by_token["present"])
+    )
+    assert present == {"r"}
+    assert absent == {tiny.LETTERS[token] for token in KNOWN.tokens} - {"r", "f"}
+
+
+def test_the_perturbation_has_its_length_in_every_step(tmp_path):
+    settings = dataclasses.replace(SETTINGS, rho=0.05, steps=3)
+    small.train(small.LOADED, tmp_path, settings)
+    records = files.read_jsonl(tmp_path / "log.jsonl")
+    np.testing.assert_allclose([record["eps_norm"] for record in records], 0.05, rtol=1e-5)
+    assert all(record["neg_perturbed"] > record["neg"] for record in records)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.05])
+def test_every_trainable_leaf_moves(tmp_path, rho):
+    """With the language model's norm among them, which takes gradients of the other kind."""
+    params = small.train(GENERAL, tmp_path, dataclasses.replace(SETTINGS, steps=2, rho=rho))
+    before, after = partition.flatten(GENERAL.params), partition.flatten(params)
+    assert set(before) == set(after)
+    assert any(path.startswith("language_model/norm/") for path in after)
+    for path, leaf in after.items():
+        assert not np.array_equal(leaf, before[path]), path
+
+
+@pytest.mark.parametrize(
+    "stated", [{"objective": "grounded_choice"}, {"samples": {"kind": "choices"}}], ids=["curated", "ascent"]
+)
+def test_objective_and_samples_have_to_fit(stated):
+    with pytest.raises(
+        UserError, match=r"^config\.optim\.samples\.kind: .*set config\.optim\.samples\.kind="
+    ):
+        build(OptimConfig, stated, "config.optim")
