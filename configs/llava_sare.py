@@ -5,14 +5,24 @@ python main.py --config configs/llava_sare.py --config.model.folder=MODEL
 
 The original form (liuhaotian/llava-v1.5-7b) works as well, with a folder of openai/clip-vit-large-patch14-336
 as --config.model.vision_tower=TOWER.
+
+`--config configs/llava_sare.py:robust` trains a third run, grounded choice, whose settings
+are not measured.
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import base_config
+from configs.common import add_robust, base_config
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = "paper") -> ConfigDict:
+    """Settings of LLaVA-1.5-7B.
+
+    Args:
+      variant: `paper`, or `robust` with the run `robust` besides.
+    """
+    if variant not in ("paper", "robust"):
+        raise ValueError(f"configs/llava_sare.py:{variant}: the variants are paper and robust")
     config = base_config("llava_sare")
     config.model.folder = "llava-hf/llava-1.5-7b-hf"
     config.model.template = "vicuna_v1"
@@ -20,4 +30,6 @@ def get_config() -> ConfigDict:
     config.data.images = "data/coco/train2014"
     config.data.annotations = "data/coco/annotations"
     config.data.split = "reserve"
+    if variant == "robust":
+        add_robust(config)
     return config.lock()

@@ -7,22 +7,26 @@ python main.py --config configs/minigpt4_sare.py --config.model.folder=MODEL \
 
 `--config configs/minigpt4_sare.py:lineage` has EFUF's loss for this model: the sum of a target divided by the
 padded length less one, its schedules and its weights by CLIP score.
+
+`--config configs/minigpt4_sare.py:robust` trains a third run, grounded choice, whose settings
+are not measured.
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import base_config
+from configs.common import add_robust, base_config
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
     """Settings of MiniGPT-4, Llama-2 form.
 
     Args:
-      variant: `paper`, or `lineage` as EFUF's public code trains this model.
+      variant: `paper`, `robust` with the run `robust` besides, or `lineage` as EFUF's public
+        code trains this model.
     """
-    if variant not in ("paper", "lineage"):
-        raise ValueError(f"configs/minigpt4_sare.py:{variant}: the variants are paper and lineage")
-    config = base_config("minigpt4_sare" if variant == "paper" else "minigpt4_lineage")
+    if variant not in ("paper", "robust", "lineage"):
+        raise ValueError(f"configs/minigpt4_sare.py:{variant}: the variants are paper, robust and lineage")
+    config = base_config("minigpt4_lineage" if variant == "lineage" else "minigpt4_sare")
     config.model.family = "minigpt4"
     config.model.folder = "meta-llama/Llama-2-7b-chat-hf"
     config.model.files = {"eva_vit": "eva_vit_g.pth", "pretrained": "pretrained_minigpt4_llama2_7b.pth"}
@@ -30,6 +34,8 @@ def get_config(variant: str = "paper") -> ConfigDict:
     config.data.annotations = "data/coco/annotations"
     config.data.split = "reserve"
     config.export.form = "published"
+    if variant == "robust":
+        add_robust(config)
     if variant == "lineage":
         config.optim.objective_args = {"reduction": "seq_mean_padded"}
         config.optim.preset = "efuf"

@@ -4,6 +4,9 @@ hf download Vision-CAIR/vicuna-7b --local-dir MODEL
 python main.py --config configs/minigpt4_vicuna_sare.py --config.model.folder=MODEL \
     --config.model.files.eva_vit=eva_vit_g.pth --config.model.files.qformer=blip2_pretrained_flant5xxl.pth \
     --config.model.files.pretrained=prerained_minigpt4_7b.pth
+
+`--config configs/minigpt4_vicuna_sare.py:robust` trains a third run, grounded choice, whose settings are not
+measured.
 """
 
 from ml_collections import ConfigDict
@@ -11,8 +14,15 @@ from ml_collections import ConfigDict
 from configs import minigpt4_sare
 
 
-def get_config() -> ConfigDict:
-    config = minigpt4_sare.get_config()
+def get_config(variant: str = "paper") -> ConfigDict:
+    """Settings of MiniGPT-4, Vicuna form.
+
+    Args:
+      variant: `paper`, or `robust` with the run `robust` besides.
+    """
+    if variant not in ("paper", "robust"):
+        raise ValueError(f"configs/minigpt4_vicuna_sare.py:{variant}: the variants are paper and robust")
+    config = minigpt4_sare.get_config(variant)
     config.unlock()
     config.name = "minigpt4_vicuna_sare"
     config.model.folder = "Vision-CAIR/vicuna-7b"

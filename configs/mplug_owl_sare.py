@@ -6,27 +6,33 @@ python main.py --config configs/mplug_owl_sare.py --config.model.folder=MODEL
 `--config configs/mplug_owl_sare.py:lineage` has EFUF's loss and tokens for this model: the sum of a target
 divided by 512, its schedules and weights by CLIP score, role names tokenised apart, and attention weights of
 the abstractor dropped.
+
+`--config configs/mplug_owl_sare.py:robust` trains a third run, grounded choice, whose settings
+are not measured.
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import base_config
+from configs.common import add_robust, base_config
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
     """Settings of mPLUG-Owl.
 
     Args:
-      variant: `paper`, or `lineage` as EFUF's public code trains this model.
+      variant: `paper`, `robust` with the run `robust` besides, or `lineage` as EFUF's public
+        code trains this model.
     """
-    if variant not in ("paper", "lineage"):
-        raise ValueError(f"configs/mplug_owl_sare.py:{variant}: the variants are paper and lineage")
-    config = base_config("mplug_owl_sare" if variant == "paper" else "mplug_owl_lineage")
+    if variant not in ("paper", "robust", "lineage"):
+        raise ValueError(f"configs/mplug_owl_sare.py:{variant}: the variants are paper, robust and lineage")
+    config = base_config("mplug_owl_lineage" if variant == "lineage" else "mplug_owl_sare")
     config.model.folder = "MAGAer13/mplug-owl-llama-7b"
     config.data.images = "data/coco/train2014"
     config.data.annotations = "data/coco/annotations"
     config.data.split = "reserve"
     config.export.form = "published"
+    if variant == "robust":
+        add_robust(config)
     if variant == "lineage":
         config.model.template = "owl_roles_apart"
         config.optim.objective_args = {"reduction": "div512"}

@@ -4,14 +4,24 @@ hf download Lin-Chen/ShareGPT4V-7B --local-dir MODEL
 hf download Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12 --local-dir TOWER
 python main.py --config configs/sharegpt4v_sare.py --config.model.folder=MODEL \
     --config.model.vision_tower=TOWER
+
+`--config configs/sharegpt4v_sare.py:robust` trains a third run, grounded choice, whose settings
+are not measured.
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import base_config
+from configs.common import add_robust, base_config
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = "paper") -> ConfigDict:
+    """Settings of ShareGPT4V-7B.
+
+    Args:
+      variant: `paper`, or `robust` with the run `robust` besides.
+    """
+    if variant not in ("paper", "robust"):
+        raise ValueError(f"configs/sharegpt4v_sare.py:{variant}: the variants are paper and robust")
     config = base_config("sharegpt4v_sare")
     config.model.folder = "Lin-Chen/ShareGPT4V-7B"
     config.model.vision_tower = "Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12"
@@ -21,4 +31,6 @@ def get_config() -> ConfigDict:
     config.data.images = "data/coco/train2014"
     config.data.annotations = "data/coco/annotations"
     config.data.split = "reserve"
+    if variant == "robust":
+        add_robust(config)
     return config.lock()
