@@ -35,7 +35,7 @@ def test_packed_loss_is_the_loss_of_separate_rows(model, tokenizer):
     scenes, pixels = draw_scenes(3, rng)
     sums = {True: [], False: []}
     for scene, image in zip(scenes, pixels, strict=True):
-        conversations = lessons_module._descriptions(scene, rng) + lessons_module._questions(scene, rng)
+        conversations = lessons_module._descriptions(scene, rng, 1.0) + lessons_module._questions(scene, rng)
         for prompt, answer in conversations:
             text = lessons_module.chat(prompt).replace("<image>", "<image>" * 64)
             start = len(tokenizer(text)["input_ids"])
