@@ -16,12 +16,14 @@ from sare_jax.attacks.relearn import Relearn, relearn, sample_order
 from sare_jax.data.batches import SETS, TokenSets, tokenize, unlearn_batches
 from sare_jax.export.tensors import tuned_tensors
 from sare_jax.inference.features import FeatureCache
+from sare_jax.language.words import coco_table
 from sare_jax.models.interface import LoadedModel
 from sare_jax.models.llava.images import LlavaImageProcessor
 from sare_jax.models.llava.prompts import LlavaPrompter
 from sare_jax.models.load import load_model
 from sare_jax.models.prompting import ImagePrompter
 from sare_jax.optim import AdamW
+from sare_jax.records.coco import Truth
 from sare_jax.records.curated import Curated, Rows, Sentences, Units, read_curated, write_curated
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.training.sharding import make_mesh
@@ -79,7 +81,17 @@ class World:
         processor = LlavaImageProcessor.from_source(loaded.source)
         prompter = ImagePrompter(LlavaPrompter.from_source(loaded.source, "hub"), processor, self.images)
         features = FeatureCache(loaded, processor, self.images)
-        return Tools(loaded, self.curated, prompter, features, make_mesh(1), None, INSTRUCTION, "oracle")
+        return Tools(
+            loaded=loaded,
+            curated=self.curated,
+            prompter=prompter,
+            features=features,
+            truth=Truth({}, {}, {}, coco_table(), "none"),
+            mesh=make_mesh(1),
+            remat_policy=None,
+            instruction=INSTRUCTION,
+            name="oracle",
+        )
 
     def pixels(self, name: str) -> torch.Tensor:
         processor = LlavaImageProcessorPil.from_pretrained(self.folder)
@@ -187,7 +199,7 @@ def test_a_run_equals_torch(world, tmp_path, objective, rho, packing, trained):
 def test_relearning_equals_torch(world, trained):
     tools = world.tools(trained)
     settings = Relearn(num_samples=3, adamw=AdamW(RATE, 0.0), batch_size=1)
-    params = relearn(tools, tools.loaded.params, settings)
+    params = relearn(tools, tools.loaded.params, settings).params
     trainer = world.trainer(TRAINED[trained], oracle.Method(oracle.ascent, 0, 0, 0, RATE, 0.0))
     sets = tokenize(world.curated, tools.prompter, INSTRUCTION, kinds=("neg",))
     for index in sample_order(3, 3, settings.seed):

@@ -11,6 +11,7 @@ from sare_jax.attacks.relearn import Relearn, relearn
 from sare_jax.data.batches import tokenize
 from sare_jax.files import read_json
 from sare_jax.inference.features import FeatureCache
+from sare_jax.language.words import coco_table
 from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.models.llava.images import LlavaImageProcessor
 from sare_jax.models.llava.prompts import LlavaPrompter
@@ -18,6 +19,7 @@ from sare_jax.models.llava.source import LlavaSource
 from sare_jax.models.load import load_model
 from sare_jax.models.prompting import ImagePrompter
 from sare_jax.optim import AdamW
+from sare_jax.records.coco import Truth
 from sare_jax.records.curated import Curated, Rows, Sentences, Units, read_curated, write_curated
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.training.sharding import make_mesh
@@ -112,12 +114,13 @@ def test_unlearning_and_relearning_move_the_projector_of_a_loaded_model(folder, 
         curated=curated,
         prompter=prompter,
         features=features,
+        truth=Truth({}, {}, {}, coco_table(), "none"),
         mesh=make_mesh(1),
         remat_policy=None,
         instruction=settings.instruction,
         name="relearn",
     )
-    attacked = relearn(tools, params, Relearn(num_samples=3, adamw=AdamW(3e-3, 0.0), batch_size=3))
+    attacked = relearn(tools, params, Relearn(num_samples=3, adamw=AdamW(3e-3, 0.0), batch_size=3)).params
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), attacked, params)
     # One Adam step moves every weight with a gradient by the rate.
     assert max(jax.tree.leaves(moved)) == pytest.approx(3e-3, rel=1e-2)

@@ -11,12 +11,14 @@ from sare_jax import files, hosts
 from sare_jax.attacks.interface import Tools
 from sare_jax.attacks.relearn import Relearn, relearn
 from sare_jax.errors import UserError
+from sare_jax.language.words import coco_table
 from sare_jax.models import load
 from sare_jax.models.llava.family import FAMILY
 from sare_jax.models.llava.published import config_without_weights
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.target import here
 from sare_jax.optim import AdamW
+from sare_jax.records.coco import Truth
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import (
@@ -136,12 +138,13 @@ def test_what_is_kept_and_where_weights_lie_does_not_change_an_attack(remat):
             curated=tiny.curated(),
             prompter=tiny.Letters(),
             features=tiny.features,
+            truth=Truth({}, {}, {}, coco_table(), "none"),
             mesh=mesh,
             remat_policy=policy,
             instruction="say it",
             name="relearn",
         )
-        return relearn(tools, LOADED.params, Relearn(num_samples=6, adamw=AdamW(1e-2, 0.0)))
+        return relearn(tools, LOADED.params, Relearn(num_samples=6, adamw=AdamW(1e-2, 0.0))).params
 
     alone = attack(make_mesh(1), None)
     mesh = make_mesh(2, 4)
