@@ -98,10 +98,9 @@ def test_two_processes_train_together_and_write_once(root, alone):
     for name in first.files:
         np.testing.assert_array_equal(first[name], second[name])
     assert len(files.read_jsonl(out / "log.jsonl")) == 2
-    assert {path.name for path in (out / "checkpoints" / "2" / "about").iterdir()} == {
-        "about.json",
-        "log.jsonl",
-    }
+    # Orbax leaves its mark of a finished item there or not, as the hosts finish.
+    about = {path.name for path in (out / "checkpoints" / "2" / "about").iterdir()}
+    assert about - {"commit_success.txt"} == {"about.json", "log.jsonl"}
     assert_close(train(root, out, (1, 1), steps=4), alone[1])
     assert_same_losses(out, alone[0])
 

@@ -32,6 +32,8 @@ from tests.training.naive import LOADED, assert_trees_close, gradient_of, static
 
 ONE = make_mesh(1)
 placed = functools.cache(functools.partial(tiny.spread, LOADED))
+# `grounded_choice` has samples of its own; `test_choice_step` and `test_choice_run` hold both ways for it.
+ON_CURATED = [name for name in OBJECTIVES if name != "grounded_choice"]
 NORM = r"projector/.*|language_model/norm/.*"
 
 
@@ -63,8 +65,8 @@ def both_sums(params, frozen, batch, static):
 
 @pytest.mark.parametrize(
     ("name", "form"),
-    [(name, "unpacked") for name in OBJECTIVES]
-    + [(name, "packed") for name in OBJECTIVES if name != "simpo"],
+    [(name, "unpacked") for name in ON_CURATED]
+    + [(name, "packed") for name in ON_CURATED if name != "simpo"],
 )
 def test_both_ways_are_equal_on_a_projector(name, form, tmp_path):
     objective = make(name, {"top": 5} if name == "ascent_kl" else {}, OBJECTIVES, "objective")
