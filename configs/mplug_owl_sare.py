@@ -26,6 +26,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     if variant not in ("paper", "robust", "lineage"):
         raise ValueError(f"configs/mplug_owl_sare.py:{variant}: the variants are paper, robust and lineage")
     config = base_config("mplug_owl_lineage" if variant == "lineage" else "mplug_owl_sare")
+    config.model.family = "mplug_owl"  # so a folder that is not there yet is missed as an mPLUG-Owl
     config.model.folder = "MAGAer13/mplug-owl-llama-7b"
     config.data.images = "data/coco/train2014"
     config.data.annotations = "data/coco/annotations"

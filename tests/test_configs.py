@@ -4,8 +4,10 @@ import importlib
 
 import pytest
 
+from configs import minigpt4_sare, mplug_owl_sare
 from sare_jax.config import parse
-from sare_jax.models.families import find_family
+from sare_jax.errors import UserError
+from sare_jax.models.families import find_family, model_folder
 
 LARGE = ("llava_sare", "sharegpt4v_sare", "mplug_owl_sare", "minigpt4_sare", "minigpt4_vicuna_sare")
 CONFIGS = [
@@ -43,3 +45,23 @@ def test_robust_is_trained_where_it_is_asked_for(name):
     assert robust.adamw.learning_rate == 2.5 * config.runs["sare"].adamw.learning_rate
     with pytest.raises(ValueError, match=f"{name}.py:other: the variants are paper"):
         module.get_config("other")
+
+
+@pytest.mark.parametrize(
+    ("module", "reduction", "dropout", "template"),
+    [(mplug_owl_sare, "div512", 0.1, "owl_roles_apart"), (minigpt4_sare, "seq_mean_padded", 0.0, "")],
+)
+def test_the_lineage_trains_as_efuf_does_and_the_paper_does_not(module, reduction, dropout, template):
+    """docs/protocols.md 1.6 and 7.3."""
+    paper, lineage = (parse(module.get_config(variant).to_dict()) for variant in ("paper", "lineage"))
+    assert (lineage.optim.objective_args, lineage.optim.preset) == ({"reduction": reduction}, "efuf")
+    assert (lineage.optim.dropout, lineage.model.template) == (dropout, template)
+    assert (paper.optim.objective_args, paper.optim.preset) == ({}, "paper")
+    assert (paper.optim.dropout, paper.model.template) == (0.0, "")
+
+
+def test_a_folder_that_is_not_there_is_missed_as_an_mplug_owl(tmp_path):
+    config = mplug_owl_sare.get_config()
+    config.model.folder = str(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"tokenizer\.model\. Get it with: hf download MAGAer13"):
+        model_folder(parse(config.to_dict()).model)

@@ -82,10 +82,7 @@ def require_files(folder: Path, needed: Needed, way_out: str) -> None:
       UserError: names every file looked for, which are missing, and how to get them.
     """
     folder = Path(folder)
-    missing = [
-        label for label, names in needed.items() if not any((folder / name).is_file() for name in names)
-    ]
-    if missing:
+    if missing := _missing(folder, needed):
         raise UserError(
             f"{folder}: no whole model there; looked for {', '.join(needed)}; did not find "
             f"{', '.join(missing)}. {why_no_weights(folder)}{way_out}"
@@ -97,6 +94,11 @@ def require_files(folder: Path, needed: Needed, way_out: str) -> None:
                 f"{folder}: {ADAPTER} stands beside the weights, and the adapter would not be applied; merge "
                 "it into the weights, or remove its files"
             )
+
+
+def _missing(folder: Path, needed: Needed) -> list[str]:
+    """What errors call the needed files of which the folder has none."""
+    return [label for label, names in needed.items() if not any((folder / name).is_file() for name in names)]
 
 
 def weight_layout(folder: Path) -> Layout:
@@ -126,9 +128,11 @@ def _from_hub(name: str, needed: Callable[[Path], Needed], way_out: str, looked_
             partial = error
     if partial:
         raise partial
+    # Of a model that is not there, files that are named by full paths may be.
+    missing = _missing(Path(name), looked_for)
     raise UserError(
         f"{name}: neither a folder, nor in the local hub cache, nor to be downloaded from here{reason}. "
-        f"Looked for {', '.join(looked_for)}. {way_out}"
+        f"Did not find {', '.join(missing)}. {way_out}"
     )
 
 

@@ -65,6 +65,15 @@ def test_one_error_lists_all_that_is_missing(tmp_path):
         assert part in str(error.value)
 
 
+def test_files_that_are_there_are_not_missed_with_a_llama_that_is_not(written):
+    """The LLaMA is named by its id, as in the shipped configs."""
+    files = dict(written.settings.files) | {"pretrained": "nowhere.pth"}
+    with pytest.raises(UserError) as error:
+        model_folder(dataclasses.replace(written.settings, folder="nobody/no-such-llama", files=files))
+    assert "tokenizer.model, config.model.files.pretrained (nowhere.pth)" in str(error.value)
+    assert "eva_vit_g.pth)" not in str(error.value)
+
+
 def test_a_missing_file_is_named_alone(written):
     files = dict(written.settings.files) | {"pretrained": "nowhere.pth"}
     settings = dataclasses.replace(written.settings, files=files)

@@ -25,7 +25,16 @@ WIDE = Towers(
     vision=VisionConfig(40, 56, 3, 5, 3, 40, 10, "gelu", 1e-6),
     qformer=QFormerConfig(width=24, mlp=40, num_layers=4, num_heads=3, num_queries=5, eps=1e-12),
 )
+DEEP = Towers(
+    vision=VisionConfig(32, 48, 4, 4, 3, 56, 14, "gelu", 1e-6),
+    qformer=QFormerConfig(width=32, mlp=56, num_layers=6, num_heads=4, num_queries=7, eps=1e-12),
+)
+FEW = Towers(
+    vision=VisionConfig(16, 24, 2, 1, 3, 16, 8, "gelu", 1e-6),
+    qformer=QFormerConfig(width=8, mlp=20, num_layers=2, num_heads=1, num_queries=2, eps=1e-12),
+)
 SMALL_FAMILY, WIDE_FAMILY = family_of(SMALL), family_of(WIDE)
+DEEP_FAMILY, FEW_FAMILY = family_of(DEEP), family_of(FEW)
 TEXT = {
     "hidden_size": 48,
     "intermediate_size": 96,
@@ -57,8 +66,11 @@ SHAPES = {
     "llama2": Shape(SMALL),
     "llama2_norm": Shape(SMALL, norm=True, text=GROUPED),
     "llama2_wide": Shape(WIDE, text={"hidden_size": 80, "num_attention_heads": 5}),
+    "llama2_deep": Shape(DEEP, text={"num_hidden_layers": 1}),
     "vicuna": Shape(SMALL, vicuna=True),
     "vicuna_wide": Shape(WIDE, vicuna=True, text=GROUPED),
+    "vicuna_deep": Shape(DEEP, vicuna=True, text={"num_hidden_layers": 1}),
+    "vicuna_few": Shape(FEW, vicuna=True, text={"hidden_size": 64}),
 }
 
 
@@ -117,10 +129,10 @@ def write_minigpt4(folder: Path, name: str = "llama2", *, dtype: torch.dtype = t
         tensors |= bert
     if shape.vicuna or shape.norm:
         tensors |= norm
-    family = {id(SMALL): "SMALL_FAMILY", id(WIDE): "WIDE_FAMILY"}[id(shape.towers)]
+    family = {SMALL: "SMALL", WIDE: "WIDE", DEEP: "DEEP", FEW: "FEW"}[shape.towers]
     settings = ModelConfig(
         folder=str(folder / "llama"),
-        family=f"{__name__}:{family}",
+        family=f"{__name__}:{family}_FAMILY",
         dtype="float32",
         files={key: str(path) for key, path in files.items()},
     )

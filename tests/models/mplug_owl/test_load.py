@@ -90,6 +90,27 @@ def test_names_shapes_and_counts_of_the_published_model():
     assert (config.num_image_features, config.num_image_tokens) == (257, 65)
 
 
+def test_sizes_that_no_tensor_says():
+    """Of the published config, which names few keys, and of the norms that no key is about."""
+    config, _ = config_without_weights(ModelConfig(folder=OWL))
+    vision, own, text = config.vision, config.abstractor, config.text
+    assert (vision.num_heads, vision.eps, vision.image_size, vision.activation) == (
+        16,
+        1e-6,
+        224,
+        "quick_gelu",
+    )
+    assert (own.num_heads, own.eps) == (16, 1e-6)
+    assert (text.num_heads, text.num_kv_heads, text.eps) == (32, 32, 1e-6)
+
+
+def test_epsilons_of_the_abstractors_norms(folder):
+    loaded = load_model(folder, dtype=jnp.float32)
+    layers = loaded.merge(loaded.params, loaded.frozen).abstractor.layers
+    norms = ("query_norm", "key_norm", "mlp_norm", "inner_norm")
+    assert [getattr(layers, norm).eps for norm in norms] == [1e-5, 1e-5, 1e-5, 1e-6]
+
+
 def test_count_with_the_wider_mlp():
     raw = PUBLISHED[OWL] | {"visual_abstractor_config": {}}  # the class's default
     found = published_shapes(OwlConfig.from_hf(raw))
