@@ -11,9 +11,10 @@ from sare_jax.models.interface import Family, ModelShape
 from sare_jax.models.minigpt4 import names, parts
 from sare_jax.models.minigpt4.config import PUBLISHED, MiniGpt4Config, Towers
 from sare_jax.models.minigpt4.modeling import MiniGpt4
-from sare_jax.models.minigpt4.prompts import MiniGpt4Prompter
+from sare_jax.models.minigpt4.prompts import prompter_of
 from sare_jax.models.minigpt4.published import CONFIGS, config_without_weights
 from sare_jax.models.minigpt4.source import MiniGpt4Source, open_minigpt4
+from sare_jax.models.shared.piece_prompter import PiecePrompter
 from sare_jax.models.shared.square_images import SquareImageProcessor
 from sare_jax.models.shared.target import Target
 from sare_jax.settings import ModelConfig
@@ -79,9 +80,9 @@ def _build(config: MiniGpt4Config, target: Target, rngs: nnx.Rngs) -> MiniGpt4:
     return MiniGpt4(config, target, rngs=rngs)
 
 
-def _prompter(source: MiniGpt4Source, settings: ModelConfig) -> MiniGpt4Prompter:
+def _prompter(source: MiniGpt4Source, settings: ModelConfig) -> PiecePrompter:
     del settings
-    return MiniGpt4Prompter.from_source(source)
+    return prompter_of(source)
 
 
 def _image_processor(source: MiniGpt4Source, settings: ModelConfig) -> SquareImageProcessor:

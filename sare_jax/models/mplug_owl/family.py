@@ -10,7 +10,7 @@ from sare_jax.models.mplug_owl import names
 from sare_jax.models.mplug_owl.config import MODEL_TYPE, OwlConfig
 from sare_jax.models.mplug_owl.images import image_processor
 from sare_jax.models.mplug_owl.modeling import MplugOwl
-from sare_jax.models.mplug_owl.prompts import OwlPrompter
+from sare_jax.models.mplug_owl.prompts import prompter_of
 from sare_jax.models.mplug_owl.source import (
     PUBLISHED,
     OwlSource,
@@ -19,6 +19,7 @@ from sare_jax.models.mplug_owl.source import (
     needed_files,
     open_owl,
 )
+from sare_jax.models.shared.piece_prompter import PiecePrompter
 from sare_jax.models.shared.square_images import SquareImageProcessor
 from sare_jax.models.shared.target import Target
 from sare_jax.settings import ModelConfig
@@ -47,8 +48,8 @@ def _build(config: OwlConfig, target: Target, rngs: nnx.Rngs) -> MplugOwl:
     return MplugOwl(config, target, rngs=rngs)
 
 
-def _prompter(source: OwlSource, settings: ModelConfig) -> OwlPrompter:
-    return OwlPrompter.from_source(source, settings.template)
+def _prompter(source: OwlSource, settings: ModelConfig) -> PiecePrompter:
+    return prompter_of(source, settings.template)
 
 
 def _image_processor(source: OwlSource, settings: ModelConfig) -> SquareImageProcessor:

@@ -4,7 +4,7 @@ import pytest
 
 from sare_jax.errors import UserError
 from sare_jax.models.families import open_source
-from sare_jax.models.mplug_owl.prompts import OwlPrompter
+from sare_jax.models.mplug_owl.prompts import prompter_of
 from tests import tiny_owl
 from tests.tiny_sentencepiece import write_sentencepiece
 
@@ -35,7 +35,7 @@ def reference(tmp_path_factory):
 
 @pytest.mark.parametrize("template", PIECES)
 def test_pieces_are_tokenised_apart(source, reference, template):
-    prompter = OwlPrompter.from_source(source, template)
+    prompter = prompter_of(source, template)
     before, after = (
         [token for piece in part for token in reference.encode(piece)] for part in PIECES[template]
     )
@@ -48,14 +48,14 @@ def test_pieces_are_tokenised_apart(source, reference, template):
 
 
 def test_forms_differ_and_say_so(source):
-    one, other = (OwlPrompter.from_source(source, template) for template in PIECES)
+    one, other = (prompter_of(source, template) for template in PIECES)
     assert one.prompt(ASK, 9) != other.prompt(ASK, 9)
     assert one.identity != other.identity
 
 
 def test_units_are_prefixes_of_their_caption(source):
     """Packing puts all units of a caption into one row, so their tokens have to be the caption's."""
-    prompter = OwlPrompter.from_source(source)
+    prompter = prompter_of(source)
     border = TEXT.index(" There")
     ids, [first, second] = prompter.answer(
         ASK, TEXT, [(0, border), (border, len(TEXT))], eos=False, num_image_tokens=9
@@ -68,4 +68,4 @@ def test_units_are_prefixes_of_their_caption(source):
 
 def test_an_instruction_may_not_name_the_image(source):
     with pytest.raises(UserError, match="names <image>; leave it out"):
-        OwlPrompter.from_source(source).prompt("What is in <image>?", 9)
+        prompter_of(source).prompt("What is in <image>?", 9)
