@@ -15,10 +15,9 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
-    interval_text,
-    number_text,
+    change_cell,
+    number_cell,
     plain,
-    signed_text,
 )
 
 NO_BASE = "base not attacked"
@@ -133,35 +132,23 @@ def _cells(
     words = measured(inputs, run, setting.key, WORDS).number
     base = run == spec.base
     return (
-        _number(given.before),
-        _number(given.after),
-        Cell(signed_text(given.amount), value=given.amount),
+        number_cell(given.before),
+        number_cell(given.after),
+        change_cell(given.amount),
         plain("–") if base else _by_base(given),
         plain("–") if base else excess_cell(given),
-        _number(recall),
-        _number(recall_after),
-        _number(words),
+        number_cell(recall),
+        number_cell(recall_after),
+        number_cell(words),
     )
 
 
-def _number(number: float | None) -> Cell:
-    return plain(NOT_MEASURED) if number is None else Cell(number_text(number), value=number)
-
-
 def _by_base(given: GivenBack) -> Cell:
-    if given.by_base is None:
-        return plain(NO_BASE)
-    return Cell(signed_text(given.by_base), value=given.by_base)
+    return plain(NO_BASE) if given.by_base is None else change_cell(given.by_base)
 
 
 def excess_cell(given: GivenBack) -> Cell:
     """A cell with the excess and its interval; words if the base model was not attacked."""
     if given.excess is None:
         return plain(NO_BASE)
-    return Cell(
-        signed_text(given.excess),
-        interval_text(given.interval) if given.interval else "",
-        given.excess,
-        given.interval,
-        best=given.verdict in ("less", "more"),
-    )
+    return change_cell(given.excess, interval=given.interval, best=given.verdict in ("less", "more"))

@@ -13,25 +13,14 @@ from sare_jax.report.measures import lookup, metrics_in, price_in
 from sare_jax.report.read import Inputs, trained
 from sare_jax.report.spec import ReportSpec
 from sare_jax.report.tables import (
-    Cell,
     Column,
     Group,
     Row,
     Table,
-    number_text,
+    change_cell,
+    number_cell,
     plain,
-    signed_text,
 )
-
-
-def _number(number: float | None, digits: int = 1, unit: str = "") -> Cell:
-    if number is None:
-        return plain(NOT_MEASURED)
-    return Cell(number_text(number, digits) + unit, value=number)
-
-
-def _signed(number: float | None, digits: int = 1) -> Cell:
-    return plain(NOT_MEASURED) if number is None else Cell(signed_text(number, digits), value=number)
 
 
 def _single(
@@ -56,12 +45,12 @@ def summary(inputs: Inputs, spec: ReportSpec) -> Table:
         erased, *price = (change.difference if change else None for change in changes)
         given = given_back(inputs, spec, run.key, spec.headline_setting)
         cells = (
-            _number(origin),
-            _signed(erased),
-            _number(after),
-            _signed(given.amount if given else None),
+            number_cell(origin),
+            change_cell(erased),
+            number_cell(after),
+            change_cell(given.amount if given else None),
             excess_cell(given) if given else plain(NOT_MEASURED),
-            *(_signed(change) for change in price),
+            *(change_cell(change) for change in price),
         )
         rows.append(Row(run.key, run.label, cells))
     columns = [
@@ -85,7 +74,7 @@ def sharpness(inputs: Inputs, spec: ReportSpec) -> Table | None:
     for run in trained(spec):
         if run.key in scans:
             cells = [
-                _signed(_change(scans[run.key].get(direction) or {}, key, towards), digits)
+                change_cell(_change(scans[run.key].get(direction) or {}, key, towards), digits)
                 for direction, towards in (("eps", max), ("eps", min), ("random", max))
                 for key, digits in (("loss", 2), ("chair_s", 1))
             ]

@@ -19,7 +19,9 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
+    change_cell,
     interval_text,
+    number_cell,
     number_text,
     plain,
     signed_text,
@@ -136,29 +138,19 @@ def _cells(inputs: Inputs, spec: ReportSpec, run: str, settings: Sequence[Settin
         if all(_measured(inputs, spec.base, setting) for setting in settings):
             base = _tables(inputs, spec.base, settings, "held_out")
             base_before, base_after = _values(base)
-            by_base = _signed(base_after - base_before)
+            by_base = change_cell(base_after - base_before)
             excess = _difference(_contrast(inputs, settings, [base, held_out]))
     return (
-        _number(before),
-        _number(after),
+        number_cell(before),
+        number_cell(after),
         _difference(_contrast(inputs, settings, [held_out])),
         by_base,
         excess,
-        *map(_number, _values(_tables(inputs, run, settings, "taught"))),
+        *map(number_cell, _values(_tables(inputs, run, settings, "taught"))),
     )
-
-
-def _number(number: float) -> Cell:
-    return Cell(number_text(number), value=number)
-
-
-def _signed(number: float) -> Cell:
-    return Cell(signed_text(number), value=number)
 
 
 def _difference(change: dict[str, Any]) -> Cell:
     interval = (change["interval"][0], change["interval"][1])
     best = told_apart(interval, change["discordant"])
-    return Cell(
-        signed_text(change["difference"]), interval_text(interval), change["difference"], interval, best
-    )
+    return change_cell(change["difference"], interval=interval, best=best)

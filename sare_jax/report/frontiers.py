@@ -11,7 +11,9 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
+    change_cell,
     interval_text,
+    number_cell,
     number_text,
     plain,
     signed_text,
@@ -304,7 +306,6 @@ def _cell(
 ) -> Cell:
     if number["value"] is None:
         return plain(lacking)
-    text = signed_text(number["value"]) if signed else number_text(number["value"])
     interval = tuple(number["interval"]) if number["interval"] else None
     best = bold and _side(number) != "neither"
-    return Cell(text, interval_text(interval) if interval else "", number["value"], interval, best)
+    return (change_cell if signed else number_cell)(number["value"], interval=interval, best=best)

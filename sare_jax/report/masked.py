@@ -2,7 +2,16 @@
 
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec
-from sare_jax.report.tables import Cell, Column, Group, Row, Table, number_text, plain
+from sare_jax.report.tables import (
+    Cell,
+    Column,
+    Group,
+    Row,
+    Table,
+    number_cell,
+    number_text,
+    plain,
+)
 
 
 def masking(inputs: Inputs, spec: ReportSpec) -> Table | None:
@@ -40,5 +49,5 @@ def _cells(found: dict, base: dict | None) -> tuple[Cell, ...]:
     of_base = plain("base not measured")
     if share is not None:
         of_base = Cell(f"{number_text(100 * share, 0)} %", value=share)
-    numbers = (Cell(number_text(found[key], 2), value=found[key]) for key in ("before", "after", "gained"))
+    numbers = (number_cell(found[key], 2) for key in ("before", "after", "gained"))
     return (*numbers, of_base)

@@ -16,8 +16,9 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
+    change_cell,
     interval_text,
-    number_text,
+    number_cell,
     plain,
     signed_text,
 )
@@ -91,7 +92,7 @@ def _cells(found: Probes, spec: ReportSpec, run: str, setting: str) -> tuple[Cel
         *(_measure(probe, measure) for measure in _KNOWN),
         _taught(found, run, setting),
         _excess_cell(found, spec, run, setting),
-        Cell(number_text(moved["l2"], 3), value=moved["l2"]),
+        number_cell(moved["l2"], 3),
         Cell(f"{moved['largest']:.1e}".replace("-", "−"), value=moved["largest"]),
     )
 
@@ -102,8 +103,7 @@ def _measure(probe: Mapping[str, Any], measure: Measure) -> Cell:
         return plain(NOT_MEASURED)
     bounds = lookup(dict(probe), measure.interval)
     interval = (bounds[0], bounds[1]) if isinstance(bounds, list) else None
-    detail = interval_text(interval, measure.digits) if interval else ""
-    return Cell(number_text(number, measure.digits), detail, number, interval)
+    return number_cell(number, measure.digits, interval)
 
 
 def _taught(found: Probes, run: str, setting: str) -> Cell:
@@ -113,9 +113,7 @@ def _taught(found: Probes, run: str, setting: str) -> Cell:
     rows = ({"separation": probe["separation"]} for probe in (before, found[run, setting]))
     change = compare(*rows, known=COUNTS)["metrics"][INVENTED.result_name]
     interval = (change["interval"][0], change["interval"][1])
-    return Cell(
-        signed_text(change["difference"], 2), interval_text(interval, 2), change["difference"], interval
-    )
+    return change_cell(change["difference"], 2, interval)
 
 
 def _excess_cell(found: Probes, spec: ReportSpec, run: str, setting: str) -> Cell:
@@ -125,13 +123,7 @@ def _excess_cell(found: Probes, spec: ReportSpec, run: str, setting: str) -> Cel
     if taught is None:
         return plain(NO_BASE)
     interval = (taught["interval"][0], taught["interval"][1])
-    return Cell(
-        signed_text(taught["difference"], 2),
-        interval_text(interval, 2),
-        taught["difference"],
-        interval,
-        best=_notable(taught),
-    )
+    return change_cell(taught["difference"], 2, interval, best=_notable(taught))
 
 
 def _notable(taught: Mapping[str, Any]) -> bool:

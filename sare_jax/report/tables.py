@@ -1,9 +1,10 @@
 """Tables as data, from which the page, `report.json`, `report.md` and the terminal are made."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from sare_jax.evaluation.columns import Measure
+from sare_jax.evaluation.columns import NOT_MEASURED, Measure
 from sare_jax.evaluation.metrics.chair import CHAIR_S
 from sare_jax.report.measures import Value, benchmarks_in, columns_in, in_place, lookup, metrics_in, value
 from sare_jax.report.read import Inputs
@@ -103,6 +104,33 @@ def interval_text(interval: tuple[float, float], digits: int = 1) -> str:
 def plain(text: str) -> Cell:
     """A cell of words."""
     return Cell(text, value=text)
+
+
+def number_cell(
+    number: float | None, digits: int = 1, interval: tuple[float, float] | None = None, *, best: bool = False
+) -> Cell:
+    """A cell with a number and its interval, if it has one; words if it was not measured."""
+    return _numeric(number_text, number, digits, interval, best)
+
+
+def change_cell(
+    change: float | None, digits: int = 1, interval: tuple[float, float] | None = None, *, best: bool = False
+) -> Cell:
+    """As `number_cell`, with a sign on what rose too."""
+    return _numeric(signed_text, change, digits, interval, best)
+
+
+def _numeric(
+    write: Callable[[float, int], str],
+    number: float | None,
+    digits: int,
+    interval: tuple[float, float] | None,
+    best: bool,
+) -> Cell:
+    if number is None:
+        return plain(NOT_MEASURED)
+    detail = interval_text(interval, digits) if interval else ""
+    return Cell(write(number, digits), detail, number, interval, best)
 
 
 def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
