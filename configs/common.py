@@ -33,6 +33,27 @@ def base_config(name: str) -> ConfigDict:
     return config
 
 
+def on_coco(name: str, variant: str, *own: str) -> ConfigDict:
+    """Settings of a published model on the images of COCO 2014.
+
+    Args:
+      name: of the config file, and of its runs' folder.
+      variant: `paper`, `robust` with the run `robust` besides, or one of `own`.
+      own: further variants that the file has.
+    """
+    variants = ("paper", "robust", *own)
+    if variant not in variants:
+        known = f"{', '.join(variants[:-1])} and {variants[-1]}"
+        raise ValueError(f"configs/{name}.py:{variant}: the variants are {known}")
+    config = base_config(name)
+    config.data.update(
+        {"images": "data/coco/train2014", "annotations": "data/coco/annotations", "split": "reserve"}
+    )
+    if variant == "robust":
+        add_robust(config)
+    return config
+
+
 def add_robust(config: ConfigDict) -> None:
     """Adds the run `robust`, grounded choice, beside the paper's methods.
 

@@ -12,7 +12,7 @@ are not measured.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_robust, base_config
+from configs.common import on_coco
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
@@ -21,15 +21,8 @@ def get_config(variant: str = "paper") -> ConfigDict:
     Args:
       variant: `paper`, or `robust` with the run `robust` besides.
     """
-    if variant not in ("paper", "robust"):
-        raise ValueError(f"configs/llava_sare.py:{variant}: the variants are paper and robust")
-    config = base_config("llava_sare")
+    config = on_coco("llava_sare", variant)
     config.model.folder = "llava-hf/llava-1.5-7b-hf"
     config.model.template = "vicuna_v1"
     config.model.image_mode = "center_crop"  # as llava-hf and EFUF; the original code pads
-    config.data.images = "data/coco/train2014"
-    config.data.annotations = "data/coco/annotations"
-    config.data.split = "reserve"
-    if variant == "robust":
-        add_robust(config)
     return config.lock()

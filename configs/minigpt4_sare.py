@@ -14,7 +14,7 @@ are not measured.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_robust, base_config
+from configs.common import on_coco
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
@@ -24,19 +24,13 @@ def get_config(variant: str = "paper") -> ConfigDict:
       variant: `paper`, `robust` with the run `robust` besides, or `lineage` as EFUF's public
         code trains this model.
     """
-    if variant not in ("paper", "robust", "lineage"):
-        raise ValueError(f"configs/minigpt4_sare.py:{variant}: the variants are paper, robust and lineage")
-    config = base_config("minigpt4_lineage" if variant == "lineage" else "minigpt4_sare")
+    config = on_coco("minigpt4_sare", variant, "lineage")
     config.model.family = "minigpt4"
     config.model.folder = "meta-llama/Llama-2-7b-chat-hf"
     config.model.files = {"eva_vit": "eva_vit_g.pth", "pretrained": "pretrained_minigpt4_llama2_7b.pth"}
-    config.data.images = "data/coco/train2014"
-    config.data.annotations = "data/coco/annotations"
-    config.data.split = "reserve"
     config.export.form = "published"
-    if variant == "robust":
-        add_robust(config)
     if variant == "lineage":
+        config.name = "minigpt4_lineage"
         config.optim.objective_args = {"reduction": "seq_mean_padded"}
         config.optim.preset = "efuf"
     return config.lock()

@@ -11,7 +11,7 @@ measured.
 
 from ml_collections import ConfigDict
 
-from configs import minigpt4_sare
+from configs.common import on_coco
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
@@ -20,15 +20,13 @@ def get_config(variant: str = "paper") -> ConfigDict:
     Args:
       variant: `paper`, or `robust` with the run `robust` besides.
     """
-    if variant not in ("paper", "robust"):
-        raise ValueError(f"configs/minigpt4_vicuna_sare.py:{variant}: the variants are paper and robust")
-    config = minigpt4_sare.get_config(variant)
-    config.unlock()
-    config.name = "minigpt4_vicuna_sare"
+    config = on_coco("minigpt4_vicuna_sare", variant)
+    config.model.family = "minigpt4"
     config.model.folder = "Vision-CAIR/vicuna-7b"
     config.model.files = {
         "eva_vit": "eva_vit_g.pth",
         "qformer": "blip2_pretrained_flant5xxl.pth",
         "pretrained": "prerained_minigpt4_7b.pth",  # so spelt where it is published
     }
+    config.export.form = "published"
     return config.lock()

@@ -13,7 +13,7 @@ are not measured.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_robust, base_config
+from configs.common import on_coco
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
@@ -23,18 +23,12 @@ def get_config(variant: str = "paper") -> ConfigDict:
       variant: `paper`, `robust` with the run `robust` besides, or `lineage` as EFUF's public
         code trains this model.
     """
-    if variant not in ("paper", "robust", "lineage"):
-        raise ValueError(f"configs/mplug_owl_sare.py:{variant}: the variants are paper, robust and lineage")
-    config = base_config("mplug_owl_lineage" if variant == "lineage" else "mplug_owl_sare")
+    config = on_coco("mplug_owl_sare", variant, "lineage")
     config.model.family = "mplug_owl"  # so a folder that is not there yet is missed as an mPLUG-Owl
     config.model.folder = "MAGAer13/mplug-owl-llama-7b"
-    config.data.images = "data/coco/train2014"
-    config.data.annotations = "data/coco/annotations"
-    config.data.split = "reserve"
     config.export.form = "published"
-    if variant == "robust":
-        add_robust(config)
     if variant == "lineage":
+        config.name = "mplug_owl_lineage"
         config.model.template = "owl_roles_apart"
         config.optim.objective_args = {"reduction": "div512"}
         config.optim.preset = "efuf"

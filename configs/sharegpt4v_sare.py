@@ -11,7 +11,7 @@ are not measured.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_robust, base_config
+from configs.common import on_coco
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
@@ -20,17 +20,10 @@ def get_config(variant: str = "paper") -> ConfigDict:
     Args:
       variant: `paper`, or `robust` with the run `robust` besides.
     """
-    if variant not in ("paper", "robust"):
-        raise ValueError(f"configs/sharegpt4v_sare.py:{variant}: the variants are paper and robust")
-    config = base_config("sharegpt4v_sare")
+    config = on_coco("sharegpt4v_sare", variant)
     config.model.folder = "Lin-Chen/ShareGPT4V-7B"
     config.model.vision_tower = "Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12"
     config.model.template = "vicuna_v1"
     # Its config.json says pad, and so does its own code; EFUF, whose figures the paper compares with, crops.
     config.model.image_mode = "center_crop"
-    config.data.images = "data/coco/train2014"
-    config.data.annotations = "data/coco/annotations"
-    config.data.split = "reserve"
-    if variant == "robust":
-        add_robust(config)
     return config.lock()
