@@ -28,9 +28,13 @@ def interval(parts: np.ndarray, wholes: np.ndarray) -> tuple[float, float]:
         return 0.0, 0.0
     share = part / whole
     spread = float(((parts - share * wholes) ** 2).sum())
-    independent = whole
     if spread > 0:
         independent = min(whole, whole**2 * share * (1 - share) / spread)
+    elif share in (0, 1):
+        # All alike: nothing tells how much an image's answers have in common, so the most is taken.
+        independent = float(np.count_nonzero(wholes))
+    else:
+        independent = whole
     return exact(share * independent, independent)
 
 

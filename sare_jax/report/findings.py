@@ -34,8 +34,10 @@ def _attack_strength(inputs: Inputs, spec: ReportSpec) -> Finding | None:
     base, origin = (measured(inputs, run, "origin", CHAIR_S).number for run in (spec.base, spec.baseline))
     if base is None or origin is None:
         return None
+    captions = (inputs.result(spec.baseline, "origin") or {})["n"]
+    rests = f"point estimates from {captions} captions each"
     if base <= origin:
-        numbers = f"CHAIR_S {number_text(base)} before, {number_text(origin)} after"
+        numbers = f"CHAIR_S {number_text(base)} before, {number_text(origin)} after; {rests}"
         return Finding(
             f"{name} erased nothing, so there is nothing for an attack to bring back", numbers, "note"
         )
@@ -55,7 +57,7 @@ def _attack_strength(inputs: Inputs, spec: ReportSpec) -> Finding | None:
         amount = f"nothing of what {name} had erased, {weak}"
     numbers = " → ".join(map(number_text, (base, origin, after)))
     claim = f"The attack ({setting.label}) gives back {amount}"
-    return Finding(claim, f"CHAIR_S {numbers} for base, unlearned, attacked", "note")
+    return Finding(claim, f"CHAIR_S {numbers} for base, unlearned, attacked; {rests}", "note")
 
 
 def _percent(share: float) -> str:
@@ -80,23 +82,25 @@ def _price(inputs: Inputs, spec: ReportSpec) -> Finding | None:
     """Names the runs that lost what an erasure may cost against the base model, before any attack."""
     losses = []
     prices = [measure for measure in price_in(spec) if measure.better]
-    compared: dict[str, None] = {}
+    compared: dict[str, int] = {}  # name of a measure → most images of a comparison
     for run in trained(spec):
         for measure in prices:
             change = contrast(inputs, spec, run.key, spec.base, "origin", measure)
             name = within(measure.label)
             if change:
-                compared[name] = None
+                compared[name] = max(compared.get(name, 0), change.n)
             if change and change.verdict == "worse":
-                losses.append(
-                    f"{run.label} {name} {number_text(change.a.number)} (base {number_text(change.b.number)})"
-                )
+                differ = f"; {change.discordant} of {change.n} images differ" if change.interval else ""
+                numbers = f"{number_text(change.a.number)} (base {number_text(change.b.number)}{differ})"
+                losses.append(f"{run.label} {name} {numbers}")
     if losses:
         return Finding("Before any attack, unlearning cost grounding", "; ".join(losses), "note")
     if not compared:
         return None
     names = " or ".join(compared)
-    return Finding(f"Before any attack, no run lost {names} beyond the intervals", "", "note")
+    images = max(compared.values())
+    numbers = f"paired over {images} images" if images else ""
+    return Finding(f"Before any attack, no run lost {names} beyond the intervals", numbers, "note")
 
 
 def within(label: str) -> str:

@@ -117,6 +117,18 @@ def test_coverage_of_a_share_of_answers_that_belong_together():
     assert plain / 300 < 0.85
 
 
+@pytest.mark.parametrize("share", [0.005, 0.01, 0.02, 0.98])
+def test_coverage_of_answers_that_are_alike_within_an_image(share):
+    """Six equal answers an image are one; of none in 100 images nothing says so but the images' number."""
+    rng = np.random.default_rng(4)
+    hits = 0
+    for _ in range(300):
+        right = 6 * (rng.random(100) < share)
+        low, high = bootstrap.interval(np.stack([np.full(100, 6), right], axis=1), bootstrap.share(1, 0))
+        hits += low <= 100 * share <= high
+    assert hits / 300 >= 0.94
+
+
 def test_contrast_of_four_runs_is_the_difference_of_two_differences():
     rng = np.random.default_rng(3)
     tables = [np.stack([np.ones(80), rng.random(80) < share], axis=1) for share in (0.2, 0.4, 0.6, 0.8)]

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import re
 import shutil
 
 import pytest
@@ -155,6 +156,13 @@ def test_lost_grounding_is_named_by_run(inputs):
     result["recall"], result["intervals"]["recall"] = 50.0, [45.0, 55.0]
     text = findings(strip(inputs), SPEC)[-1].text
     assert text.startswith("Before any attack, unlearning cost grounding: SARE recall 50.0 (base ")
+
+
+def test_every_sentence_says_how_many_images_it_rests_on(inputs):
+    sentences = [found.text for found in findings(inputs, SPEC)]
+    assert len(sentences) >= 3
+    for text in sentences:
+        assert re.search(r"\b[1-9]\d* (images|captions)\b", text), text
 
 
 def set_before(inputs, run, **values):

@@ -28,6 +28,13 @@ _ASSERTION = re.compile(
 _PHRASES = (  # a "no" that denies nothing, or that speaks of people
     (re.compile(r"\b(?:no|without(?: a| any)?) doubt\b"), "certainly"),
     (re.compile(r"\b(?:nothing|no one|nobody|none) (?:but|except(?: for)?|other than|besides)\b"), "solely"),
+    (
+        re.compile(
+            r"\bno (?:\w+ ){1,2}?(?:but|except(?: for)?|other than|besides|apart from)"
+            r"(?= (?:a|an|the|one|two|three|four|some|this|that)\b)"
+        ),
+        "solely",
+    ),
     (re.compile(r"\bnot (?:only|just)\b"), "also"),
     (re.compile(r"\b(?:no one|nobody)\b"), "no person"),
 )
