@@ -172,12 +172,13 @@ def randomized_smoothing(
 
         def add_one(total: optax.Updates, draw_key: jax.Array) -> tuple[optax.Updates, None]:
             noise = trees.scale(_gaussian(draw_key, params, chosen), sigma)
-            return trees.add(total, neg_grad_at(trees.add(params, noise))), None
+            # A part of the mean each: the sum of finite gradients may be infinite.
+            part = trees.scale(neg_grad_at(trees.add(params, noise)), 1 / draws)
+            return trees.add(total, part), None
 
         shapes = jax.eval_shape(neg_grad_at, params)
         zeros = jax.tree.map(lambda x: trees.wide(jnp.zeros(x.shape, x.dtype)), shapes)
-        total, _ = jax.lax.scan(add_one, zeros, jax.random.split(key, draws))
-        mean = trees.scale(total, 1 / draws)
+        mean, _ = jax.lax.scan(add_one, zeros, jax.random.split(key, draws))
         _, norm = trees.normalise(trees.select(mean, chosen))
         return trees.combine(updates, mean, neg_weight), SmoothedState(next_key, norm)
 

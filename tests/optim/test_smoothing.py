@@ -124,6 +124,15 @@ def test_noise_is_gaussian_of_the_given_size_and_new_in_each_draw_and_update():
     np.testing.assert_allclose(pair["b"].std(), 0.02 / np.sqrt(2), rtol=0.05)
 
 
+def test_the_mean_of_large_gradients_is_finite():
+    """Though their sum is not."""
+    tx = randomized_smoothing(0.1, 1.0, draws=3)
+    params = jnp.ones(2)
+    large = jnp.array([3.3e38, -2e38], jnp.float32)
+    updates, _ = tx.update(jnp.zeros(2), tx.init(params), params, neg_grad_fn=lambda p: large)
+    np.testing.assert_allclose(updates, large, rtol=1e-6)
+
+
 def test_noise_follows_the_seed_and_the_mask_and_not_the_devices():
     params = {"w": jnp.zeros((16, 4)), "b": jnp.zeros((3,))}
 
