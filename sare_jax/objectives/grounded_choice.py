@@ -13,7 +13,7 @@ all objects. Of one caption
 with p(a) of the article and p(S) of the first tokens of S where the name starts, both read off one forward
 pass of the caption itself (`sare_jax.objectives.choosing.OpeningChoices`).
 :math:`L_{sent} = \sum_t KL(p_0 \| p_\theta)` is over the caption's tokens where neither it nor the starting
-weights name something; of a question, over the one token of its answer.
+weights name something (`KeptTokens`); of a question, over the one token of its answer, under the same rule.
 
 The log-odds are against naming nothing, not against other objects: otherwise an absent object would be
 unlikely wherever a present one is likely, and nothing would be learnt of where to stop.
