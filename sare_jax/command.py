@@ -2,6 +2,7 @@
 
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -68,10 +69,14 @@ def normalise_arguments(
         raise UserError(_one_line(error)) from None
     except OSError as error:
         raise _config_error(error) from None
-    except Exception as error:  # an override that the config does not have a place for, such as `a[0]=1`
-        raise UserError(
-            f"{type(error).__name__}: {_one_line(error)}; write --config.section.key=value"
-        ) from None
+    except SyntaxError as error:
+        raise UserError(f"--config: {error.filename}: line {error.lineno}: {error.msg}") from None
+    except Exception as error:
+        told, raised_in = f"{type(error).__name__}: {_one_line(error)}", _file_of(error)
+        if "ml_collections" in raised_in or "absl" in raised_in:
+            # An override that the config does not have a place for, such as `a[0]=1`.
+            raise UserError(f"{told}; write --config.section.key=value") from None
+        raise UserError(f"--config: {raised_in}: {told}") from None
     if len(rest) > 1:
         raise UserError(f"{rest[1]!r} belongs to no flag; write --flag=value")
     for name in required:
@@ -90,6 +95,11 @@ def config_dict(flag: flags.FlagHolder) -> dict:
         return flag.value.to_dict()
     except Exception as error:  # whatever the user's own Python file raised
         raise _config_error(error) from None
+
+
+def _file_of(error: BaseException) -> str:
+    """The source file in which an error was raised."""
+    return traceback.extract_tb(error.__traceback__)[-1].filename
 
 
 def _config_error(error: Exception) -> UserError:
@@ -114,4 +124,7 @@ def _joined(values: flags.FlagValues, arguments: list[str]) -> list[str]:
 
 
 def _one_line(error: BaseException) -> str:
+    text = str(error)
+    if "Traceback (most recent call last)" in text:  # of a config file: its own last line says what is wrong
+        return text.strip().splitlines()[-1].partition(": ")[2].strip('" ')
     return " ".join(str(error).replace("\\n", " ").replace("\\", "").replace("'", "").split()).strip('" ')

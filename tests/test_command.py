@@ -152,6 +152,26 @@ def test_a_mistake_is_one_line_and_exit_status_2(arguments, words, tmp_path):
     assert_one_line(main(*arguments, *([f"--workdir={tmp_path}"] if arguments else [])), *words)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("raise RuntimeError('no')", "mine.py: RuntimeError: no"),
+        ("def get_config(", "mine.py: line 1: '(' was never closed"),
+        (
+            "def get_config(variant):\n    raise ValueError(f'mine.py:{variant}: not known')",
+            "mine.py:x: not known",
+        ),
+    ],
+)
+def test_a_config_file_that_fails_is_named_without_its_traceback(text, words, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read(config=f"{tmp_path / 'mine.py'}:x")
+    assert words in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert "--config.section" not in str(caught.value)
+
+
 def test_a_kind_and_its_keys_are_chosen_on_the_command_line():
     arguments = ["--config.curate.thresholds.kind=quantile", "--config.curate.thresholds.q1=0.05"]
     assert read(*arguments).curate.thresholds == QuantileThresholds(q1=0.05)

@@ -83,10 +83,11 @@ def require_files(folder: Path, needed: Needed, way_out: str) -> None:
     """
     folder = Path(folder)
     if missing := _missing(folder, needed):
-        raise UserError(
-            f"{folder}: no whole model there; looked for {', '.join(needed)}; did not find "
-            f"{', '.join(missing)}. {why_no_weights(folder)}{way_out}"
-        )
+        state = "no whole model there" if folder.is_dir() else "no whole model there, nor such a folder"
+        looked = f"looked for {', '.join(needed)}; did not find {', '.join(missing)}"
+        if len(missing) == len(needed):
+            looked = f"looked for and did not find {', '.join(missing)}"
+        raise UserError(f"{folder}: {state}; {looked}. {why_no_weights(folder)}{way_out}")
     if WEIGHTS in needed.values():
         shards(folder, weight_layout(folder))
         if (folder / ADAPTER).is_file():
