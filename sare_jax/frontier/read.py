@@ -13,6 +13,7 @@ from sare_jax.errors import UserError
 from sare_jax.evaluation.compare import paired, shipped_counts
 from sare_jax.evaluation.metrics import chair
 from sare_jax.frontier.analysis import Base, Run
+from sare_jax.nested import flatten
 
 # In the order of `analysis.COLUMNS`.
 _COLUMNS = [
@@ -140,18 +141,8 @@ def _place(values: dict, key: str, where: str) -> tuple[float, int]:
     return float(value), int(values.get("seed", 0))
 
 
-def _flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def _rest(values: dict, key: str) -> dict[str, Any]:
-    return {name: value for name, value in _flat(values).items() if name not in (key, "seed")}
+    return {name: value for name, value in flatten(values, ".").items() if name not in (key, "seed")}
 
 
 def _agree(settings: dict[str, dict[str, Any]], method: str, values: dict[str, Any], key: str) -> None:

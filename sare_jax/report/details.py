@@ -5,6 +5,7 @@ from typing import Any
 
 from sare_jax.evaluation.columns import NOT_MEASURED
 from sare_jax.evaluation.metrics.chair import CHAIR_S
+from sare_jax.nested import flatten
 from sare_jax.report.attacked import EXCESS, excess_cell
 from sare_jax.report.contrasts import contrast, measured
 from sare_jax.report.excess import given_back
@@ -129,28 +130,16 @@ def selection(inputs: Inputs, spec: ReportSpec) -> Table | None:
     runs = record.get("runs")
     if not isinstance(runs, dict) or not all(isinstance(item, dict) for item in runs.values()):
         return mapping_table("selection", caption, record)
-    flat = {run: _flat(item) for run, item in runs.items()}
+    flat = {run: flatten(item, ".") for run, item in runs.items()}
     names = list(dict.fromkeys(key for item in flat.values() for key in item))
     rows = [
         Row(run, spec.label(run), tuple(plain(_text(item.get(name, "–"))) for name in names))
         for run, item in flat.items()
     ]
-    about = _flat({key: text for key, text in record.items() if key != "runs"})
+    about = flatten({key: text for key, text in record.items() if key != "runs"}, ".")
     notes = tuple(f"{key.replace('_', ' ')}: {_text(text)}" for key, text in about.items())
     columns = [Column(name, _SETTING_LABELS.get(name, name.replace("_", " "))) for name in names]
     return _single("selection", caption, "Run", columns, rows, notes)
-
-
-def _flat(item: Mapping, prefix: str = "") -> dict[str, Any]:
-    """Dotted name → value of each leaf of a nested mapping; a list is one value."""
-    flat: dict[str, Any] = {}
-    for key, value in item.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
 
 
 def _text(value: Any) -> str:
@@ -166,7 +155,7 @@ def _text(value: Any) -> str:
 
 def mapping_table(key: str, caption: str, mapping: Mapping) -> Table | None:
     """A nested mapping as a table of dotted names and values; None if it is empty."""
-    rows = [Row(name, name, (plain(_text(value)),)) for name, value in _flat(mapping).items()]
+    rows = [Row(name, name, (plain(_text(value)),)) for name, value in flatten(mapping, ".").items()]
     return _single(key, caption, "Name", [Column("value", "Value")], rows) if rows else None
 
 

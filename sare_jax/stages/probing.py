@@ -82,7 +82,7 @@ def separation_of(context: Context, params: Params, instruction: str, label: str
     found = [openings(text, words) for text in texts]
     captions = []
     for record, text, there in zip(records, texts, found, strict=True):
-        tokens, *_, places = token_places(there, text, prompter, record["image"], instruction)
+        tokens, places = token_places(there, text, prompter, record["image"], instruction)
         captions.append(Caption(record["image"], tokens, places))
     names = first_tokens(words, prompter, records[0]["image"], instruction) if words.names else []
     log_probs = name_log_probs(

@@ -9,20 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from sare_jax import nested
 from sare_jax.errors import UserError
 
 Tree = dict[str, Any]
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dictionaries -> one, with '/'-joined paths as keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}/")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return nested.flatten(tree, "/")
 
 
 def unflatten(flat: Mapping[str, Any]) -> Tree:
