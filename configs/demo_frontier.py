@@ -1,15 +1,18 @@
 """Methods of the demo as curves over their weight, with several seeds each: frontiers, not points.
 
     python main.py --config configs/demo_frontier.py          all methods, weights and seeds
+    python main.py --config configs/demo_frontier.py:base     EFUF and `robust` alone, two seeds
     python main.py --config configs/demo_frontier.py:short    two weights of two methods, to see that it runs
 
-Seeds vary the order of samples. Another base model is another workdir of the same config,
+Seeds vary the order of samples. Another base model is another workdir, for which the variant `base` is meant:
 
-    python main.py --config configs/demo_frontier.py --config.model.folder=FOLDER --workdir runs/frontier_b
+    python -m sare_jax.demo.train_llava --seed 1 --out runs/llava_1
+    python main.py --config configs/demo_frontier.py:base --config.model.folder=runs/llava_1 \
+      --workdir runs/frontier_1
 
-and several workdirs are pooled by `python -m sare_jax.frontier runs/demo_frontier runs/frontier_b`. What is
-finished is not run again, so the command goes on where it stopped, and more weights or seeds cost only
-theirs.
+Several workdirs are pooled by `python -m sare_jax.frontier runs/demo_frontier runs/frontier_1 --method
+efuf=neg_weight --method robust=pos_weight`. What is finished is not run again, so the command goes on where
+it stopped, and more weights or seeds cost only theirs.
 """
 
 from typing import Any
@@ -33,13 +36,14 @@ def get_config(variant: str = "full") -> ConfigDict:
     """Settings of the frontiers.
 
     Args:
-      variant: `full`, or `short` for a quick pass with figures that mean little.
+      variant: `full`, `base` for a further base model, or `short` for a quick pass with figures that mean
+        little.
     """
-    if variant not in ("full", "short"):
-        raise ValueError(f"configs/demo_frontier.py:{variant}: the variants are full and short")
-    config = demo_sare.get_config(variant)
+    if variant not in ("full", "base", "short"):
+        raise ValueError(f"configs/demo_frontier.py:{variant}: the variants are full, base and short")
+    config = demo_sare.get_config("short" if variant == "short" else "full")
     config.unlock()
-    config.name = "demo_frontier" if variant == "full" else "demo_frontier_short"
+    config.name = "demo_frontier" if variant == "full" else f"demo_frontier_{variant}"
     config.stages = "prepare,caption,curate,unlearn,evaluate,attack,report"
     config.evaluate.metrics = "chair,lengths"
     config.optim.checkpoint_every = 0
@@ -47,7 +51,9 @@ def get_config(variant: str = "full") -> ConfigDict:
     config.attacks = ConfigDict({attack: config.attacks[attack].to_dict()})
     config.report.update({"landscape_images": 0, "matched": False, "gallery": 0, "selection": ""})
     methods, seeds = {name: METHODS[name] for name in METHODS if name in config.runs}, SEEDS
-    if variant == "short":
+    if variant == "base":
+        methods, seeds = {name: methods[name] for name in ("efuf", "robust")}, SEEDS[:2]
+    elif variant == "short":
         methods = {name: (key, weights[::4]) for name, (key, weights) in list(methods.items())[:2]}
         seeds = SEEDS[:1]
     runs = config.runs.to_dict()
