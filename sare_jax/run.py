@@ -1,0 +1,87 @@
+"""The road from images to report: `python main.py`, `sare run` and `sare plan`.
+
+Importing this module defines the flags; jax is imported after the settings have been checked.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from sare_jax.command import config_dict, guarded, normalise_arguments
+from sare_jax.config import parse, renamed_keys
+from sare_jax.errors import UserError
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Settings file; single keys with --config.section.key=value.", lock_config=True
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Folder of all artifacts; default runs/<name of the experiment>."
+)
+PLAN = flags.DEFINE_bool(
+    "plan", False, "Print parameters, mesh and peak memory of a run, and stop; needs no weights."
+)
+PLAN_DEVICES = flags.DEFINE_integer(
+    "plan_devices", 0, "Plan for so many simulated devices on the CPU; 0 takes the devices that are there."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "address:port of the first of several processes; SLURM and Open MPI need no flags."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes run this command together.")
+PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this one is, from 0.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs one command line, and exits.
+
+    Args:
+      arguments: the command line, program name first; `sys.argv` becomes it, since ml_collections reads there
+        which keys are set.
+    """
+    sys.argv = list(arguments)
+    for flag in (CONFIG, WORKDIR, PLAN, PLAN_DEVICES, COORDINATOR, NUM_PROCESSES, PROCESS_ID):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])  # what --help lists
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.set_verbosity(logging.WARNING)
+    app.run(guarded(_run), argv=sys.argv, flags_parser=guarded(parse_flags))
+
+
+def _run(arguments: Sequence[str]) -> None:
+    """Checks the settings, then hands over to the stages."""
+    if PLAN_DEVICES.value:
+        _simulate(PLAN_DEVICES.value)  # before the settings, whose own modules may import jax
+    config = parse(config_dict(CONFIG))
+    from sare_jax import hosts  # after the checks: a typo should not wait for jax
+
+    hosts.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    if PLAN.value:
+        from sare_jax.plan import plan
+
+        plan(config)
+    else:
+        from sare_jax import stages
+
+        stages.run(config, Path(WORKDIR.value or Path("runs") / config.name))
+
+
+def _simulate(devices: int) -> None:
+    """Has jax, which is not imported yet, see so many devices."""
+    if not PLAN.value:
+        raise UserError("--plan_devices: only with --plan; a run takes the devices that are there")
+    if devices < 0:
+        raise UserError(f"--plan_devices: must be at least 1, got {devices}")
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    flag = f"--xla_force_host_platform_device_count={devices}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+
+
+def parse_flags(arguments: Sequence[str]) -> list[str]:
+    """Parses the command line; every mistake becomes one line."""
+    return normalise_arguments(flags.FLAGS, arguments, required=("config",), renamed=renamed_keys())
+
+
+if __name__ == "__main__":
+    main(sys.argv)
