@@ -1,5 +1,7 @@
 """The road: stages in order, each skipped when its artifact still matches what it was made from."""
 
+import dataclasses
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from typing import Literal
 
 from absl import logging
 
-from sare_jax import files, hosts
+from sare_jax import files, hosts, progress
 from sare_jax.errors import UserError
 
 
@@ -67,6 +69,11 @@ class Ledger:
             return
         logging.info("%s: started", task.name)
         start = time.monotonic()
+        with progress.task(task.name):
+            self._run(task, record, start)
+        self.executed.append(task.name)
+
+    def _run(self, task: Task, record: dict, start: float) -> None:
         hosts.first_only(lambda: self._begin(task, record), f"{task.name} begun")
         if task.on == "all":
             task.run()
@@ -75,7 +82,6 @@ class Ledger:
             hosts.first_only(task.run, f"{task.name} run")
         seconds = time.monotonic() - start
         hosts.first_only(lambda: self._end(task, seconds), f"{task.name} ended")
-        self.executed.append(task.name)
         logging.info("%s: done in %.1f s", task.name, seconds)
 
     def _begin(self, task: Task, record: dict) -> None:
@@ -115,7 +121,26 @@ class Ledger:
         files.write_json(self._path(task), record)
 
 
-def run(stages: Mapping[str, Callable[[], Iterator[Task]]], names: tuple[str, ...], ledger: Ledger) -> None:
+@dataclass(frozen=True)
+class Took:
+    """What a stage took in this invocation.
+
+    Attributes:
+      stage: its name.
+      tasks: how many of its tasks ran; those that were up to date do not count.
+      wall: seconds.
+      cpu: seconds of all processor cores, in this process and those that it waited for.
+    """
+
+    stage: str
+    tasks: int
+    wall: float
+    cpu: float
+
+
+def run(
+    stages: Mapping[str, Callable[[], Iterator[Task]]], names: tuple[str, ...], ledger: Ledger
+) -> list[Took]:
     """Executes the tasks of the named stages in order.
 
     Args:
@@ -123,15 +148,27 @@ def run(stages: Mapping[str, Callable[[], Iterator[Task]]], names: tuple[str, ..
         so later ones may describe themselves by artifacts of earlier ones.
       names: stages to run.
       ledger: records of the workdir.
+
+    Returns:
+      What each stage took, in order.
     """
-    for name in names:
-        before = len(ledger.executed)
-        start = time.monotonic()
-        for task in stages[name]():
-            ledger.execute(task)
-        fresh = len(ledger.executed) - before
-        what = f"{fresh} task{'s' if fresh != 1 else ''} in {time.monotonic() - start:.0f} s"
-        print(f"[{name}] {what if fresh else 'up to date'}", flush=True)
+    took = []
+    for number, name in enumerate(names, start=1):
+        before, start, busy = len(ledger.executed), time.monotonic(), _cpu()
+        with progress.stage(name, f"({number} of {len(names)})"):
+            for task in stages[name]():
+                ledger.execute(task)
+            done = Took(name, len(ledger.executed) - before, time.monotonic() - start, _cpu() - busy)
+            what = f"{done.tasks} task{'s' if done.tasks != 1 else ''} in {done.wall:.0f} s"
+            print(f"[{name}] {what if done.tasks else 'up to date'}", flush=True)
+            progress.event("stage_done", **dataclasses.asdict(done))
+        took.append(done)
+    return took
+
+
+def _cpu() -> float:
+    """Processor seconds that this process and its finished children have used."""
+    return sum(os.times()[:4])
 
 
 def require(path: Path, stage: str) -> Path:

@@ -174,7 +174,7 @@ def _optimise(
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()
                 schedule.step()
-            bar.set_postfix_str(", ".join(f"{key} {number:.4f}" for key, number in shown.items()))
+            bar.note(", ".join(f"{key} {number:.4f}" for key, number in shown.items()))
             bar.update(1)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from sare_jax import files, progress
 from sare_jax.demo.categories import CATEGORIES
@@ -71,7 +70,7 @@ def _write_split(
     split: str,
     scenes: list[tuple[Scene, np.random.Generator]],
     first_id: int,
-    bar: tqdm,
+    bar: progress.Bar,
 ) -> None:
     images: list[dict] = []
     instances: list[dict] = []

@@ -20,7 +20,7 @@ from sare_jax.inference.stopping import cut, stop_table
 from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter
 from sare_jax.models.prompting import ImagePrompter
 from sare_jax.models.shared.partition import Tree, hash_params
-from sare_jax.progress import bar
+from sare_jax.progress import COMPILING, bar
 from sare_jax.rounding import round_up
 from sare_jax.settings import GREEDY, DecodingConfig
 
@@ -182,7 +182,7 @@ def ask(
     batches = _batches(prompts, batch_size)
     answers = journal.resume([batch.indices for batch in batches])
     todo = [batch for batch in batches if batch.indices[0] not in answers]
-    with bar(len(requests), name, done=len(answers), unit="answer") as progress:
+    with bar(len(requests), name, done=len(answers), unit="answer", waiting=COMPILING) as progress:
         for made in _answer(answerer, todo, requests):
             journal.append(made)
             answers |= made

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tqdm import tqdm
-
 from sare_jax import progress
 from sare_jax.errors import UserError
 from sare_jax.files import hash_value, read_json, write_json
@@ -94,7 +92,7 @@ class Asker(Generic[Value]):
         name = hash_value({"url": self.endpoint.url, "request": self.endpoint.request(prompt)})
         return self.folder / name[:2] / f"{name}.json"
 
-    async def _ask_open(self, prompts: list[str], bar: tqdm) -> list[Answer[Value]]:
+    async def _ask_open(self, prompts: list[str], bar: progress.Bar) -> list[Answer[Value]]:
         gate, failed, in_a_row = asyncio.Semaphore(self.parallel), 0, 0
 
         async def one(client: Client, prompt: str) -> Answer[Value]:
@@ -108,7 +106,7 @@ class Asker(Generic[Value]):
                     f"{self.endpoint.base_url}: {GIVE_UP} questions in a row failed, the last with: "
                     f"{answer.reason}; what was answered is kept"
                 )
-            bar.set_postfix_str(f"failed {failed}, waits {client.waited}", refresh=False)
+            bar.note(f"failed {failed}, waits {client.waited}")
             bar.update(1)
             return answer
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sare_jax.models.interface import LoadedModel
-from sare_jax.progress import track
+from sare_jax.progress import COMPILING, track
 from sare_jax.rounding import round_up
 from sare_jax.training.sharding import gathering, replicated, spread_rows
 from sare_jax.training.state import Params
@@ -73,7 +73,7 @@ def name_log_probs(
     tokens_of_names = np.asarray(names, np.int32)
     found = []
     batches = [asked[first : first + rows] for first in range(0, len(asked), rows)]
-    for batch in track(batches, label, total=len(batches), unit="batch"):
+    for batch in track(batches, label, total=len(batches), unit="batch", waiting=COMPILING):
         arrays = _arrays(batch, rows, length, most, words, pad_id)
         arrays["features"] = features([caption.image for caption in _filled(batch, rows)])
         with gathering(mesh):

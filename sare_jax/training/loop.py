@@ -13,13 +13,13 @@ import jax
 
 from sare_jax import files, hosts
 from sare_jax.errors import UserError
-from sare_jax.progress import bar
+from sare_jax.progress import COMPILING, bar
 from sare_jax.training.checkpoints import Checkpoints
 from sare_jax.training.state import TrainState
 
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
-# The metrics that the progress line shows → their labels there.
+# The metrics that are shown with the progress → their labels there.
 SHOWN = {
     "neg": "L_neg",
     "pos": "L_pos",
@@ -29,9 +29,6 @@ SHOWN = {
     "neg_perturbed": "L_neg(θ+ε*)",
     "loss": "L_ft",
 }
-
-
-LOG_WIDTH = 180
 
 # Consecutive skipped steps (`sare_jax.optim.skip_nonfinite`) that a run may have; one more ends it.
 MAX_SKIPPED = 5
@@ -86,27 +83,28 @@ def run(
     before = ""
     if checkpoints and checkpoints.latest is not None:
         state, before = checkpoints.restore(state, iterator)
-    done = int(state.step)
+    begun = done = counted = int(state.step)
     log = _Log(log_path if hosts.is_first() else None, before)
-    with _signals() as stop, bar(steps, name, done=done, unit="step") as progress:
-        # A bar of fixed width is written to a log, which has room for the metrics; a bar that is switched
-        # off has no width.
-        progress.ncols = getattr(progress, "ncols", None) and LOG_WIDTH
+    with _signals() as stop, bar(steps, name, done=done, unit="step", waiting=COMPILING) as progress:
         pending: list[tuple[int, dict[str, jax.Array]]] = []
         while done < steps:
             state, metrics = step(state, next(iterator))
             done += 1
             pending.append((done, metrics))
+            if counted == begun:  # the first call returns when its program is compiled
+                progress.update(1)
+                counted = done
             saving = checkpoints is not None and (done == steps or checkpoints.is_due(done))
             reading = saving or done == steps or done % fetch_every == 0
             # Hosts ask each other only in steps in which they wait for the devices anyway.
             stopping = reading and hosts.anywhere(stop.is_set()) if hosts.several() else stop.is_set()
             if reading or stopping:
                 values, left_out = log.write(pending)
-                progress.update(len(pending))
+                progress.update(done - counted)
+                counted = done
                 for number in left_out:
                     progress.write(f"{name}: step {number} left out, something in it was not finite")
-                progress.set_postfix_str(_line(values))
+                progress.note(_line(values))
                 pending = []
                 exceeded = _exceeded(values, limits or {})
                 if checkpoints and (saving or stopping or exceeded):

@@ -24,7 +24,7 @@ from sare_jax.data.batches import SETS, TokenSet, TokenSets, finetune_batches
 from sare_jax.errors import UserError
 from sare_jax.models.interface import LoadedModel
 from sare_jax.objectives.needs import Need, StartingNeed
-from sare_jax.progress import bar
+from sare_jax.progress import COMPILING, bar
 from sare_jax.records.arrays import read_arrays, write_arrays
 from sare_jax.training.losses import target_outputs
 from sare_jax.training.sharding import gathering, replicated, spread_rows
@@ -104,7 +104,7 @@ def _measured(
         if chunk is not None
     )
     evaluate = _evaluation(mesh, loaded.merge, needs)
-    with bar(len(units), "starting weights", done=done, unit="unit") as progress:
+    with bar(len(units), "starting weights", done=done, unit="unit", waiting=COMPILING) as progress:
         for number, (first, last) in enumerate(itertools.pairwise(edges)):
             if chunks[number] is not None:
                 continue
