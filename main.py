@@ -5,4 +5,4 @@ import sys
 from sare_jax.run import main
 
 if __name__ == "__main__":
-    main(sys.argv)
+    main(sys.argv[1:])

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import demo_sare
+from sare_jax.configs import demo_sare
 
 RATES = (1, 2, 4)  # times the attack's learning rate
 SIZES = (140, 0)  # units of D_neg; 0 is all

@@ -11,7 +11,7 @@ to withstand. `--config.report.floor=runs/demo_floor` puts it into another run's
 
 from ml_collections import ConfigDict
 
-from configs import demo_sare
+from sare_jax.configs import demo_sare
 
 CAPTIONS = "runs/demo_sare/captions/captions.jsonl"
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import demo_sare
+from sare_jax.configs import demo_sare
 
 SEEDS: tuple[int, ...] = (0, 1, 2, 3, 4)
 # Method → the dotted key of its weight, and its values, from well above a recall of 93 to below 90. Each

@@ -6,7 +6,7 @@ chosen on validation images with `configs/demo_sweep.py` (table and conclusions:
 
 from ml_collections import ConfigDict
 
-from configs.common import base_config
+from sare_jax.configs.common import base_config
 
 WEIGHTS = "sare_jax/demo/weights"
 
@@ -100,7 +100,7 @@ def _methods(config: ConfigDict) -> None:
     config.report.landscape_images = 60
     config.report.matched = True
     config.report.ours = "robust"
-    config.report.selection = "docs/demo_selection.json"
+    config.report.selection = "sare_jax/demo/selection.json"
     config.report.subject = (
         "A LLaVA of 1.4 million weights that describes a drawn world whose truth is known; it hallucinates "
         "since its descriptions have to be long and visible objects run out."

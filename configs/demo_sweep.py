@@ -11,7 +11,7 @@ candidates that keep a recall of 90.
 
 from ml_collections import ConfigDict
 
-from configs import demo_sare
+from sare_jax.configs import demo_sare
 
 ATTACK_RATES = (2.5e-5, 5e-5, 1e-4, 2e-4)
 CANDIDATES = {

@@ -12,7 +12,7 @@ are not measured.
 
 from ml_collections import ConfigDict
 
-from configs.common import on_coco
+from sare_jax.configs.common import on_coco
 
 
 def get_config(variant: str = "paper") -> ConfigDict:

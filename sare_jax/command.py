@@ -9,6 +9,7 @@ from typing import Any
 
 from absl import flags
 
+from sare_jax import shipped
 from sare_jax.errors import UserError
 
 INTERRUPTED = 130
@@ -85,6 +86,19 @@ def normalise_arguments(
     return rest
 
 
+def with_config_file(arguments: Sequence[str]) -> list[str]:
+    """The command line with the path of the shipped file where `--config` names an experiment."""
+    named = list(arguments)
+    for place, argument in enumerate(named):
+        flag, sign, value = argument.partition("=")
+        if flag.lstrip("-") == "config" and argument.startswith("-"):
+            if sign:
+                named[place] = f"{flag}={shipped.config_file(value)}"
+            elif place + 1 < len(named):
+                named[place + 1] = shipped.config_file(named[place + 1])
+    return named
+
+
 def config_dict(flag: flags.FlagHolder) -> dict:
     """The plain dictionary behind a `DEFINE_config_file` flag.
 
@@ -105,7 +119,8 @@ def _file_of(error: BaseException) -> str:
 def _config_error(error: Exception) -> UserError:
     missing = re.search(r"No such file or directory: '([^']*)'", str(error))
     if missing:
-        return UserError(f"--config: {missing[1]}: no such file; the experiments are in configs/")
+        known = ", ".join(shipped.experiments())
+        return UserError(f"--config: {missing[1]}: no such file; those of configs/ are {known}")
     return UserError(f"--config: {type(error).__name__}: {_one_line(error)}")
 
 

@@ -1,6 +1,6 @@
 """The road from images to report: `python main.py`, `sare run` and `sare plan`.
 
-Importing this module defines the flags; jax is imported after the settings have been checked.
+Importing this module defines the flags.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from sare_jax.command import config_dict, guarded, normalise_arguments
+from sare_jax.command import config_dict, guarded, normalise_arguments, with_config_file
 from sare_jax.config import parse, renamed_keys
 from sare_jax.errors import UserError
 
@@ -38,10 +38,9 @@ def main(arguments: Sequence[str]) -> None:
     """Runs one command line, and exits.
 
     Args:
-      arguments: the command line, program name first; `sys.argv` becomes it, since ml_collections reads there
-        which keys are set.
+      arguments: the command line without the program's name, which stays that of `sys.argv`.
     """
-    sys.argv = list(arguments)
+    sys.argv = [sys.argv[0], *arguments]  # where ml_collections looks for the keys that are set
     for flag in (CONFIG, WORKDIR, PLAN, PLAN_DEVICES, COORDINATOR, NUM_PROCESSES, PROCESS_ID):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])  # what --help lists
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -80,8 +79,10 @@ def _simulate(devices: int) -> None:
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parses the command line; every mistake becomes one line."""
-    return normalise_arguments(flags.FLAGS, arguments, required=("config",), renamed=renamed_keys())
+    return normalise_arguments(
+        flags.FLAGS, with_config_file(arguments), required=("config",), renamed=renamed_keys()
+    )
 
 
 if __name__ == "__main__":
-    main(sys.argv)
+    main(sys.argv[1:])

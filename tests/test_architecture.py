@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parents[1] / "sare_jax"
 FAMILY_FOLDERS = sorted(path.parent.name for path in (ROOT / "models").glob("*/family.py"))
 # What of this program a package may import besides itself and the modules of `EVERYBODY`; a package with an
 # entry of its own is no part of the one around it.
-EVERYBODY = ("errors", "extensions", "files", "hosts", "nested", "locks", "progress", "rounding", "schema")
+EVERYBODY = (
+    *("errors", "extensions", "files", "hosts", "nested", "locks", "progress", "rounding", "schema"),
+    "shipped",
+)
 ALLOWED = {
     "optim": (),
     "objectives": (),

@@ -90,7 +90,7 @@ def test_cl_02_a_boolean_that_is_none_is_refused():
 def test_cl_03_no_stays_a_word(tmp_path):
     config = tmp_path / "experiment.py"
     config.write_text(
-        "from configs.common import base_config\n"
+        "from sare_jax.configs.common import base_config\n"
         "def get_config():\n"
         "    config = base_config('no')\n"
         "    config.model.folder = 'no'\n"

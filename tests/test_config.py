@@ -189,5 +189,5 @@ def test_a_meaning_is_the_string_below_or_the_comment_above():
 
 @pytest.mark.parametrize("name", ["demo_sare", "demo_attacks", "demo_frontier", "llava_sare"])
 def test_saved_settings_are_read_back(name):
-    config = parse(importlib.import_module(f"configs.{name}").get_config().to_dict())
+    config = parse(importlib.import_module(f"sare_jax.configs.{name}").get_config().to_dict())
     assert parse_saved(json.loads(json.dumps(to_dict(config)))) == config

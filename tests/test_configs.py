@@ -4,8 +4,8 @@ import importlib
 
 import pytest
 
-from configs import minigpt4_sare, mplug_owl_sare
 from sare_jax.config import parse
+from sare_jax.configs import minigpt4_sare, mplug_owl_sare
 from sare_jax.errors import UserError
 from sare_jax.models.families import find_family, model_folder
 
@@ -27,7 +27,7 @@ CONFIGS = [
 @pytest.mark.parametrize("name", CONFIGS, ids=":".join)
 def test_it_is_parsed_and_its_model_is_of_a_known_shape(name):
     module, *variant = name
-    config = parse(importlib.import_module(f"configs.{module}").get_config(*variant).to_dict())
+    config = parse(importlib.import_module(f"sare_jax.configs.{module}").get_config(*variant).to_dict())
     family = find_family(config.model)
     shape = family.shape(family.config_of(config.model)[0])
     assert 0 < shape.num_image_tokens < 1024
@@ -37,7 +37,7 @@ def test_it_is_parsed_and_its_model_is_of_a_known_shape(name):
 
 @pytest.mark.parametrize("name", LARGE)
 def test_robust_is_trained_where_it_is_asked_for(name):
-    module = importlib.import_module(f"configs.{name}")
+    module = importlib.import_module(f"sare_jax.configs.{name}")
     assert set(parse(module.get_config().to_dict()).runs) == {"efuf", "sare"}
     config = parse(module.get_config("robust").to_dict())
     robust = config.runs["robust"]

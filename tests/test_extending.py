@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from configs import demo_sare
 from sare_jax import files, stages
 from sare_jax.config import parse
+from sare_jax.configs import demo_sare
 from sare_jax.demo.render import render
 from sare_jax.demo.scenes import sample_scene
 from sare_jax.settings.road import Config

@@ -3,9 +3,9 @@
 import jax
 import pytest
 
-from configs import llava_sare
 from sare_jax import hosts, stages
 from sare_jax.config import parse
+from sare_jax.configs import llava_sare
 from sare_jax.errors import UserError
 
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from configs import llava_sare, sharegpt4v_sare
 from sare_jax.config import parse
+from sare_jax.configs import llava_sare, sharegpt4v_sare
 from sare_jax.data.batches import tokenize
 from sare_jax.data.packing import pack, packed_batches
 from sare_jax.errors import UserError

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs import demo_sare
 from sare_jax import files, stages
 from sare_jax.config import parse
+from sare_jax.configs import demo_sare
 from sare_jax.errors import UserError
 from sare_jax.evaluation.compare import compare
 from sare_jax.evaluation.metrics.chair_categories import share_inventing

@@ -15,10 +15,10 @@ import pytest
 import torch
 from ml_collections import ConfigDict
 
-from configs import minigpt4_sare, minigpt4_vicuna_sare, mplug_owl_sare
-from configs.common import base_config
 from sare_jax import files, stages
 from sare_jax.config import parse
+from sare_jax.configs import minigpt4_sare, minigpt4_vicuna_sare, mplug_owl_sare
+from sare_jax.configs.common import base_config
 from sare_jax.models.families import model_folder, open_source
 from sare_jax.models.minigpt4.export import TORCH_FILE
 from sare_jax.models.shared.generation import FILE as GENERATION

@@ -6,6 +6,7 @@ and of hallucinated objects, `import-efuf` and `export-efuf` read and write EFUF
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from sare_jax.command import guarded
@@ -26,7 +27,7 @@ _PROGRAM = "python -m sare_jax.curation"
 _NOT_SCORING = ("rule", "conflicts", "efuf")  # settings that move no score
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Runs the command that the first word names; without one it curates."""
     commands = {
         "curate": _curate,
@@ -35,10 +36,10 @@ def main() -> None:
         "import-efuf": _import,
         "export-efuf": _export,
     }
-    name, arguments = "curate", sys.argv[1:]
-    if arguments and arguments[0] in commands:
-        name, *arguments = arguments
-    commands[name](arguments)
+    name, rest = "curate", list(arguments)
+    if rest and rest[0] in commands:
+        name, *rest = rest
+    commands[name](rest)
 
 
 def _curate(arguments: list[str]) -> None:
@@ -134,4 +135,4 @@ def _gather(given: argparse.Namespace, recipe: Recipe, truth: Truth | Marks) -> 
 
 
 if __name__ == "__main__":
-    guarded(main)()
+    guarded(main)(sys.argv[1:])

@@ -16,6 +16,7 @@ from torchvision.transforms import Compose
 
 from sare_jax.curation.texts import encode_text, is_cut
 from sare_jax.errors import UserError
+from sare_jax.shipped import located
 
 _LOCAL = "local-dir:"
 _HUB = "hf-hub:"
@@ -173,7 +174,7 @@ def _resolve(model: str) -> str:
     """The name as open_clip takes it; a folder is refused where it lacks the model's files."""
     if model.startswith(_HUB):
         return model
-    folder = Path(model.removeprefix(_LOCAL))
+    folder = located(model.removeprefix(_LOCAL))
     if not (model.startswith(_LOCAL) or folder.is_dir() or folder.is_absolute() or len(folder.parts) > 2):
         return model
     lacking = [] if list(folder.glob("*.safetensors")) + list(folder.glob("*.bin")) else ["*.safetensors"]

@@ -47,5 +47,10 @@ def listing() -> list[str]:
     return [f"usage: {console.COMMAND} NAME …     (NAME --help says more)", *shown]
 
 
+def run(arguments: Sequence[str]) -> None:
+    """`main`, with mistakes and warnings as one line each."""
+    console.run(lambda: main(arguments))
+
+
 if __name__ == "__main__":
-    console.run(lambda: main(sys.argv[1:]))
+    run(sys.argv[1:])

@@ -1,11 +1,10 @@
 """Command line: `python -m sare_jax.report WORKDIR` writes the report of a finished run anew."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from sare_jax import files
-from sare_jax.errors import UserError
+from sare_jax.command import guarded
 from sare_jax.records.coco import read_truth
 from sare_jax.report import spec_of, table_text, write
 
@@ -45,8 +44,4 @@ def _folder(workdir: Path, config: dict, name: str) -> Path | None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    guarded(main)()

@@ -8,6 +8,7 @@ from sare_jax import files
 from sare_jax.errors import UserError
 from sare_jax.pipeline import Task
 from sare_jax.settings import AuditThresholds, FixedThresholds
+from sare_jax.shipped import located
 from sare_jax.stages.context import Context
 
 EFUF_FILES = ("pos_neg.json", "sentences.json")
@@ -100,5 +101,5 @@ def _hash(path: Path, key: str) -> str:
 
 def _clip_hash(name: str) -> str:
     """Content hash of a local CLIP folder; the name itself for a published model."""
-    folder = Path(name.removeprefix("local-dir:"))
+    folder = located(name.removeprefix("local-dir:"))
     return files.digest(folder) if folder.is_dir() else name

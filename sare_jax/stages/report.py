@@ -12,6 +12,7 @@ from sare_jax.frontier import writing as frontier
 from sare_jax.pipeline import Task
 from sare_jax.report import table_text, write
 from sare_jax.report.spec import spec_of
+from sare_jax.shipped import located
 from sare_jax.stages import landscape, matched, measuring
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import steps_in
@@ -202,7 +203,7 @@ def _page(context: Context) -> Task:
 def _write(context: Context, page: Path) -> None:
     selection = context.config.report.selection
     if selection:
-        files.write_json(context.workdir / "selection.json", files.read_json(Path(selection)))
+        files.write_json(context.workdir / "selection.json", files.read_json(located(selection)))
     spec = dataclasses.replace(spec_of(to_dict(context.config)), subject=context.config.report.subject)
     write(context.workdir, spec, truth=context.truth, images_dir=context.images)
     print(table_text(context.workdir, spec), flush=True)
@@ -222,4 +223,4 @@ def _settings(context: Context) -> list[str]:
 
 def _selection_hash(context: Context) -> str | None:
     name = context.config.report.selection
-    return files.hash_value(files.read_json(Path(name))) if name else None
+    return files.hash_value(files.read_json(located(name))) if name else None

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from configs import demo_sare
 from sare_jax import files, stages
 from sare_jax.config import parse
+from sare_jax.configs import demo_sare
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, DRAWS = 3, 4

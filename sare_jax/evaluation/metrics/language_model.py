@@ -12,6 +12,7 @@ import numpy as np
 from sare_jax.errors import UserError
 from sare_jax.files import hash_file
 from sare_jax.progress import track
+from sare_jax.shipped import located
 
 CONTEXT, STRIDE = 1024, 512  # EFUF's windows; a model with fewer positions has shorter ones
 BATCH_TOKENS = 8192
@@ -72,6 +73,8 @@ def load(path: str) -> LanguageModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    if (folder := located(path)).is_dir():
+        path = str(folder)
     _check_folder(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)

@@ -18,6 +18,7 @@ from sare_jax.evaluation.metrics.language_model import LanguageModel, load, nega
 from sare_jax.evaluation.metrics.metric import AtHand, Metric
 from sare_jax.files import digest
 from sare_jax.records.texts import Dropped, named_captions, read_records, settings_of
+from sare_jax.shipped import located
 
 Rule = Literal["caption", "efuf"]
 Start = Literal["bos", "none"]
@@ -190,7 +191,7 @@ def _measure(at_hand: AtHand, settings: PerplexitySettings) -> dict[str, Any] | 
 
 def _depends_on(settings: PerplexitySettings) -> str:
     """Content hash of a local folder, else the name on the hub."""
-    folder = Path(settings.lm)
+    folder = located(settings.lm)
     return digest(folder) if settings.lm and folder.is_dir() else settings.lm
 
 

@@ -17,6 +17,7 @@ from sare_jax.models.shared.weight_files import (
     shards,
     why_no_weights,
 )
+from sare_jax.shipped import located
 
 CONFIG_FILE: Needed = {"config.json": ("config.json",)}
 WEIGHT_FILES: Needed = {
@@ -51,7 +52,7 @@ def resolve_folder(
     Raises:
       UserError: there is none; names the files that were looked for and how to get them.
     """
-    folder = Path(name).expanduser()
+    folder = located(name)
     if folder.is_dir() or not is_model_id(name):
         require_files(folder, needed(folder), way_out)
         return folder
@@ -60,7 +61,7 @@ def resolve_folder(
 
 def config_file(name: str) -> Path | None:
     """The config.json of a folder or of a model id in the local cache; None where there is none."""
-    path = Path(name).expanduser() / "config.json"
+    path = located(name) / "config.json"
     if path.is_file():
         return path
     try:

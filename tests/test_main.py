@@ -1,0 +1,68 @@
+"""The command `sare`: one table of names, read without jax and torch."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sare_jax import __main__ as sare
+from sare_jax.evaluation.__main__ import OTHERS, TABLE
+from sare_jax.evaluation.metrics.metric import Metric
+from sare_jax.extensions import resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("name", sare.COMMANDS)
+def test_every_name_stands_for_a_function_of_the_command_line(name):
+    module, _, attribute = sare.COMMANDS[name].target.partition(":")
+    assert callable(getattr(importlib.import_module(module), attribute))
+
+
+def test_every_score_that_has_a_command_has_a_name():
+    values = {name: resolve(name, TABLE, "sare") for name in TABLE}
+    with_command = [name for name, value in values.items() if not isinstance(value, Metric) or value.command]
+    assert {*with_command, *OTHERS} <= set(sare.COMMANDS)
+
+
+def test_the_list_has_each_name_and_is_printed_without_jax_and_torch():
+    code = (
+        "import sys; from sare_jax.__main__ import main; main(['--help']); "
+        "assert not {'jax', 'torch', 'numpy', 'flax', 'transformers'} & set(sys.modules)"
+    )
+    result = command("-c", code)
+    assert result.returncode == 0, result.stderr
+    listed = [line.split()[0] for line in result.stdout.splitlines()[1:]]
+    assert listed == list(sare.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("chiar", "did you mean chair?"), ("xyz", "they are run, plan")]
+)
+def test_an_unknown_name_is_one_line(name, advice, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        sare.main([name])
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line
+    assert advice in line
+
+
+def test_it_runs_as_a_module_from_another_folder(tmp_path):
+    result = command("-m", "sare_jax", "run", "--config=demo_sare:long", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "error: configs/demo_sare.py:long: the variants are full and short\n"
