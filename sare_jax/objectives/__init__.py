@@ -42,6 +42,8 @@ OBJECTIVES = {
     "ascent": "sare_jax.objectives.ascent:ascent",
     "unlikelihood": "sare_jax.objectives.unlikelihood:unlikelihood",
     "npo": "sare_jax.objectives.npo:npo",
+    "simnpo": "sare_jax.objectives.simnpo:simnpo",
+    "dpo": "sare_jax.objectives.dpo:dpo",
     "simpo": "sare_jax.objectives.simpo:simpo",
     "ascent_kl": "sare_jax.objectives.ascent_kl:ascent_kl",
     "grounded_choice": "sare_jax.objectives.grounded_choice:grounded_choice",

@@ -1,7 +1,7 @@
 """What an objective may need where captions had a choice: see `sare_jax.objectives.needs`."""
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -95,6 +95,7 @@ class Articles:
     tokens: tuple[int, ...]
     keyword: ClassVar[str] = ""
     sets: ClassVar[tuple[str, ...]] = ("sent",)
+    measured_on: ClassVar[Literal["units"]] = "units"
 
     def value(self, at_hand: AtHand) -> None:
         """See `Need`."""
@@ -125,6 +126,7 @@ class AnswerOdds:
     no: int
     keyword: ClassVar[str] = ""
     sets: ClassVar[tuple[str, ...]] = ("sent",)
+    measured_on: ClassVar[Literal["units"]] = "units"
 
     def value(self, at_hand: AtHand) -> None:
         """See `Need`."""

@@ -7,7 +7,7 @@ measured once before training and kept with the units, in arrays a unit or a tar
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,10 @@ class Need(Protocol):
 
 @runtime_checkable
 class StartingNeed(Protocol):
-    """A need that is measured under the starting weights, once before training."""
+    """A need that is measured under the starting weights, once before training.
+
+    It is measured on the units' own rows, or on those of their preferred continuations.
+    """
 
     @property
     def keyword(self) -> str:
@@ -82,6 +85,10 @@ class StartingNeed(Protocol):
     @property
     def sets(self) -> tuple[str, ...]:
         """The sets whose losses get it."""
+
+    @property
+    def measured_on(self) -> Literal["units", "preferred"]:
+        """The rows that it is measured on."""
 
     def value(self, at_hand: AtHand) -> object:
         """The argument's value."""
@@ -110,6 +117,7 @@ class UnitLikelihoods:
     """`reference`: float32[..., U], log-likelihood of each unit under the starting weights."""
 
     keyword: ClassVar[str] = "reference"
+    measured_on: ClassVar[Literal["units"]] = "units"
     sets: tuple[str, ...] = ("neg",)
 
     def value(self, at_hand: AtHand) -> jax.Array:
@@ -142,6 +150,7 @@ class TokenDistributions:
     top: int = 64
     sets: tuple[str, ...] = ("pos", "sent")
     keyword: ClassVar[str] = "distributions"
+    measured_on: ClassVar[Literal["units"]] = "units"
 
     def value(self, at_hand: AtHand) -> tuple[jax.Array, jax.Array]:
         """See `Need`."""
@@ -177,6 +186,30 @@ class PreferredContinuations:
                 "PreferredContinuations: the batch has none; they come with rows of one unit alone"
             )
         return at_hand.preferred
+
+
+@dataclass(frozen=True)
+class PreferredLikelihoods:
+    """`preferred_reference`: float32[..., U], log-likelihood of the preferred under the starting weights.
+
+    It goes with `PreferredContinuations`.
+    """
+
+    keyword: ClassVar[str] = "preferred_reference"
+    sets: ClassVar[tuple[str, ...]] = ("neg",)
+    measured_on: ClassVar[Literal["preferred"]] = "preferred"
+
+    def value(self, at_hand: AtHand) -> jax.Array:
+        """See `Need`."""
+        return at_hand.by_unit["preferred_reference"]
+
+    def by_unit(self, log_probs: jax.Array, mask: jax.Array) -> Arrays:
+        """See `StartingNeed`."""
+        return {"preferred_reference": log_likelihood(log_probs, mask)}
+
+    def by_token(self, logits: jax.Array) -> Arrays:
+        """See `StartingNeed`."""
+        return {}
 
 
 @dataclass(frozen=True)

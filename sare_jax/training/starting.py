@@ -64,12 +64,18 @@ def with_starting_values(
       made_from: JSON-able values that features and weights depend on, beside the model's content.
     """
     for kind in SETS:
-        units = getattr(sets, kind)
-        wanted = tuple(need for need in needs if isinstance(need, StartingNeed) and kind in need.sets)
-        if wanted and len(units):
-            name = f"{kind}-{_fingerprint(units, wanted, loaded, made_from)[:16]}"
-            chunks = _measured(units, wanted, loaded, features, mesh, batch_size, folder / name)
-            sets = sets.having(kind, _joined(units, chunks))
+        for measured_on in ("units", "preferred"):
+            units = getattr(sets, kind)
+            rows = units if measured_on == "units" else units.preferred
+            wanted = tuple(
+                need
+                for need in needs
+                if isinstance(need, StartingNeed) and kind in need.sets and need.measured_on == measured_on
+            )
+            if wanted and rows:
+                name = f"{kind}-{_fingerprint(rows, wanted, loaded, made_from)[:16]}"
+                chunks = _measured(rows, wanted, loaded, features, mesh, batch_size, folder / name)
+                sets = sets.having(kind, _joined(units, rows, chunks))
     return sets
 
 
@@ -163,10 +169,10 @@ def _read(path: Path) -> _Chunk | None:
         return None
 
 
-def _joined(units: TokenSet, chunks: Sequence[_Chunk]) -> TokenSet:
-    """The units with the values of all chunks."""
+def _joined(units: TokenSet, rows: TokenSet, chunks: Sequence[_Chunk]) -> TokenSet:
+    """The units with the values of all chunks, which were measured on `rows`, one for each unit."""
     values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    counts = [len(tokens) - int(start) for tokens, start in zip(units.tokens, units.start, strict=True)]
+    counts = [len(tokens) - int(start) for tokens, start in zip(rows.tokens, rows.start, strict=True)]
     edges = np.cumsum(counts)[:-1]
     by_unit, by_token = dict(units.by_unit), dict(units.by_token)
     for name, array in values.items():

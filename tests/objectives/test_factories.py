@@ -39,6 +39,8 @@ def test_the_same_name_and_arguments_give_the_same_hashable_value(name):
         ({"objective": "npo", "objective_args": {"beta": "x"}}, "objective_args.beta: expected float"),
         ({"objective_args": {"reduction": "mean"}}, "objective_args.reduction: 'mean' is not one of"),
         ({"objective": "simpo", "packing": "packed"}, "packing: simpo needs preferred continuations"),
+        ({"objective": "dpo", "packing": "packed"}, "packing: dpo needs preferred continuations"),
+        ({"objective": "simnpo", "objective_args": {"margin": -1}}, "objective_args.margin: must not be neg"),
         (
             {"objective": "grounded_choice"},
             "samples.kind: grounded_choice is made for choices samples, not for curated; set",

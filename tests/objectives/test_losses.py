@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from sare_jax.objectives.ascent import ascent_loss as ascent
+from sare_jax.objectives.dpo import dpo_loss as dpo
 from sare_jax.objectives.likelihood import log_likelihood, nll, token_mean_nll
 from sare_jax.objectives.npo import npo_loss as npo
+from sare_jax.objectives.simnpo import simnpo_loss as simnpo
 from sare_jax.objectives.unlikelihood import unlikelihood_loss as unlikelihood
 
 MASK = jnp.array([[True, True, True, False], [True, False, False, False]])
@@ -18,6 +20,13 @@ OBJECTIVES = {
     "ascent": ascent,
     "unlikelihood": unlikelihood,
     "npo": functools.partial(npo, reference=jnp.float32(-1.0)),
+    "simnpo": simnpo,
+    "dpo": functools.partial(
+        dpo,
+        reference=jnp.float32(-1.0),
+        preferred=(jnp.array([-0.3, -2.0]), jnp.array([True, True])),
+        preferred_reference=jnp.float32(-2.0),
+    ),
 }
 
 
@@ -147,6 +156,44 @@ def test_npo_stalls_at_certainty_as_ascent_does():
     value, slope = jax.value_and_grad(lambda x: npo(x[None], jnp.array([True]), start))(0.0)
     assert 1 < slope < 2
     assert np.isfinite(value)
+
+
+# --- simnpo and dpo -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("log_p", [0.0, -0.3, -5.0, -400.0])
+def test_simnpo_and_its_slope_match_float64(log_p):
+    value, slope = jax.value_and_grad(
+        lambda x: simnpo(jnp.full(3, x), jnp.array([True, True, False]), beta=4.5, margin=0.5)
+    )(jnp.float32(log_p))
+    unlikely = 4.5 * (-np.float64(np.float32(log_p)) - 0.5)
+    np.testing.assert_allclose(value, np.logaddexp(0, -unlikely) * 2 / 4.5, rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(slope, 2 * np.exp(-np.logaddexp(0, unlikely)), rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize(("log_p", "chosen"), [(-4.0, -4.0), (-0.1, -9.0), (-80.0, -1.0), (0.0, -2000.0)])
+def test_dpo_and_its_slopes_match_float64(log_p, chosen):
+    some = jnp.array([True])
+
+    def loss(log_p, chosen):
+        references = jnp.float32(-3.0), jnp.float32(-2.0)
+        return dpo(log_p[None], some, references[0], (chosen[None], some), references[1], beta=0.5)
+
+    value, slopes = jax.value_and_grad(loss, (0, 1))(jnp.float32(log_p), jnp.float32(chosen))
+    ahead = 0.5 * (np.float64(np.float32(chosen)) + 2.0 - (np.float64(np.float32(log_p)) + 3.0))
+    np.testing.assert_allclose(value, np.logaddexp(0, -ahead) * 4, rtol=1e-5, atol=1e-30)
+    slope = 2 * np.exp(-np.logaddexp(0, ahead))
+    np.testing.assert_allclose(slopes, (slope, -slope), rtol=1e-5, atol=1e-30)
+
+
+def test_dpo_starts_at_the_slope_of_npo():
+    reference = log_likelihood(LOG_PROBS, MASK)
+    preferred = jnp.full((2, 3), -1.0), jnp.ones((2, 3), bool)
+    value, slope = jax.value_and_grad(
+        lambda x: jnp.sum(dpo(x, MASK, reference, preferred, log_likelihood(*preferred)))
+    )(LOG_PROBS)
+    np.testing.assert_allclose(value, 2 * 20 * np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(slope, MASK.astype(np.float32), rtol=1e-6)
 
 
 # --- unlikelihood at the ends, seen from the logits -------------------------------------------------
