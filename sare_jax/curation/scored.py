@@ -167,24 +167,29 @@ def _phrase_features(phrases: list[str], clip: Clip, scratch: Path) -> np.ndarra
     with bar(len(phrases), "phrases", unit="phrase") as progress:
         for start in range(0, len(phrases), _PHRASE_BATCH):
             batch, path = phrases[start : start + _PHRASE_BATCH], scratch / "phrases" / f"{start:08d}.npz"
-            if (features := _kept_features(path, len(batch))) is None:
+            if (features := _kept_features(path, batch)) is None:
                 features = clip.encode_phrases(batch)
-                write_arrays(path, {"features": features})
+                write_arrays(path, {"phrases": np.array(batch, np.str_), "features": features})
             parts.append(features)
             progress.update(len(batch))
     return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
 
-def _kept_features(path: Path, count: int) -> np.ndarray | None:
-    """Features of `count` phrases; None where they are not there or damaged, so that they are made again."""
+def _kept_features(path: Path, phrases: list[str]) -> np.ndarray | None:
+    """The phrases' features; None where they are not there, or others or damaged, and are to be made again."""
     if not path.exists():
         return None
     try:
-        features = read_arrays(path).get("features")
+        kept = read_arrays(path, most=len(phrases))
+        features = kept.get("features", np.zeros(0))
+        if kept.get("phrases", np.zeros(0)).tolist() != phrases or features.dtype != np.float32:
+            raise UserError(f"{path}: holds no features of these phrases")
+        if features.ndim != 2 or len(features) != len(phrases):
+            raise UserError(f"{path}: holds features of the shape {features.shape}")
     except UserError as error:
         logging.warning("%s; made again", error)
         return None
-    return features if features is not None and features.ndim == 2 and len(features) == count else None
+    return features
 
 
 def _refuse_bad(records: Sequence[dict], images: Path) -> None:

@@ -1,14 +1,26 @@
 """Answers on disk while they are being made: appended batch by batch; only whole batches count."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from absl import logging
 
 from sare_jax import files
 from sare_jax.errors import UserError
 from sare_jax.records import journal
+from sare_jax.schema import checked
 
 Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Seal:
+    """What a finished file is sealed with: the key of its call, and the hash of its content."""
+
+    key: str
+    sha256: str
 
 
 class Journal:
@@ -32,14 +44,18 @@ class Journal:
 
     def whole(self) -> list[dict[str, Any]] | None:
         """The records in `out`, if a call with this key wrote them and nobody has changed them since."""
-        if not (self._out.is_file() and self._seal.is_file()):
+        if not (self._out.is_file() and self._seal.exists()):
             return None
         try:
-            if files.read_json(self._seal) != {"key": self._key, "sha256": files.hash_file(self._out)}:
+            seal = checked(files.read_json(self._seal), _Seal, str(self._seal))
+            if seal.key != self._key:
                 return None
-        except UserError:  # a seal that cannot be read seals nothing
+            if seal.sha256 == files.hash_file(self._out):
+                return files.read_jsonl(self._out)
+            raise UserError(f"{self._out}: changed since it was written")
+        except UserError as error:
+            logging.warning("%s; asked again", error)
             return None
-        return files.read_jsonl(self._out)
 
     def resume(self, batches: Sequence[Sequence[int]]) -> dict[int, Answer]:
         """Answers of an interrupted call with this key; leaves the partial file with exactly those.
@@ -67,7 +83,7 @@ class Journal:
     def finish(self, records: Iterable[dict[str, Any]]) -> None:
         """Writes `out`, seals it, and removes the partial file."""
         files.write_jsonl(self._out, records)
-        files.write_json(self._seal, {"key": self._key, "sha256": files.hash_file(self._out)})
+        files.write_json(self._seal, asdict(_Seal(self._key, files.hash_file(self._out))))
         files.remove(self._partial)
 
     def _read_partial(self) -> dict[int, Answer]:

@@ -16,6 +16,7 @@ from sare_jax.curation.truth import Truth
 from sare_jax.curation.windows import Windows
 from sare_jax.data import images
 from sare_jax.errors import UserError
+from sare_jax.records.arrays import read_arrays, write_arrays
 from sare_jax.records.curated import read_curated
 from sare_jax.settings import QuantileThresholds
 from tests.curation.tiny_clip import CAPTIONS, make_clip_folder, write_captions
@@ -228,6 +229,43 @@ def test_a_changed_score_is_noticed(curate, tmp_path):
     curate(tmp_path / "again")
     same_arrays(tmp_path / "whole", tmp_path / "again")
     assert journal.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "change",
+    {
+        "fewer": lambda kept: {name: values[:-1] for name, values in kept.items()},
+        "shorter": lambda kept: kept | {"features": kept["features"][:, :-1, None]},
+        "other_phrases": lambda kept: kept | {"phrases": kept["phrases"][::-1]},
+        "other_type": lambda kept: kept | {"features": kept["features"].astype(np.float64)},
+        "nothing": lambda kept: {},
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_kept_phrases_that_do_not_fit_are_made_again(curate, tmp_path, change, caplog):
+    curate(tmp_path / "whole")
+    curate(tmp_path / "again")
+    (tmp_path / "again_scores" / "scores.jsonl").unlink()
+    (path,) = (tmp_path / "again_scores" / "phrases").iterdir()
+    write_arrays(path, change[1](read_arrays(path)))
+    caplog.clear()
+    curate(tmp_path / "again")
+    assert [message.endswith("; made again") for message in caplog.messages] == [True]
+    same_arrays(tmp_path / "whole", tmp_path / "again")
+
+
+@pytest.mark.parametrize("line", [b"3\n", b"null\n", b'{"sum": "", "value": []}\n', b"twice"])
+def test_a_line_of_the_scores_that_nobody_wrote_there_is_discarded(curate, tmp_path, line, caplog):
+    curate(tmp_path / "whole")
+    curate(tmp_path / "again")
+    path = tmp_path / "again_scores" / "scores.jsonl"
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, first if line == b"twice" else line, *others]))
+    caplog.clear()
+    curate(tmp_path / "again")
+    assert ["line 2 changed since it was written" in message for message in caplog.messages] == [True]
+    assert path.read_bytes() == b"".join([first, *others])
+    same_arrays(tmp_path / "whole", tmp_path / "again")
 
 
 def test_new_thresholds_score_nothing_anew(curate):

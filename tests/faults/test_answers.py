@@ -6,7 +6,16 @@ from sare_jax.inference.journal import Journal
 
 ANSWERS = {index: {"text": f"t{index}", "finish_reason": "stop", "tokens": 2} for index in range(4)}
 BATCHES = [[0, 1], [2, 3]]
-JUNK = [b"", b"\xff\xfe", b"[1]", b"3.5\n", b"null", b'{"key": 1}', b"[" * 100_000]
+JUNK = [
+    b"",
+    b"\xff\xfe",
+    b"[1]",
+    b"3.5\n",
+    b"null",
+    b'{"key": 1}',
+    b'{"key": "key", "sha256": 1}',
+    b"[" * 100_000,
+]
 
 
 @pytest.fixture
@@ -45,7 +54,7 @@ def test_whatever_stands_in_the_partial_file(out, junk):
 
 
 @pytest.mark.parametrize("junk", JUNK)
-def test_whatever_stands_in_the_seal(out, junk):
+def test_whatever_stands_in_the_seal(out, junk, caplog):
     half(out)
     journal = Journal(out, "key")
     journal.resume(BATCHES)
@@ -53,3 +62,16 @@ def test_whatever_stands_in_the_seal(out, junk):
     seal = out.with_name(".out.jsonl.key")
     seal.write_bytes(junk)
     assert Journal(out, "key").whole() is None
+    assert [message for message in caplog.messages if message.endswith("asked again")] == caplog.messages
+    assert len(caplog.messages) == 1
+
+
+def test_finished_answers_that_were_changed_are_asked_again(out, caplog):
+    journal = Journal(out, "key")
+    journal.resume(BATCHES)
+    journal.finish([ANSWERS[0]])
+    assert Journal(out, "other").whole() is None
+    assert not caplog.messages
+    out.write_bytes(out.read_bytes().replace(b"t0", b"x0"))
+    assert Journal(out, "key").whole() is None
+    assert caplog.messages == [f"{out}: changed since it was written; asked again"]
