@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -128,6 +129,22 @@ def read_text(path: Path | str) -> str:
     return _decoded(_content(path), path)
 
 
+def read_lines(path: Path | str) -> Iterator[str]:
+    r"""Lines of a text file in any of these encodings, one by one; `\n` alone ends a line, and stays there.
+
+    Raises:
+      UserError: as `read_text`.
+    """
+    with _opened(path) as stream:
+        if any(stream.peek(4).startswith(mark) for mark, _ in _MARKS):
+            yield from io.StringIO(_decoded(stream.read(), path), newline="\n")
+            return
+        position = 0
+        for line in stream:
+            yield _decoded(line, path, position)
+            position += len(line)
+
+
 def read_json(path: Path | str) -> Any:
     """Reads a JSON file in any of these encodings.
 
@@ -199,12 +216,16 @@ def _content(path: Path | str) -> bytes:
         return stream.read()
 
 
-def _decoded(content: bytes, where: Path | str) -> str:
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8-sig")
+def _decoded(content: bytes, where: Path | str, position: int = 0) -> str:
+    """The text of some bytes, which stand at `position` of their file."""
+    encoding = "utf-8"
+    if not position:
+        encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8-sig")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not in UTF-8 (byte {error.start}); convert it, e.g. with iconv") from None
+        at = position + error.start
+        raise UserError(f"{where}: not in UTF-8 (byte {at}); convert it, e.g. with iconv") from None
 
 
 def _whole_number(digits: str) -> int:
@@ -217,8 +238,8 @@ def _mended(value: Any) -> Any:
     """Without halves of characters."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_mended(item) for item in value]
+    if isinstance(value, list | tuple):
+        return type(value)(_mended(item) for item in value)
     if isinstance(value, dict):
         return {_mended(key): _mended(item) for key, item in value.items()}
     return value

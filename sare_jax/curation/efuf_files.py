@@ -8,9 +8,11 @@ do not hold the names of the objects, so the text of the piece is used as the na
 """
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import asdict
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -52,11 +54,7 @@ def read_efuf(
     dropped: dict[str, Counter[str]] = {POS_NEG: Counter(), SENTENCES: Counter()}
     pieces = _usable_records(folder / POS_NEG, _piece, dropped[POS_NEG], training)
     sentences = _usable_records(folder / SENTENCES, _sentence, dropped[SENTENCES], training)
-    texts = _Texts()
-    for image, text, _, _ in sentences:
-        texts.add(image, text)
-    for image, text, _, _ in sorted(pieces, key=lambda piece: -len(piece[1])):
-        texts.add_beginning(image, text)
+    texts = _Texts([record[:2] for record in sentences], [record[:2] for record in pieces])
     neg = [piece for piece in pieces if piece[3] < thresholds.t1]
     pos = [piece for piece in pieces if piece[3] > thresholds.t0]
     sent = [
@@ -149,34 +147,36 @@ def write_efuf(curated: Path, folder: Path) -> dict[str, int]:
 
 
 class _Texts:
-    """Distinct captions, or the longest known beginnings of them, each with a row number."""
+    """Distinct captions, or the longest known beginnings of them, each with a row number.
 
-    def __init__(self) -> None:
-        self._of_image: dict[str, dict[str, int]] = {}
-        self._all: list[tuple[str, str]] = []
+    In sorted order all texts of an image that begin alike stand together, so none is looked for among all.
+    """
 
-    def add(self, image: str, text: str) -> None:
-        texts = self._of_image.setdefault(image, {})
-        if text not in texts:
-            texts[text] = len(self._all)
-            self._all.append((image, text))
+    def __init__(self, wholes: list[tuple[str, str]], beginnings: list[tuple[str, str]]):
+        """Numbers the texts.
 
-    def add_beginning(self, image: str, text: str) -> None:
-        """Adds the beginning of a caption, unless a text of this image starts with it."""
-        if self._find(image, text) is None:
-            self.add(image, text)
+        Args:
+          wholes: image and text of each caption.
+          beginnings: image and text of each beginning of a caption. It gets a row of its own unless a caption
+            or another beginning starts with it.
+        """
+        captions = dict.fromkeys(wholes)
+        ordered = sorted({*captions, *beginnings})
+        covered = {this for this, after in pairwise(ordered) if _begins(this, after)}.union(captions)
+        longest = sorted(beginnings, key=lambda beginning: -len(beginning[1]))
+        self._all = [*captions, *dict.fromkeys(text for text in longest if text not in covered)]
+        self._row = {text: row for row, text in enumerate(self._all)}
+        self._sorted = sorted(self._all)
 
     def row(self, image: str, text: str) -> int:
         """Row number of a caption, or of the first text of this image that starts with it."""
-        row = self._find(image, text)
-        assert row is not None
-        return row
-
-    def _find(self, image: str, text: str) -> int | None:
-        texts = self._of_image.get(image, {})
-        if text in texts:
-            return texts[text]
-        return next((row for whole, row in texts.items() if whole.startswith(text)), None)
+        wanted = (image, text)
+        if wanted not in self._row:
+            behind = map(
+                self._sorted.__getitem__, range(bisect_left(self._sorted, wanted), len(self._sorted))
+            )
+            self._row[wanted] = min(self._row[t] for t in takewhile(lambda t: _begins(wanted, t), behind))
+        return self._row[wanted]
 
     def as_rows(self, used: list[int]) -> Rows:
         images = [self._all[row][0] for row in used]
@@ -190,6 +190,11 @@ class _Texts:
             np.array(ids, np.int64),
             np.array([self._all[row][1] for row in used], np.str_),
         )
+
+
+def _begins(beginning: tuple[str, str], whole: tuple[str, str]) -> bool:
+    """Whether a text, given with its image, is the beginning of another one of the same image."""
+    return beginning[0] == whole[0] and whole[1].startswith(beginning[1])
 
 
 def _units(pieces: list[tuple], texts: _Texts, place: dict[int, int]) -> Units:

@@ -176,7 +176,7 @@ def _phrase_features(phrases: list[str], clip: Clip, scratch: Path) -> np.ndarra
 
 
 def _kept_features(path: Path, phrases: list[str]) -> np.ndarray | None:
-    """The phrases' features; None where they are not there, or others or damaged, and are to be made again."""
+    """Features of these phrases; None where they are not there or not sound, so that they are made again."""
     if not path.exists():
         return None
     try:

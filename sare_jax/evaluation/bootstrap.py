@@ -5,7 +5,7 @@ three counts, corpus BLEU from its n-gram counts. So each image contributes one 
 the images is a row of multiplicities, and all resamples of a corpus are one matrix product.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +15,8 @@ from sare_jax.evaluation import shares
 
 DRAWS = 1000
 LEVEL = 95.0
+_KEPT = 1 << 23  # multiplicities that are kept for the next metric on as many images: 64 MB
+_AT_ONCE = 1 << 20  # that are drawn together
 
 Metric = Callable[[np.ndarray], np.ndarray]
 """From sums over images, float[..., K], to the value, float[...]."""
@@ -87,7 +89,7 @@ def intervals(
 ) -> dict[str, list[float]]:
     """`interval` of several metrics of the same counts, by name."""
     counts = np.asarray(counts, float)
-    sums = resamples(len(counts), draws, seed) @ counts
+    sums = _resampled(counts, draws, seed)
     return {
         name: metric.interval(counts) if isinstance(metric, Share) else _percentiles(metric(sums))
         for name, metric in metrics.items()
@@ -136,11 +138,10 @@ def contrast(
     counts = [np.asarray(table, float) for table in tables]
     if shapes := {table.shape for table in counts[1:]} - {counts[0].shape}:
         raise ValueError(f"paired counts differ in shape: {counts[0].shape} and {shapes.pop()}")
-    drawn = resamples(len(counts[0]), draws, seed)
     sums = np.zeros(draws)
     difference = 0.0
     for weight, table in zip(weights, counts, strict=True):
-        sums += weight * metric(drawn @ table)
+        sums += weight * metric(_resampled(table, draws, seed))
         difference += weight * value(table, metric)
     tail = min((sums <= 0).mean(), (sums >= 0).mean())
     return {
@@ -163,16 +164,31 @@ def _plain(column: np.ndarray) -> list:
     return (column.astype(int) if (column == column.round()).all() else column).tolist()
 
 
+def _resampled(counts: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Sums of the counts over each resample of their images: float[draws, K]."""
+    if draws * len(counts) <= _KEPT:
+        return resamples(len(counts), draws, seed) @ counts
+    return np.concatenate([weights @ counts for weights in _drawn(len(counts), draws, seed)])
+
+
 @lru_cache(maxsize=8)
 def resamples(count: int, draws: int, seed: int) -> np.ndarray:
     """How often each image stands in each resample: float[draws, n]."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(count, size=(draws, count))
-    offsets = count * np.arange(draws)[:, None]
-    weights = np.bincount((drawn + offsets).ravel(), minlength=draws * count)
-    weights = weights.reshape(draws, count).astype(float)
+    weights = np.concatenate(list(_drawn(count, draws, seed)))
     weights.flags.writeable = False
     return weights
+
+
+def _drawn(count: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """The rows of `resamples`, a few at a time: of 100,000 images all of them would be 800 MB."""
+    rng = np.random.default_rng(seed)
+    while draws > 0:
+        rows = min(draws, max(1, _AT_ONCE // max(count, 1)))
+        drawn = rng.integers(count, size=(rows, count))
+        drawn += count * np.arange(rows)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=rows * count)
+        yield weights.reshape(rows, count).astype(float)
+        draws -= rows
 
 
 def _percentiles(drawn: np.ndarray) -> list[float]:

@@ -171,7 +171,8 @@ def read_questions(path: Path | str, exclude: Iterable[Any] = ()) -> tuple[list[
     absent = [key for key in excluded if key not in questions]
     if absent:
         raise UserError(f"{path}: excluded question_id {', '.join(absent[:20])} is not in the list")
-    kept = [question for key, question in questions.items() if key not in excluded]
+    left_out = set(excluded)
+    kept = [question for key, question in questions.items() if key not in left_out]
     identity = {
         "file": Path(path).name,
         "sha256": hash_file(Path(path)),

@@ -1,4 +1,6 @@
 import json
+import random
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -122,6 +124,54 @@ def test_the_way_there_and_back_changes_nothing_more(folder, tmp_path):
     third = read_efuf(tmp_path / "again")
     third.manifest["source"] = second.manifest["source"]
     equal(third, second)
+
+
+def rows_by_definition(pieces, sentences):
+    """Captions, then the beginnings that no text so far starts with, longest first."""
+    texts = list(dict.fromkeys((r["image"], r["sentence"]) for r in sentences))
+
+    def row(image, text):
+        if (image, text) in texts:
+            return texts.index((image, text))
+        return next((i for i, t in enumerate(texts) if t[0] == image and t[1].startswith(text)), None)
+
+    for piece in sorted(pieces, key=lambda piece: -len(piece["sentence"])):
+        if row(piece["image"], piece["sentence"]) is None:
+            texts.append((piece["image"], piece["sentence"]))
+    return [texts[row(piece["image"], piece["sentence"])] for piece in pieces]
+
+
+def test_each_row_finds_its_caption_by_the_definition(tmp_path):
+    rng = random.Random(0)
+    for _ in range(60):
+        pieces, sentences = (
+            [
+                {
+                    "image": rng.choice("ab"),
+                    "sentence": "".join(rng.choices("xy", k=rng.randint(1, 5))),
+                    **rest,
+                }
+                for _ in range(rng.randint(1, most))
+            ]
+            for most, rest in ((30, {"position": 0, "score": 1.0}), (8, {"mean": 99.0, "min": 99.0}))
+        )
+        curated = read_efuf(write(tmp_path / "efuf", pieces, sentences))
+        rows = [(str(curated.rows.image[row]), str(curated.rows.caption[row])) for row in curated.neg.row]
+        assert rows == rows_by_definition(pieces, sentences)
+
+
+def test_many_rows_of_one_image_are_no_square_of_work(tmp_path):
+    captions = [f"A picture with number {i} in it, and a dog" for i in range(15_000)]
+    pieces = [
+        {"image": B, "sentence": text.removesuffix(", and a dog"), "position": 0, "score": 1.0}
+        for text in captions
+    ]
+    sentences = [{"image": B, "sentence": text, "mean": 1.0, "min": 1.0} for text in captions]
+    folder = write(tmp_path / "efuf", pieces, sentences)
+    started = time.process_time()
+    curated = read_efuf(folder)
+    assert time.process_time() - started < 5  # half a minute where each row looks through all captions
+    assert curated.rows.caption.tolist() == captions
 
 
 def test_odd_rows_are_counted_by_reason(tmp_path):

@@ -34,6 +34,22 @@ def test_resamples_agree_with_resampling_one_by_one():
     assert bootstrap.interval(counts, SHARE, draws=200, seed=7) == pytest.approx(list(expected))
 
 
+@pytest.mark.parametrize("at_once", [1, 100, 4096])
+def test_many_images_are_drawn_a_few_resamples_at_a_time(monkeypatch, at_once):
+    """Odd numbers of images, since a generator gives numbers of 32 bits in pairs."""
+    drawn = np.random.default_rng(5).integers(37, size=(101, 37))
+    whole = np.stack([np.bincount(rows, minlength=37) for rows in drawn])
+    counts = np.random.default_rng(0).integers(0, 9, (37, 2)) + 1
+    expected = bootstrap.difference(counts, counts[::-1], SHARE, draws=101, seed=5)
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", at_once)
+    bootstrap.resamples.cache_clear()
+    np.testing.assert_array_equal(bootstrap.resamples(37, 101, 5), whole)
+    monkeypatch.setattr(bootstrap, "_KEPT", 0)
+    assert bootstrap.difference(counts, counts[::-1], SHARE, draws=101, seed=5) == expected
+    low, high = np.percentile(SHARE(whole @ counts), [2.5, 97.5])
+    assert bootstrap.interval(counts, SHARE, draws=101, seed=5) == [low, high]
+
+
 def test_coverage():
     rng = np.random.default_rng(1)
     hits = 0

@@ -4,7 +4,7 @@ import pytest
 
 from sare_jax.errors import UserError
 from sare_jax.records.coco import read_truth
-from sare_jax.records.texts import match_captions, read_records, settings_of
+from sare_jax.records.texts import Dropped, match_captions, read_records, settings_of, stream_records
 from tests.evaluation.small_worlds import truth_of, write_coco
 
 
@@ -122,6 +122,22 @@ def test_a_half_written_last_line_is_counted(tmp_path):
         read_records(path)
 
 
+def test_records_come_as_they_are_read(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('\n{"image_id": 1}\n{"image_id": 2}\n{"image_id": 3,\n \n')
+    records = stream_records(path, Dropped())
+    assert [next(records), next(records)] == [{"image_id": 1}, {"image_id": 2}]
+    with pytest.raises(UserError, match=r"a\.jsonl:4"):
+        next(records)
+    dropped = Dropped()
+    path.write_text('{"image_id": 1}\n{"image_id": 3,\n \n  ')
+    assert list(stream_records(path, dropped)) == [{"image_id": 1}]
+    assert dropped == {"half-written last line": ["line 2"]}
+    path.write_bytes(b'{"image_id": 1}\n{"a": "\xff"}\n')
+    with pytest.raises(UserError, match=r"not in UTF-8 \(byte 23\)"):
+        list(stream_records(path, Dropped()))
+
+
 @pytest.mark.parametrize(
     ("content", "names"),
     [(b"", "no record"), (b"\xe9\xe8 ### x", "UTF-8"), (b"just words", "neither JSON"), (b"[1]", "record 1")],
@@ -158,6 +174,17 @@ def test_two_captions_of_an_image_are_refused(tmp_path):
     truth = truth_of(tmp_path, {7: ["dog"]})
     with pytest.raises(UserError, match="7"):
         match_captions([{"image_id": 7, "caption": "a dog"}, {"image_id": "7", "caption": "a cat"}], truth)
+
+
+def test_reasons_stand_in_one_order_however_the_records_come(tmp_path):
+    truth, dropped = truth_of(tmp_path, {1: ["dog"]}), Dropped({"half-written last line": ["line 9"]})
+    dog = {"image_id": 1, "caption": "a dog"}
+    matched = match_captions(iter([dog, dog, {"caption": "x"}]), truth, dropped)
+    assert list(matched.dropped) == ["half-written last line", "no image id", "repeated"]
+    assert dropped == {"half-written last line": ["line 9"]}
+    mixed = [dog, dog | {"caption": "a cat"}, {"image_id": 5, "caption": "x"}]
+    with pytest.raises(UserError, match=r"no annotation for 1 image\(s\): 5"):
+        match_captions(mixed, truth)
 
 
 def test_settings_are_taken_from_records():

@@ -3,9 +3,13 @@
 Rohrbach et al. 2018; paper Eq. 9-10; protocols 1.9 and 4.
 """
 
+import shutil
 import sys
+from array import array
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +19,7 @@ from sare_jax.evaluation.columns import Measure, ungrouped
 from sare_jax.evaluation.metrics.metric import AtHand, Metric
 from sare_jax.language.words import WordTable, categories_in, coco_table, read_table
 from sare_jax.records.coco import Truth, read_truth
-from sare_jax.records.texts import Dropped, match_captions, read_records
+from sare_jax.records.texts import Dropped, Settings, stream_matches, stream_records
 
 RULE = (
     "CHAIR against instances and reference captions; chair_i counts every mention (reference rule), "
@@ -92,21 +96,23 @@ def _row(caption: str, categories: frozenset[str], judged: list[Judged]) -> list
 
 
 def score(
-    captions: list[dict],
+    captions: Iterable[dict],
     truth: Truth,
     *,
     table: WordTable | None = None,
     dropped: Dropped | None = None,
+    each: Callable[[int, str, list[Judged]], None] | None = None,
     draws: int = bootstrap.DRAWS,
     seed: int = 0,
 ) -> dict[str, Any]:
     """CHAIR of a set of captions.
 
     Args:
-      captions: records with `image_id` (or `image`) and `caption`.
+      captions: records with `image_id` (or `image`) and `caption`; no text is kept, so they may be a stream.
       truth: the objects and reference captions of each image, see `records.coco.read_truth`.
       table: words and their categories; those of `truth` where none is given.
-      dropped: reason → places of the records that reading the file left out.
+      dropped: reason → places of the records that reading the file left out; a stream may still fill it.
+      each: is called with each caption's image id, text and objects.
       draws: how many times the bootstrap resamples the images.
       seed: starts the draw of the resamples; the same seed draws the same ones.
 
@@ -120,53 +126,51 @@ def score(
     Raises:
       UserError: an image without annotations, two captions of an image, nothing to score.
     """
-    table = table or truth.table
-    matched = match_captions(captions, truth, dropped)
-    rows: list[list[int]] = []
+    table, settings = table or truth.table, Settings()
+    dropped = Dropped() if dropped is None else dropped
+    image_ids: list[int] = []
+    rows = array("q")
     mentions: Counter[str] = Counter()
     invented: list[list[str]] = []
-    for image_id, text in zip(matched.image_ids, matched.texts, strict=True):
+    for image_id, text in stream_matches(settings.noted(captions), truth, dropped):
         categories = truth.categories(image_id)
         judged = explain(text, categories, table)
-        rows.append(_row(text, categories, judged))
+        image_ids.append(image_id)
+        rows.extend(_row(text, categories, judged))
         absent = [item.category for item in judged if item.hallucinated]
         mentions.update(absent)
         invented.append(list(dict.fromkeys(absent)))
-    counts = np.array(rows)
+        if each:
+            each(image_id, text, judged)
+    counts = np.array(rows).reshape(-1, len(COLUMNS))
     return {
         "metric": "chair",
         **{name: bootstrap.value(counts, metric) for name, metric in METRICS.items()},
-        "n": len(rows),
+        "n": len(counts),
         "n_no_object": int(counts[:, COLUMNS.index("no_object")].sum()),
-        "skipped": sum(map(len, matched.dropped.values())),
-        "dropped": matched.dropped.summary(),
+        "skipped": sum(map(len, dropped.values())),
+        "dropped": dropped.summary(),
         "intervals": bootstrap.intervals(counts, METRICS, draws=draws, seed=seed),
         "rule": RULE,
         "vocabulary": {"source": Path(table.source).name, "fingerprint": table.fingerprint},
         "truth": truth.describe(),
-        "settings": matched.settings,
+        "settings": settings.named(),
         "hallucinated_categories": dict(mentions.most_common()),
-        "per_image": bootstrap.per_image(matched.image_ids, COLUMNS, counts) | {"invented": invented},
+        "per_image": bootstrap.per_image(image_ids, COLUMNS, counts) | {"invented": invented},
     }
 
 
-def listing(captions: list[dict], truth: Truth, table: WordTable | None = None) -> list[str]:
-    """Lines of text on each caption: its objects' words, their categories, and why each counts as it does."""
-    matched = match_captions(captions, truth)
-    lines = []
-    for image_id, text in zip(matched.image_ids, matched.texts, strict=True):
-        categories = truth.categories(image_id)
-        lines.append(f"{image_id}  in the image: {', '.join(sorted(categories)) or 'nothing listed'}")
-        judged = explain(text, categories, table or truth.table)
-        words: set[str] = set()
-        for item in judged:
-            again = "; the same word again: counts for chair_i alone" if item.word in words else ""
-            words.add(item.word)
-            shown = f"{text[item.start : item.end]!r} → {item.category} ({item.word})"
-            lines.append(f"    {shown}: {_why(item, image_id, truth)}{again}")
-        if not judged:
-            lines.append("    names no object: counts as a caption only")
-    return lines
+def explanation(image_id: int, text: str, judged: list[Judged], truth: Truth) -> Iterator[str]:
+    """Lines of text on a caption: its objects' words, their categories, and why each counts as it does."""
+    yield f"{image_id}  in the image: {', '.join(sorted(truth.categories(image_id))) or 'nothing listed'}"
+    words: set[str] = set()
+    for item in judged:
+        again = "; the same word again: counts for chair_i alone" if item.word in words else ""
+        words.add(item.word)
+        shown = f"{text[item.start : item.end]!r} → {item.category} ({item.word})"
+        yield f"    {shown}: {_why(item, image_id, truth)}{again}"
+    if not judged:
+        yield "    names no object: counts as a caption only"
 
 
 def _why(item: Judged, image_id: int, truth: Truth) -> str:
@@ -189,11 +193,25 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     table = read_table(Path(options.synonyms)) if options.synonyms else coco_table()
     truth = read_truth(options.truth, table)
-    captions, dropped = read_records(options.captions)
-    result = score(captions, truth, dropped=dropped, draws=options.draws, seed=options.seed)
+    dropped = Dropped()
+    captions = stream_records(options.captions, dropped)
+    with TemporaryFile("w+", encoding="utf-8", newline="") as told:
+
+        def tell(image_id: int, text: str, judged: list[Judged]) -> None:
+            told.writelines(f"{line}\n" for line in explanation(image_id, text, judged, truth))
+
+        result = score(
+            captions,
+            truth,
+            dropped=dropped,
+            each=tell if options.explain else None,
+            draws=options.draws,
+            seed=options.seed,
+        )
+        told.seek(0)
+        # Beside JSON on standard error, so that standard output stays one document.
+        shutil.copyfileobj(told, sys.stderr if options.json else sys.stdout)
     result["settings"] |= {"captions": console.file_identity(options.captions)}
-    if options.explain:  # beside JSON on standard error, so that standard output stays one document
-        print("\n".join(listing(captions, truth)), file=sys.stderr if options.json else sys.stdout)
     if options.json:
         console.print_json(result)
     else:

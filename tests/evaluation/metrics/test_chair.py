@@ -1,5 +1,6 @@
 import json
 import time
+import tracemalloc
 
 import pytest
 
@@ -115,7 +116,7 @@ def test_explain_marks_words_in_the_caption(tmp_path):
         ("dog", "dog", False),
         ("wine glasses", "wine glass", True),
     ]
-    lines = chair.listing([{"image_id": 3, "caption": caption}], truth_of(tmp_path, {3: ["dog"]}))
+    lines = list(chair.explanation(3, caption, judged, truth_of(tmp_path, {3: ["dog"]})))
     assert "HALLUCINATED" in lines[2]
     assert "'wine glasses' → wine glass" in lines[2]
 
@@ -126,7 +127,9 @@ def test_the_listing_says_why_each_word_counts(tmp_path):
         {"image_id": 1, "caption": "A dog on a couch, the dogs near a cup."},
         {"image_id": 2, "caption": "A sunny day."},
     ]
-    assert chair.listing(captions, truth) == [
+    lines: list[str] = []
+    chair.score(captions, truth, each=lambda *caption: lines.extend(chair.explanation(*caption, truth)))
+    assert lines == [
         "1  in the image: couch, dog",
         "    'dog' → dog (dog): in the image, annotated",
         "    'couch' → couch (couch): in the image, named by a reference caption",
@@ -135,6 +138,19 @@ def test_the_listing_says_why_each_word_counts(tmp_path):
         "2  in the image: cat",
         "    names no object: counts as a caption only",
     ]
+
+
+def test_a_stream_of_captions_is_not_kept(tmp_path):
+    truth = truth_of(tmp_path, {i: ["dog"] for i in range(200)})
+    chair.score([{"image_id": 0, "caption": "a dog"}], truth)  # reads the word lists
+    stream = ({"image_id": i, "caption": f"{'x' * 100_000} a dog"} for i in range(200))
+    tracemalloc.start()
+    try:
+        result = chair.score(stream, truth, draws=10)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+    assert (result["n"], result["chair_i"], result["recall"]) == (200, 0, 100)
 
 
 def test_own_word_list(tmp_path, capsys):

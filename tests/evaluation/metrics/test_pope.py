@@ -109,6 +109,17 @@ def test_po_05_names_of_the_averages():
     assert low < summary["mean_f1"] < high
 
 
+def test_excluding_most_of_a_long_list_is_no_square_of_work(tmp_path):
+    path = tmp_path / "long.jsonl"
+    question = {"text": "Is there a dog in the image?", "label": "yes", "image": "1.jpg"}
+    path.write_text("".join(json.dumps(question | {"question_id": i}) + "\n" for i in range(15_000)))
+    started = time.process_time()
+    questions, identity = pope.read_questions(path, exclude=map(str, range(1, 15_000)))
+    assert time.process_time() - started < 3  # three times as long where each id is looked for in a list
+    assert [question["question_id"] for question in questions] == [0]
+    assert len(identity["excluded"]) == 14_999
+
+
 def test_po_07_labels_stay_and_ids_can_be_excluded(tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text("".join(json.dumps(question) + "\n" for question in asked(["yes", "no", "yes", "no"])))
