@@ -146,14 +146,10 @@ def test_each_row_finds_its_caption_by_the_definition(tmp_path):
     for _ in range(60):
         pieces, sentences = (
             [
-                {
-                    "image": rng.choice("ab"),
-                    "sentence": "".join(rng.choices("xy", k=rng.randint(1, 5))),
-                    **rest,
-                }
-                for _ in range(rng.randint(1, most))
+                {"image": rng.choice("ab"), "sentence": "".join(rng.choices("xy", k=length))} | scores
+                for length in rng.choices(range(1, 6), k=rng.randint(1, most))
             ]
-            for most, rest in ((30, {"position": 0, "score": 1.0}), (8, {"mean": 99.0, "min": 99.0}))
+            for most, scores in ((30, {"position": 0, "score": 1.0}), (8, {"mean": 99.0, "min": 99.0}))
         )
         curated = read_efuf(write(tmp_path / "efuf", pieces, sentences))
         rows = [(str(curated.rows.image[row]), str(curated.rows.caption[row])) for row in curated.neg.row]
