@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/demo_sare.py
 ARGS ?=
 
-.PHONY: demo test fuzz install demo-models lint clean
+.PHONY: demo test fuzz faults docs install demo-models lint clean
 
 demo: install
 	$(BIN)/python main.py --config $(CONFIG) $(ARGS)
@@ -17,6 +17,18 @@ test: install
 MUTANTS ?= 2500
 fuzz: install
 	SARE_FUZZ=$(MUTANTS) $(BIN)/python -m pytest tests/faults/test_readers.py --timeout 0 $(ARGS)
+
+# Kills runs at random moments and damages finished ones; every value must be that of a run left alone.
+KILLS ?= 50
+DAMAGES ?= 15
+faults: install
+	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m tests.faults.kills --kills $(KILLS) --damages $(DAMAGES) $(ARGS)
+
+# The pages of docs/ with a page of public names, as a site in build/site.
+docs: install
+	$(BIN)/python -m pip install --quiet --requirement requirements-docs.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 demo-models: install
 	$(BIN)/python -m sare_jax.demo.models

@@ -1,4 +1,4 @@
-"""The README's Python runs, and its table of settings is that of the code."""
+"""Python in README and docs runs and prints what it says, and the table of settings is that of the code."""
 
 import dataclasses
 import re
@@ -13,24 +13,33 @@ from sare_jax.attacks import ATTACKS, attack_of
 from sare_jax.config import SECTIONS
 from sare_jax.settings.building import kinds_of
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-TABLE = re.findall(r"^\| `([a-z_0-9.]+)` \| `([^`]+)` \| [^|]+ \|$", README, re.MULTILINE)
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+TABLE = re.findall(r"^\| `([a-z_0-9.]+)` \| `([^`]+)` \| [^|]+ \|$", SETTINGS, re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    (page.name, block)
+    for page in PAGES
+    for block in re.findall(
+        r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    if "targeted_sam" in block
+]
 
 
-def test_there_are_two_examples():
-    assert len(BLOCKS) == 2
+def test_readme_and_its_page_have_their_examples():
+    assert [name for name, _ in BLOCKS] == ["README.md", "targeted_sam.md", "targeted_sam.md"]
 
 
-@pytest.mark.parametrize("place", [0, 1], ids=["optax", "nnx"])
-def test_examples_run_and_print_what_they_say(place, capsys):
-    exec(compile(BLOCKS[place], f"README.md, example {place}", "exec"), {})
-    said = [float(number) for number in re.findall(r"-?\d+\.\d+", capsys.readouterr().out)]
-    if place == 0:
-        promised = [float(number) for number in re.findall(r"\d+\.\d+", BLOCKS[0].split("#")[-1])]
-        assert said == pytest.approx(promised, abs=1e-3)
+@pytest.mark.parametrize(("name", "block"), BLOCKS, ids=["readme", "optax", "nnx"])
+def test_examples_run_and_print_what_they_say(name, block, capsys):
+    exec(compile(block, name, "exec"), {})
+    printed = [float(number) for number in re.findall(r"-?\d+\.\d+", capsys.readouterr().out)]
+    if "nnx" not in block:
+        promised = [float(number) for number in re.findall(r"\d+\.\d+", block.split("#")[-1])]
+        assert printed == pytest.approx(promised, abs=1e-3)
     else:
-        unlearnt, learnt = said
+        unlearnt, learnt = printed
         assert learnt == pytest.approx(1, abs=0.1)
         assert abs(unlearnt - 1) > 0.5
 
