@@ -1,38 +1,144 @@
 """What all command lines share: one line for a mistake, exit status 2; no traceback."""
 
+import contextlib
+import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TextIO, cast
 
 from absl import flags
 
 from sare_jax import shipped
-from sare_jax.errors import UserError
+from sare_jax.errors import Terminated, UserError
+from sare_jax.unwritable import GOES_ON, WriteError, of_system
 
-INTERRUPTED = 130
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+UNREAD = 128 + signal.SIGPIPE
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps a command so that a `UserError` prints one line and exits with status 2.
+    """Wraps a command so that whatever ends it early is one line and an exit status, without a traceback.
 
-    An interruption (Ctrl-C or SIGTERM, raised as KeyboardInterrupt) exits with status 130; what was finished
-    stays, and the same command goes on from there.
+    A `UserError`, and a disk that is full or cannot be written to, exit with status 2; standard output counts
+    too, to its last byte. Ctrl-C exits with status 130, SIGTERM with 143; what was finished stays, and the
+    same command goes on from there. Where the reader of standard output has gone (`… | head`), the status is
+    141 and nothing is said.
     """
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with _raising_on_sigterm(), _named_output():
+                return function(*args, **kwargs)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
-        except KeyboardInterrupt:
-            print("interrupted; the same command goes on from here", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
+            raise _end(2, f"error: {error}") from None
+        except KeyboardInterrupt as error:
+            status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+            raise _end(status, f"interrupted; {GOES_ON}") from None
+        except _UnreadError:
+            raise _end(UNREAD) from None
+        except OSError as error:
+            if placed := of_system(error):
+                raise _end(2, f"error: {placed}") from None
+            raise
 
     return wrapped
+
+
+class _UnreadError(Exception):
+    """The reader of standard output has gone."""
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Standard output, whose errors name it."""
+
+    stream: TextIO
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with self._naming():
+            return self.stream.write(text)
+
+    def flush(self) -> None:
+        with self._naming():
+            self.stream.flush()
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            _let_go(self.stream)
+            if isinstance(error, BrokenPipeError):
+                raise _UnreadError from None
+            way_out = "free some space there, or send it elsewhere"
+            raise WriteError(
+                f"standard output: cannot be written ({error.strerror or error}); {way_out}"
+            ) from None
+
+
+@contextmanager
+def _named_output() -> Iterator[None]:
+    """Has errors of standard output, to its last byte, name it."""
+    if sys.stdout is None:  # closed before the start
+        yield
+        return
+    output = _Output(sys.stdout)
+    with contextlib.redirect_stdout(cast(TextIO, output)):
+        try:
+            yield
+        except SystemExit:  # such as argparse's after --help
+            output.flush()
+            raise
+    output.flush()
+
+
+def _let_go(stream: TextIO) -> None:
+    """Sends what is left in a stream's buffer nowhere, or Python would complain about it at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def _raising_on_sigterm() -> Iterator[None]:
+    """Has SIGTERM raise `Terminated`, unless something else is to happen on it already."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
+def _end(status: int, line: str = "") -> SystemExit:
+    """Says why a command ends."""
+    try:
+        if line:
+            print(line, file=sys.stderr, flush=True)
+    except OSError:  # standard error may be as full as all else
+        _let_go(sys.stderr)
+    return SystemExit(status)
 
 
 def normalise_arguments(
@@ -64,6 +170,8 @@ def normalise_arguments(
             raise UserError(f"--config.{key}: is called --config.{renamed[key]} now")
     try:
         rest = values(_joined(values, list(arguments)))
+    except WriteError:  # of standard output, to which --help goes
+        raise
     except (AttributeError, KeyError) as error:  # how a locked ConfigDict refuses a key
         raise UserError(f"--config: no such key: {_one_line(error)}") from None
     except (flags.Error, TypeError, ValueError) as error:

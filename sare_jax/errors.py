@@ -24,6 +24,10 @@ class UserError(Exception):
         super().__init__(one_line(str(message)))
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where Ctrl-C would raise KeyboardInterrupt."""
+
+
 def one_line(text: str) -> str:
     r"""A text as one line of bounded length that a terminal shows and does not obey.
 

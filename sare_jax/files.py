@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
+from sare_jax.unwritable import WriteError, writing
 
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
@@ -42,18 +43,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Works for files and for folders. An existing `path` stays as it was until the new one is whole. The
     temporary name is this call's own, so that others may write the same `path` meanwhile; the last one wins.
+
+    Raises:
+      WriteError: the disk is full, or cannot be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent)
-    draft = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{next(_number)}.draft")
-    try:
-        yield draft
-        if draft.is_dir() or path.is_dir():
-            remove(path)
-        os.replace(draft, path)
-    finally:
-        remove(draft)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        draft = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{next(_number)}.draft")
+        try:
+            yield draft
+            if draft.is_dir() or path.is_dir():
+                remove(path)
+            os.replace(draft, path)
+        except WriteError as error:  # of a file in the draft, which is about to be removed
+            raise WriteError(str(error).replace(str(draft), str(path))) from error
+        finally:
+            remove(draft)
 
 
 def _sweep(folder: Path) -> None:

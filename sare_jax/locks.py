@@ -23,6 +23,7 @@ from absl import logging
 
 from sare_jax.errors import UserError
 from sare_jax.files import is_running, parse_json
+from sare_jax.unwritable import writing
 
 TOUCHED = 20.0
 """Seconds between two signs of life."""
@@ -40,9 +41,11 @@ def locked(file: Path, what: Path) -> Iterator[None]:
 
     Raises:
       UserError: another process holds it; names process and machine.
+      WriteError: the folder cannot be written to.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _taken(file, what)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _taken(file, what)
     ended = threading.Event()
     threading.Thread(target=_touch, args=(file, ended), daemon=True).start()
     try:

@@ -12,6 +12,7 @@ from absl import logging
 
 from sare_jax import files, hosts, progress
 from sare_jax.errors import UserError
+from sare_jax.unwritable import writing
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ class Ledger:
 
         Unfinished work is kept when the inputs are the same, so that `run` can go on, and removed when they
         differ. Finished outputs are only replaced by new ones.
+
+        Raises:
+          WriteError: the disk is full, or cannot be written to; the next call goes on.
         """
         # Between the two barriers nobody writes, so that all hosts find the same.
         hosts.barrier(f"{task.name} asked")
@@ -75,11 +79,12 @@ class Ledger:
 
     def _run(self, task: Task, record: dict, start: float) -> None:
         hosts.first_only(lambda: self._begin(task, record), f"{task.name} begun")
-        if task.on == "all":
-            task.run()
-            hosts.barrier(f"{task.name} run")
-        else:
-            hosts.first_only(task.run, f"{task.name} run")
+        with writing(task.outputs[0]):  # whatever of the task's files it is; most name themselves
+            if task.on == "all":
+                task.run()
+                hosts.barrier(f"{task.name} run")
+            else:
+                hosts.first_only(task.run, f"{task.name} run")
         seconds = time.monotonic() - start
         hosts.first_only(lambda: self._end(task, seconds), f"{task.name} ended")
         logging.info("%s: done in %.1f s", task.name, seconds)

@@ -36,11 +36,7 @@ def _positive(text: str) -> int:
 def run(main: Callable[[], None]) -> None:
     """Runs a command line: a `UserError` ends it with one line and status 2; each warning prints one line."""
     warnings.showwarning = _warn
-    try:
-        guarded(main)()
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        sys.stderr.close()
-        sys.exit(0)
+    guarded(main)()
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:

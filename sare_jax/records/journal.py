@@ -13,6 +13,7 @@ from typing import Any
 from absl import logging
 
 from sare_jax import files
+from sare_jax.unwritable import writing
 
 _SUM = 16  # letters
 _HEAD, _MIDDLE, _END = b'{"sum": "', b'", "value": ', b"}\n"
@@ -58,12 +59,17 @@ class Journal:
                     yield files.parse_json(_value(line, number) or b"", f"{self._path}:{number + 1}")
 
     def append(self, value: Any) -> None:
-        """Adds a JSON-able value; it is with the operating system when this returns."""
+        """Adds a JSON-able value; it is with the operating system when this returns.
+
+        Raises:
+          WriteError: the disk is full, or cannot be written to; what the line left is cut off on opening.
+        """
         text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         line = _HEAD + _sum(text, self._length) + _MIDDLE + text + _END
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as stream:
-            stream.write(line)
+        with writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as stream:
+                stream.write(line)
         self._length += 1
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from sare_jax.errors import UserError
 from sare_jax.files import hash_value, read_json, write_text
+from sare_jax.unwritable import WriteError
 
 SMALLEST = 16 << 20  # bytes; smaller files are read in a moment
 _FORM = 1  # of what is kept; another one leaves older files unused
@@ -40,8 +41,6 @@ def reduced(path: Path, reduce: Callable[[Path], Any]) -> Any:
         return read_json(kept)
     except UserError:  # not there, or damaged
         value = reduce(path)
-    with contextlib.suppress(
-        OSError
-    ):  # a full or read-only disk costs the next command its time, nothing else
+    with contextlib.suppress(WriteError):  # it costs the next command its time, nothing else
         write_text(kept, json.dumps(value, ensure_ascii=False, separators=(",", ":")))
     return value

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from sare_jax import files, hosts
-from sare_jax.errors import UserError
+from sare_jax.errors import Terminated, UserError
 from sare_jax.progress import COMPILING, bar
 from sare_jax.training.checkpoints import Checkpoints
 from sare_jax.training.state import TrainState
@@ -78,14 +78,14 @@ def run(
 
     Raises:
       NotFiniteError: a metric is not finite; names the step.
-      KeyboardInterrupt: on SIGINT or SIGTERM, after the step at hand and a checkpoint.
+      KeyboardInterrupt: on SIGINT or, as `Terminated`, on SIGTERM, after the step at hand and a checkpoint.
     """
     before = ""
     if checkpoints and checkpoints.latest is not None:
         state, before = checkpoints.restore(state, iterator)
     begun = done = counted = int(state.step)
     log = _Log(log_path if hosts.is_first() else None, before)
-    with _signals() as stop, bar(steps, name, done=done, unit="step", waiting=COMPILING) as progress:
+    with _signals() as caught, bar(steps, name, done=done, unit="step", waiting=COMPILING) as progress:
         pending: list[tuple[int, dict[str, jax.Array]]] = []
         while done < steps:
             state, metrics = step(state, next(iterator))
@@ -97,7 +97,7 @@ def run(
             saving = checkpoints is not None and (done == steps or checkpoints.is_due(done))
             reading = saving or done == steps or done % fetch_every == 0
             # Hosts ask each other only in steps in which they wait for the devices anyway.
-            stopping = reading and hosts.anywhere(stop.is_set()) if hosts.several() else stop.is_set()
+            stopping = reading and hosts.anywhere(bool(caught)) if hosts.several() else bool(caught)
             if reading or stopping:
                 values, left_out = log.write(pending)
                 progress.update(done - counted)
@@ -113,7 +113,8 @@ def run(
                     progress.write(f"{name}: stopped at step {done}, {exceeded}")
                     break
             if stopping and done < steps:
-                raise KeyboardInterrupt(f"{name}: stopped after step {done}")
+                kind = Terminated if signal.SIGTERM in caught else KeyboardInterrupt
+                raise kind(f"{name}: stopped after step {done}")
     if checkpoints:
         checkpoints.wait()
     return state
@@ -187,25 +188,24 @@ def _exceeded(values: Mapping[str, float | None], limits: Mapping[str, tuple[flo
 
 
 @contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second one of them acts at once, as it did before."""
-    stop = threading.Event()
+def _signals() -> Iterator[list[int]]:
+    """The SIGINT and SIGTERM that came; a second one of them acts at once, as it did before."""
+    caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # Python delivers signals to the main thread alone
+        yield caught  # Python delivers signals to the main thread alone
         return
-    caught = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in caught}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_signal(number: int, _frame: object) -> None:
-        if stop.is_set():
+        if caught:
             signal.signal(number, before[signal.Signals(number)])
             os.kill(os.getpid(), number)
-        stop.set()
+        caught.append(number)
 
-    for number in caught:
+    for number in before:
         signal.signal(number, on_signal)
     try:
-        yield stop
+        yield caught
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

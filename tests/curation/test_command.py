@@ -1,10 +1,14 @@
 import dataclasses
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from sare_jax import files
 from sare_jax.curation import __main__ as command
 from sare_jax.curation import calibrate, scoring
 from sare_jax.curation.objects import spacy_extractor
@@ -12,6 +16,7 @@ from sare_jax.curation.recipe import Recipe, recipe_of
 from sare_jax.records.curated import read_curated
 from sare_jax.settings import AuditThresholds, CurateConfig, FixedThresholds, QuantileThresholds
 from sare_jax.settings.documentation import meanings
+from tests.faults.file_limit import file_limit
 
 
 def quantiles(q0, q1, q2):
@@ -92,6 +97,51 @@ def test_histogram_of_what_was_scored(world, clip_folder, tmp_path, truth, monke
     monkeypatch.setattr(scoring, "load_image", None)  # calling it would fail: all is scored
     again = run(monkeypatch, capsys, "histogram", *given, "--figure", figure)
     assert again == printed
+
+
+def test_t2_30_sigterm_keeps_the_batches_that_were_scored(world, clip_folder, tmp_path, monkeypatch, capsys):
+    given = [*options_for(world, clip_folder, tmp_path), *quantiles(0.7, 0.3, 0.4)]
+    given += ["--image-batch", 1, "--workers", 1]
+    read, original = [], scoring.load_image
+
+    def load_image(path, *arguments):
+        read.append(path.name)
+        if len(read) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(path, *arguments)
+
+    monkeypatch.setattr(scoring, "load_image", load_image)
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, capsys, *given)
+    assert stop.value.code == 143
+    printed = capsys.readouterr().err.strip().splitlines()[-1]
+    assert printed == "interrupted; the same command goes on from here"
+    assert not (tmp_path / "out").exists()
+    run(monkeypatch, capsys, *given)
+    again = len(read) - 5
+    assert again < 6
+    resumed = files.digest(tmp_path / "out")
+    for name in ("out", "out_objects", "out_scores"):
+        files.remove(tmp_path / name)
+    run(monkeypatch, capsys, *given)
+    assert files.digest(tmp_path / "out") == resumed
+    assert len(read) == 5 + again + 6
+
+
+def test_t2_29_a_disk_without_room_is_a_line_and_loses_nothing(
+    world, clip_folder, tmp_path, monkeypatch, capsys
+):
+    given = [*options_for(world, clip_folder, tmp_path), *quantiles(0.7, 0.3, 0.4)]
+    for size in (10, 300, 800, 2000):
+        with pytest.raises(SystemExit) as stop, file_limit(size):
+            run(monkeypatch, capsys, *given)
+        assert stop.value.code == 2
+        printed = capsys.readouterr().err.strip().splitlines()[-1]
+        assert re.match(rf"error: {tmp_path}/out\S*: cannot be written \(File too large\); raise", printed)
+        assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(scoring, "load_image", None)  # calling it would fail: all scores are kept
+    run(monkeypatch, capsys, *given)
+    assert len(read_curated(tmp_path / "out").neg) > 0
 
 
 def test_calibrate_says_the_limits_that_curate_then_takes(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from sare_jax import files
-from sare_jax.errors import UserError
+from sare_jax.errors import Terminated, UserError
 from sare_jax.progress import Bar
 from sare_jax.training import loop
 from sare_jax.training.checkpoints import Checkpoints, steps_in
@@ -57,8 +57,9 @@ def test_a_signal_saves_and_the_resumed_run_is_the_uninterrupted_one(tmp_path, n
     """Case CK-01: bit for bit, in the second epoch too, metrics included."""
     whole = run(tmp_path / "whole")
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt, match=f"stopped after step {at}"):
+    with pytest.raises(KeyboardInterrupt, match=f"stopped after step {at}") as stopped:
         run(tmp_path / "cut", striking(at, lambda: os.kill(os.getpid(), number)))
+    assert isinstance(stopped.value, Terminated) == (number == signal.SIGTERM)
     assert signal.getsignal(number) is before
     assert steps_in(tmp_path / "cut" / "run")[-1] == at
     resumed = run(tmp_path / "cut")

@@ -17,6 +17,7 @@ from sare_jax.records import brackets
 from sare_jax.records.annotations import Annotated, image_of, read_annotations, write_annotations
 from sare_jax.records.brackets import Mark
 from sare_jax.records.texts import Dropped
+from sare_jax.unwritable import writing
 
 IMAGE_TYPES = {
     ".jpg": "image/jpeg",
@@ -124,7 +125,7 @@ class Audit:
           IndexError: no such caption.
           StaleError: `version` is not the present one.
           ValueError: a mark reaches beyond the caption or overlaps another, or its verdict is unknown.
-          OSError: the file cannot be written; nothing has changed then.
+          WriteError: the file cannot be written; nothing has changed then.
         """
         if not 0 <= place < len(self.items):
             raise IndexError(place)
@@ -202,10 +203,11 @@ def claim(path: Path) -> TextIO:
     """Keeps a second process from writing the same annotations; holds until the returned file is closed.
 
     Raises:
-      UserError: another process has it.
+      UserError: another process has it, or nothing can be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock").open("w")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

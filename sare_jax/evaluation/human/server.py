@@ -16,6 +16,7 @@ from sare_jax.errors import UserError
 from sare_jax.evaluation.human.audit import IMAGE_TYPES, Audit, StaleError
 from sare_jax.files import parse_json
 from sare_jax.records.brackets import Mark
+from sare_jax.unwritable import WriteError
 
 _FOLDER = Path(__file__).parent
 _PAGES = {
@@ -131,9 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RefusedError(HTTPStatus.CONFLICT, "changed in another window") from None
         except ValueError as error:
             raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
-        except OSError as error:
-            reason = f"{self.server.audit.path}: {error.strerror}"
-            raise _RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, reason) from None
+        except WriteError as error:
+            raise _RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from None
         self._send_json({"version": version})
 
     def _place(self, text: str) -> int:

@@ -1,0 +1,64 @@
+"""SIGTERM is as Ctrl-C in every stage and command: a line, an exit status, work that is gone on from."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from sare_jax import files
+from sare_jax.command import guarded
+from sare_jax.pipeline import Ledger, Task
+from sare_jax.records.journal import Journal
+
+STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+LINE = "interrupted; the same command goes on from here\n"
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_a_stage_goes_on_where_it_was_stopped(tmp_path, capsys, number):
+    """The signal comes from another thread, while the stage writes a file."""
+    before = signal.getsignal(number)
+    begun = []
+
+    def run() -> None:
+        journal = Journal(tmp_path / "partial.jsonl")
+        begun.append(len(journal))
+        for step in range(len(journal), 4):
+            journal.append(step)
+            if step == 1:
+                with files.replacing(tmp_path / "out.json") as draft:
+                    draft.write_text("half")
+                    killer = threading.Thread(target=os.kill, args=(os.getpid(), number))
+                    killer.start()
+                    killer.join()
+        files.write_json(tmp_path / "out.json", list(journal))
+
+    task = Task("stage/long", {}, (tmp_path / "out.json",), run, scratch=(tmp_path / "partial.jsonl",))
+    with pytest.raises(SystemExit) as stop:
+        guarded(Ledger(tmp_path).execute)(task)
+    assert stop.value.code == STATUS[number]
+    assert capsys.readouterr().err == LINE
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["partial.jsonl", "records"]
+    guarded(Ledger(tmp_path).execute)(task)
+    assert begun == [0, 2]
+    assert files.read_json(tmp_path / "out.json") == [0, 1, 2, 3]
+    assert signal.getsignal(number) == before
+
+
+def test_who_has_an_answer_to_sigterm_already_keeps_it():
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append(1))
+    try:
+        guarded(os.kill)(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert came == [1]
+
+
+def test_a_process_ends_with_the_status_of_its_signal():
+    code = "import os; from sare_jax.command import guarded; guarded(os.kill)(os.getpid(), 15)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (143, "", LINE)
