@@ -56,7 +56,9 @@ def test_cited_protocols_are_headings():
 
 def test_cited_cases_are_in_their_table():
     known = set(
-        re.findall(r"^\| ([A-Z][A-Z0-9]{1,2}-\d\d) \|", (ROOT / "docs" / "cases.md").read_text(), re.MULTILINE)
+        re.findall(
+            r"^\| ([A-Z][A-Z0-9]{1,2}-\d\d) \|", (ROOT / "docs" / "cases.md").read_text(), re.MULTILINE
+        )
     )
     groups = "|".join(sorted({case.partition("-")[0] for case in known}))
     pattern = re.compile(rf"(?<![A-Za-z0-9])({groups})[-_](\d\d)(?!\d)", re.IGNORECASE)

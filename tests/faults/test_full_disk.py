@@ -59,6 +59,7 @@ def _no_programs_kept():
 
 
 @pytest.mark.usefixtures("_no_programs_kept")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's other threads
 def test_a_task_goes_on_from_its_checkpoints(tmp_path, capsys):
     """Threads of Orbax write them, and its error is not the system's own."""
     rooms = [file_limit(700), nullcontext()]
