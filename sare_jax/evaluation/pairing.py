@@ -41,7 +41,7 @@ def texts_of(
     """
     texts: dict[str, str] = {}
     clashing = []
-    for key, answer in _keyed(questions, answers):
+    for key, answer in keyed(questions, answers):
         text = next((answer[name] for name in keys if name in answer), None)
         if not isinstance(text, str):
             dropped.add("answer is no text", key)
@@ -56,7 +56,8 @@ def texts_of(
     return texts
 
 
-def _keyed(questions: Sequence[dict], answers: Sequence[dict]) -> list[tuple[str, dict]]:
+def keyed(questions: Sequence[dict], answers: Sequence[dict]) -> list[tuple[str, dict]]:
+    """Each answer with the id of its question; see `texts_of` for what is refused."""
     asked = [str(key_of(question)) for question in questions]
     ids = [key_of(answer) for answer in answers]
     if all(key is None for key in ids):

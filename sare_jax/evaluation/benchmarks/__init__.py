@@ -5,5 +5,7 @@ BENCHMARKS = {
     "gqa": "sare_jax.evaluation.benchmarks.gqa:BENCHMARK",
     "scienceqa": "sare_jax.evaluation.benchmarks.scienceqa:BENCHMARK",
     "qbench": "sare_jax.evaluation.benchmarks.qbench:BENCHMARK",
+    "amber": "sare_jax.evaluation.benchmarks.amber:BENCHMARK",
+    "hallusion": "sare_jax.evaluation.benchmarks.hallusion:BENCHMARK",
 }
 """Short name → `module:name` of the `Benchmark`. The report's columns stand in this order."""

@@ -2,7 +2,8 @@
 
 A benchmark's reader gives questions: dicts with `id`, `image` (relative to the benchmark's image folder;
 absent for questions without one), `question`, `label` (the right answer), `groups` ({dimension: name or
-names}, the first dimension being the main one), and for multiple choice `choices` and `options` (lines).
+names}, the first dimension being the main one), for multiple choice `choices` and `options` (lines), and
+whatever else its scorer needs, so that answered requests can be scored without the benchmark's files.
 """
 
 from collections import Counter
@@ -25,6 +26,25 @@ SINGLE_WORD = "{}\nAnswer the question using a single word or phrase."
 
 Reader = Callable[[Path], list[dict]]
 Scorer = Callable[..., dict[str, Any]]
+Pairs = list[tuple[dict, str | None]]
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What a language model is asked about an answer before the answer can be scored.
+
+    Attributes:
+      key: key under which its verdict stands in an answered record.
+      prompt: from a question and its answer's text to what the judge is asked; empty where there is nothing
+        to ask.
+      read: from the judge's reply to the verdict, JSON-able; raises `UnreadableError`.
+      unasked: the verdict where there is nothing to ask.
+    """
+
+    key: str
+    prompt: Callable[[dict, str], str]
+    read: Callable[[str], Any]
+    unasked: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +56,7 @@ class Benchmark:
       title: its name in tables.
       about: what it asks, in one line for help texts.
       prompts: templates by name, the official one and EFUF's ("lineage"): `{}` stands for the question,
-        `{options}` for the lines of its choices.
+        `{options}` for its `options`: the lines of its choices, or how it is to be answered.
       read: from a file or folder in the official format to its questions.
       images: from such a file or folder to the folder of its images.
       score: from questions and answers to a JSON-able result; see e.g. `mme.score`.
@@ -46,6 +66,9 @@ class Benchmark:
       whole: why it must be asked as a whole; empty where a part of its questions may be taken.
       read_answers: from the path of a file of answers to records and what was left out.
       max_new_tokens: the most tokens of an answer.
+      layout: from questions with their answers to the text of a file that the official script reads; None
+        where it has none.
+      judging: what a language model is asked about each answer; None where no judge is needed.
     """
 
     name: str
@@ -61,6 +84,8 @@ class Benchmark:
     whole: str = ""
     read_answers: Callable[[str], tuple[list[dict], Dropped]] = field(default=read_records)
     max_new_tokens: int = 32
+    layout: Callable[[Pairs], str] | None = None
+    judging: Judging | None = None
 
 
 def benchmarks_of(
@@ -161,7 +186,7 @@ class Answered:
         `questions` (their fingerprint), `subset`, `settings`, `warnings`.
     """
 
-    pairs: list[tuple[dict, str | None]]
+    pairs: Pairs
     about: dict[str, Any]
 
 
@@ -170,6 +195,7 @@ def pair(
     answers: Sequence[dict],
     fits: Callable[[dict], bool],
     dropped: Dropped | None = None,
+    unanswered: str = "count as wrong",
 ) -> Answered:
     """Puts answers beside questions; a question without an answer stays, as one that was answered wrong.
 
@@ -178,6 +204,7 @@ def pair(
       answers: records with the question's id and `text`, `prediction`, `response` or `answer`.
       fits: whether a question has what the benchmark needs; called with questions whose types are right.
       dropped: reason → places of the records that reading the files left out.
+      unanswered: what becomes of questions without an answer, for the warning.
 
     Raises:
       UserError: a question twice or of another benchmark, two answers to a question, answers to none, to
@@ -198,7 +225,7 @@ def pair(
     template = _template(questions, answers)
     warnings = []
     if missing:
-        warnings.append(f"{len(missing)} of {len(keys)} questions have no answer and count as wrong")
+        warnings.append(f"{len(missing)} of {len(keys)} questions have no answer and {unanswered}")
     about = {
         "n": len(keys),
         "missing": {"count": len(missing), "which": missing[:20]},
