@@ -7,5 +7,6 @@ BENCHMARKS = {
     "qbench": "sare_jax.evaluation.benchmarks.qbench:BENCHMARK",
     "amber": "sare_jax.evaluation.benchmarks.amber:BENCHMARK",
     "hallusion": "sare_jax.evaluation.benchmarks.hallusion:BENCHMARK",
+    "repope": "sare_jax.evaluation.benchmarks.repope:BENCHMARK",
 }
 """Short name → `module:name` of the `Benchmark`. The report's columns stand in this order."""

@@ -1,15 +1,23 @@
-"""The command line that the benchmarks share: `requests` for a model, and `score` for its answers."""
+"""The command line that the benchmarks share: `requests` for a model, and `score` for its answers.
+
+`layout` writes answers as the official script reads them; `judge` has a language model look at them first,
+for benchmarks that need one.
+"""
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import console
-from sare_jax.evaluation.benchmarks.benchmark import Benchmark, requests
-from sare_jax.evaluation.pairing import key_of
-from sare_jax.files import json_line, write_jsonl
+from sare_jax.evaluation.benchmarks.benchmark import ANSWER_KEYS, Benchmark, Pairs, requests
+from sare_jax.evaluation.benchmarks.judged import judged_answers
+from sare_jax.evaluation.judging.options import add_judge, announce, judge_of
+from sare_jax.evaluation.judging.parse import read_score
+from sare_jax.evaluation.pairing import key_of, texts_of
+from sare_jax.files import json_line, write_jsonl, write_text
 from sare_jax.records.texts import read_records
 
 _TASK = "  {:<28} {:>6} {:>9} {:>9}"
@@ -28,18 +36,39 @@ def main(benchmark: Benchmark, argv: list[str] | None = None) -> None:
     asking.add_argument("--first", type=int, default=0, help="that many questions alone; EFUF takes 1600")
     asking.add_argument("--out", help="file to write; standard output where none is given")
     scoring = commands.add_parser("score", help="score answers")
-    scoring.add_argument(
+    _add_answers(scoring)
+    console.add_common(scoring)
+    if benchmark.layout:
+        laying = commands.add_parser(
+            "layout", help="write answers in the form that the official script reads"
+        )
+        _add_answers(laying)
+        laying.add_argument("--out", required=True, help="file to write")
+    if benchmark.judging:
+        judging = commands.add_parser(
+            "judge", help=f"ask a language model for each answer's {_key(benchmark)}"
+        )
+        _add_answers(judging)
+        judging.add_argument("--out", required=True, help="file to write, for score and layout")
+        add_judge(judging)
+    options = parser.parse_args(argv)
+    {"requests": _ask, "score": _score, "layout": _lay_out, "judge": _judge}[options.command](
+        benchmark, options
+    )
+
+
+def _key(benchmark: Benchmark) -> str:
+    return benchmark.judging.key if benchmark.judging else ""
+
+
+def _add_answers(parser: argparse.ArgumentParser) -> None:
+    """Adds --answers, and where their questions are."""
+    parser.add_argument(
         "--answers", required=True, help="answered requests, or records with a question's id and its text"
     )
-    source = scoring.add_mutually_exclusive_group()
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--questions", help="the requests, where the answers do not carry them")
     source.add_argument("--data", help="the benchmark's file or folder, likewise")
-    console.add_common(scoring)
-    options = parser.parse_args(argv)
-    if options.command == "requests":
-        _ask(benchmark, options)
-    else:
-        _score(benchmark, options)
 
 
 def _ask(benchmark: Benchmark, options: argparse.Namespace) -> None:
@@ -66,6 +95,30 @@ def _score(benchmark: Benchmark, options: argparse.Namespace) -> None:
         console.print_json(result)
     else:
         print("\n".join(table_lines(benchmark, result)))
+
+
+def _lay_out(benchmark: Benchmark, options: argparse.Namespace) -> None:
+    answers, dropped = benchmark.read_answers(options.answers)
+    questions = _questions(benchmark, options, answers)
+    texts = texts_of(questions, answers, dropped, ANSWER_KEYS)
+    pairs: Pairs = [(question, texts.get(str(key_of(question)))) for question in questions]
+    if benchmark.layout:
+        write_text(Path(options.out), benchmark.layout(pairs))
+    print(f"{options.out}: {len(texts)} of {len(questions)} questions with an answer")
+
+
+def _judge(benchmark: Benchmark, options: argparse.Namespace) -> None:
+    answers, _ = benchmark.read_answers(options.answers)
+    judged = judged_answers(
+        benchmark,
+        _questions(benchmark, options, answers),
+        answers,
+        judge_of(options, read_score),  # whose reader judged_answers replaces by the benchmark's
+        announce=partial(announce, options=options),
+    )
+    write_jsonl(Path(options.out), judged)
+    lacking = sum(_key(benchmark) not in record for record in judged)
+    print(f"{options.out}: {len(judged)} answers, {lacking} without a {_key(benchmark)}")
 
 
 def _questions(benchmark: Benchmark, options: argparse.Namespace, answers: list[dict]) -> list[dict]:
@@ -113,8 +166,13 @@ def table_lines(benchmark: Benchmark, result: dict[str, Any]) -> list[str]:
             numbers = (f"{task['score']:.2f}", f"{task['score_robust']:.2f}")
             lines.append(_TASK.format(name, task["images"], *numbers))
     for dimension, groups in result.get("by", {}).items():
-        lines.append(_TASK.format(dimension, "n", "accuracy", "robust"))
+        names = [name for name in next(iter(groups.values())) if name != "n"]
+        shown = [name.removeprefix("accuracy_") for name in names]
+        lines.append(_group_line(dimension, "n", shown))
         for name, group in groups.items():
-            numbers = (f"{group['accuracy']:.2f}", f"{group['accuracy_robust']:.2f}")
-            lines.append(_TASK.format(f"  {name}", group["n"], *numbers))
+            lines.append(_group_line(f"  {name}", group["n"], [f"{group[key]:.2f}" for key in names]))
     return lines
+
+
+def _group_line(name: str, count: object, numbers: list[str]) -> str:
+    return f"  {name:<28} {count:>6}" + "".join(f" {number:>9}" for number in numbers)

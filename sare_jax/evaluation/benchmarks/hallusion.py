@@ -1,8 +1,8 @@
 """HallusionBench: yes/no questions on images and their edited twins (Guan et al. 2024, 2310.14566).
 
 Counted as `evaluation.py` and `utils.py` of tianyi-lab/HallusionBench do at 744007c (protocols 8.2). There
-GPT-4 says whether an answer agrees with a reference; here the yes or no that the answer states is held against
-`gt_answer`, and an answer that states neither is uncertain. So the figures are those of a yes/no scorer.
+GPT-4 says whether an answer agrees with a reference; here the yes or no that the answer states is held
+against `gt_answer`, and an answer that states neither is uncertain.
 """
 
 import json
@@ -107,11 +107,11 @@ def _question(entry: dict) -> dict:
     label, category = {"0": "no", "1": "yes"}[str(entry["gt_answer"])], str(entry["category"])
     if category not in CATEGORIES:
         raise ValueError(f"category is {category!r}")
-    image = {"image": str(entry["filename"]).removeprefix("./")} if entry["filename"] else {}
+    image = {"image": entry["filename"].removeprefix("./")} if entry["filename"] else {}
     return {
         "id": _id(entry),
         **image,
-        "question": str(entry["question"]),
+        "question": entry["question"].strip(),
         "label": label,
         "groups": {"category": category, "subcategory": f"{category} {entry['subcategory']}"},
         "entry": entry | {key: str(entry[key]) for key in (*PLACE, "visual_input")},
@@ -151,7 +151,7 @@ def score(
     """HallusionBench's accuracies and its consistency test, by the yes or no of each answer.
 
     A figure's questions are right together or not (VS without image is no figure). A question pair is one
-    question on all figures of its set. Easy pairs are its originals and text alone, hard ones its edited images.
+    question on all figures of its set. Easy pairs are of original images and text, hard ones of edited ones.
 
     Args:
       questions: from `read` or `benchmark.requests`; answered requests serve as both.
