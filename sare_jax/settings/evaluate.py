@@ -59,7 +59,8 @@ class EvaluateConfig:
     benchmarks: dict[str, str] = field(default_factory=lambda: dict.fromkeys(BENCHMARKS, ""))
     #: The benchmarks' official prompts, or EFUF's (`lineage`).
     benchmark_prompt: Literal["official", "lineage"] = "official"
-    #: Number of questions asked of each benchmark but MME, from its beginning (EFUF: 1,600); 0 asks all.
+    #: Number of questions asked of each benchmark, from its beginning (EFUF: 1,600); 0 asks all, as is always
+    #: done of MME and HallusionBench.
     benchmark_first: int = 0
 
     def metric_names(self) -> list[str]:

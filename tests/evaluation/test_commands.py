@@ -12,7 +12,7 @@ import pytest
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation.__main__ import main
-from sare_jax.evaluation.benchmarks import gqa, mme, qbench, scienceqa
+from sare_jax.evaluation.benchmarks import amber, gqa, hallusion, mme, qbench, repope, scienceqa
 from sare_jax.evaluation.benchmarks.benchmark import requests
 from sare_jax.evaluation.benchmarks.command import main as benchmark_main
 from sare_jax.evaluation.metrics import bleu, chair, perplexity, pope
@@ -23,9 +23,11 @@ from tests.evaluation.benchmarks.small_benchmarks import (
     write_qbench,
     write_scienceqa,
 )
+from tests.evaluation.benchmarks.small_judges import write_amber, write_hallusion, write_repope
 from tests.evaluation.small_worlds import write_coco
 
 ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = (mme, gqa, scienceqa, qbench, amber, hallusion, repope)
 HEAVY = {"torch", "jax", "transformers", "spacy", "tensorflow", "sklearn", "matplotlib"}
 
 
@@ -43,10 +45,14 @@ def files(tmp_path) -> dict[str, Path]:
     write_gqa(tmp_path / "gqa", {str(i): (f"n{i}", "Is it?", "yes", "verify") for i in range(3)})
     write_scienceqa(tmp_path / "scienceqa")
     write_qbench(tmp_path / "qbench")
+    amber_queries = write_amber(tmp_path / "amber") / "data" / "query"
+    write_hallusion(tmp_path / "hallusion")
+    write_repope(tmp_path / "repope")
     kinds = {"captions": captions, "questions": questions, "answers": answers}
-    for module in (mme, gqa, scienceqa, qbench):
+    for module in BENCHMARKS:
         name = module.BENCHMARK.name
-        kinds[name] = [{**r, "text": r["label"]} for r in requests(module.BENCHMARK, tmp_path / name)]
+        data = amber_queries / "query_discriminative.json" if module is amber else tmp_path / name
+        kinds[name] = [{**r, "text": r["label"]} for r in requests(module.BENCHMARK, data)]
     paths = {}
     for kind, rows in kinds.items():
         paths[kind] = tmp_path / f"{kind}.jsonl"
@@ -76,11 +82,11 @@ def commands(files, lm) -> dict[str, tuple]:
         "bleu": ("captions", lambda: bleu.main([*captions, "--truth", str(files["coco"])])),
         "perplexity": ("captions", lambda: perplexity.main([*captions, "--model", str(lm)])),
         "pope": ("answers", lambda: pope.main([*scored, "--json", "--draws", "5"])),
-        **{m.BENCHMARK.name: (m.BENCHMARK.name, benchmark(m)) for m in (mme, gqa, scienceqa, qbench)},
+        **{m.BENCHMARK.name: (m.BENCHMARK.name, benchmark(m)) for m in BENCHMARKS},
     }
 
 
-NAMES = ("chair", "bleu", "perplexity", "pope", "mme", "gqa", "scienceqa", "qbench")
+NAMES = ("chair", "bleu", "perplexity", "pope", *(module.BENCHMARK.name for module in BENCHMARKS))
 ODD = (None, float("nan"), float("inf"), True, -1, 2.5, [], [1], {}, "", "x", "\ud83d", "é\x00")
 KEYS = (
     "image_id",
@@ -131,7 +137,7 @@ def harmless(name: str, key: str, value) -> bool:
     if key == "id":  # the answers of the benchmarks carry their questions
         return isinstance(value, str | int) and not isinstance(value, bool)
     if key == "groups":
-        return value == {} and name != "mme"
+        return value == {} and name not in ("mme", "hallusion", "repope")
     return key == "image_id" and name == "perplexity"  # which looks nothing up, and numbers the records
 
 

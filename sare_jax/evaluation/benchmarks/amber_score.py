@@ -129,7 +129,8 @@ def score(
     described = [(q, text) for q, text in answered.pairs if "scene" in q and text is not None]
     vectors = installed_vectors() if described else None
     similar = near_synonyms(vectors)
-    for (question, text), nouns in zip(described, nouns_of(text for _, text in described), strict=True):
+    nouns_in = nouns_of([text for _, text in described]) if described else []  # loads the tagger
+    for (question, text), nouns in zip(described, nouns_in, strict=True):
         _add(lines, question, _description(question["scene"], nouns, text, similar))
     asked = [(q, answer) for q, answer in answered.pairs if "scene" not in q]
     for question, answer in asked:

@@ -173,7 +173,7 @@ def test_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match="give AMBER's folder"):
         amber.read(tmp_path)
     shutil.rmtree(write_amber(tmp_path / "a") / "data" / "query")
-    with pytest.raises(UserError, match=r"no query_all|no such file"):
+    with pytest.raises(UserError, match="give AMBER's folder or a query file"):
         amber.read(tmp_path / "a")
 
 
@@ -188,5 +188,5 @@ def test_images_lie_in_the_folder(tmp_path):
 def test_requests_without_their_lists_are_refused(asked, broken):
     rows = answered(asked, TEXTS)
     rows[0]["scene"] = broken
-    with pytest.raises(UserError, match="question 1 .* is not in the benchmark's form"):
+    with pytest.raises(UserError, match=r"question 1 .* is not in the benchmark's form"):
         amber.BENCHMARK.score(rows, rows)
