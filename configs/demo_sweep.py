@@ -33,9 +33,20 @@ def get_config(part: str = "seeds") -> ConfigDict:
     parts = {"attack": _attack, "search": _search, "seeds": _seeds, "rho": _rho}
     if part not in parts:
         raise ValueError(f"configs/demo_sweep.py:{part}: the parts are {', '.join(parts)}")
+    config = on_validation(f"demo_sweep_{part}")
+    parts[part](config)
+    return config.lock()
+
+
+def on_validation(name: str) -> ConfigDict:
+    """The demo's settings for a search: validation images, few metrics, the strongest relearning alone.
+
+    Args:
+      name: of the search, and of its runs' folder.
+    """
     config = demo_sare.get_config()
     config.unlock()
-    config.name = f"demo_sweep_{part}"
+    config.name = name
     config.stages = "prepare,caption,curate,unlearn,evaluate,attack,report"
     config.evaluate.split = "val"
     config.evaluate.metrics = "chair,bleu,lengths"
@@ -45,8 +56,7 @@ def get_config(part: str = "seeds") -> ConfigDict:
     config.report.selection = ""
     config.attacks = ConfigDict({"relearn_140": {"num_samples": 140}})
     config.optim.checkpoint_every = 0
-    parts[part](config)
-    return config.lock()
+    return config
 
 
 def _attack(config: ConfigDict) -> None:

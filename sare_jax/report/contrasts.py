@@ -32,6 +32,7 @@ class Contrast:
       verdict: whether a is better or worse than b. Without a paired interval, overlapping intervals of a and
         b give `none`.
       n, discordant: number of images that were compared, and of those among them whose values differ.
+      p: two-sided p-value of the difference; None if the results hold no counts by image.
     """
 
     a: Number
@@ -41,6 +42,7 @@ class Contrast:
     verdict: Verdict
     n: int = 0
     discordant: int = 0
+    p: float | None = None
 
 
 def measured(inputs: Inputs, run: str, setting: str, measure: Measure) -> Value:
@@ -79,7 +81,7 @@ def contrast(
     interval = (low * measure.scale, high * measure.scale)
     discordant = paired["discordant"]
     verdict = _verdict(interval, measure) if told_apart(interval, discordant) else "none"
-    return Contrast(first, second, difference, interval, verdict, paired["n"], discordant)
+    return Contrast(first, second, difference, interval, verdict, paired["n"], discordant, paired["p"])
 
 
 def restored(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> float | None:

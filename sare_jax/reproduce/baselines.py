@@ -1,0 +1,150 @@
+"""The other unlearning methods: what they leave of general ability (Fig. 3), and what a step takes (Fig. 5).
+
+A config file that has a run of a baseline's name decides its settings. Where it has none, the run takes
+open-unlearning's arguments (protocols 6), on the optimizer and length of the other runs.
+"""
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+
+from sare_jax.records.curated import read_curated
+from sare_jax.report.contrasts import measured
+from sare_jax.report.measures import benchmarks_in, columns_in, in_place
+from sare_jax.report.tables import Column, Group, Row, Table, number_cell, plain
+from sare_jax.reproduce.experiment import Experiment, Made, Page, Raw, with_runs
+from sare_jax.reproduce.main_results import methods_of
+from sare_jax.settings.optim import OptimConfig
+from sare_jax.training.remat import remat_policy
+from sare_jax.training.unlearn import unlearn
+
+BASELINES: dict[str, Raw] = {
+    "ga": {"label": "GA", "objective": "ascent", "neg_weight": 1.0, "pos_weight": 0.0, "sent_weight": 0.0},
+    "graddiff": {"label": "GradDiff", "objective": "ascent", "neg_weight": 1.0, "sent_weight": 0.0},
+    "dpo": {"label": "DPO", "objective": "dpo", "packing": "unpacked", "neg_weight": 1.0, "sent_weight": 0.0},
+    "npo": {"label": "NPO", "objective": "npo", "neg_weight": 1.0, "sent_weight": 0.0},
+    "simnpo": {"label": "SimNPO", "objective": "simnpo", "neg_weight": 0.125, "sent_weight": 0.0},
+}
+WARM, TIMED = 2, 8  # steps
+
+
+def _with_baselines(raw: Raw) -> Raw:
+    runs = methods_of(raw)
+    for name, settings in BASELINES.items():
+        runs[name] = {**settings, "rho": 0.0, **raw.get("runs", {}).get(name, {})}
+    return with_runs(raw, runs, attacks={})
+
+
+def _fig3(made: Made) -> Page:
+    asked = in_place(measure for item in benchmarks_in(made.spec) for measure in item.columns)
+    measures = (*columns_in(made.spec), *asked)
+    values = {
+        run.key: [measured(made.inputs, run.key, "origin", measure) for measure in measures]
+        for run in made.spec.runs
+    }
+    some = [i for i in range(len(measures)) if any(row[i].number is not None for row in values.values())]
+    rows = tuple(
+        Row(
+            run.key,
+            run.label,
+            tuple(
+                number_cell(values[run.key][i].number, measures[i].digits, values[run.key][i].interval)
+                for i in some
+            ),
+        )
+        for run in made.spec.runs
+    )
+    columns = tuple(
+        Column(measures[i].key, measures[i].label, measures[i].better, measures[i].help) for i in some
+    )
+    absent = sorted({item.title for item in benchmarks_in(made.spec)} - _asked(made))
+    notes = (
+        "The paper draws its values and prints one: MME 1506 for SARE on LLaVA-v1.5-7B.",
+        "GA has no retention. DPO prefers the same caption with the hallucinated piece left out, which is "
+        "this project's choice, as the paper does not say.",
+        *(f"{title}: not asked; config.evaluate.benchmarks names its files." for title in absent),
+    )
+    caption = "General abilities before any attack (the paper's Fig. 3)"
+    return Page((Table("fig3", caption, "", columns, (Group("", "", rows),), notes),))
+
+
+def _asked(made: Made) -> set[str]:
+    """Titles of the benchmarks that some row holds."""
+    held = {name for result in made.inputs.metrics.values() for name in result.get("benchmarks", {})}
+    return {item.title for item in benchmarks_in(made.spec) if item.name in held}
+
+
+def _fig5(made: Made) -> Page:
+    seconds = {name: step_seconds(made, settings) for name, settings in made.config.runs.items()}
+    first = seconds[made.spec.baseline]
+    rows = tuple(
+        Row(
+            name,
+            made.spec.label(name),
+            (
+                number_cell(taken, 3),
+                number_cell(taken / first, 2),
+                plain(_passes(settings)),
+                number_cell(settings.batch_size, 0),
+            ),
+        )
+        for name, settings in made.config.runs.items()
+        for taken in (seconds[name],)
+    )
+    columns = (
+        Column("seconds", "Seconds a step", "lower", f"Mean of {TIMED} steps after compilation."),
+        Column("ratio", f"Of {made.spec.label(made.spec.baseline)}'s", "lower", "Measured in the same run."),
+        Column("passes", "Passes", None, "Over the negatives, and over the rest."),
+        Column("rows", "Rows of each set", None, "Samples of each set in a step."),
+    )
+    device = jax.devices()[0].device_kind
+    notes = (
+        f"{device}, {jax.device_count()} device(s). A step is timed with its data and its log, by the "
+        "difference of a longer and a shorter run in one process. Curation, and what is measured under the "
+        "starting weights before training (NPO, DPO, grounded choice), are not in it.",
+        "The paper draws hours on NVIDIA A800 cards and prints none.",
+    )
+    caption = "What a training step takes (the paper's Fig. 5)"
+    return Page((Table("fig5", caption, "", columns, (Group("", "", rows),), notes),))
+
+
+def step_seconds(made: Made, settings: OptimConfig) -> float:
+    """Seconds a training step of a run takes on this machine, once its program is compiled."""
+    _train(made, settings, WARM)
+    begun = time.perf_counter()
+    _train(made, settings, WARM)
+    short = time.perf_counter() - begun
+    _train(made, settings, WARM + TIMED)
+    return (time.perf_counter() - begun - 2 * short) / TIMED
+
+
+def _train(made: Made, settings: OptimConfig, steps: int) -> None:
+    context = made.context
+    with tempfile.TemporaryDirectory() as folder:
+        unlearn(
+            context.loaded,
+            read_curated(context.curated),
+            context.image_prompter,
+            context.features,
+            dataclasses.replace(settings, steps=steps, checkpoint_every=0),
+            folder=Path(folder) / "checkpoints",
+            log=Path(folder) / "log.jsonl",
+            starting=context.starting_values,
+            made_from=context.model_inputs(),
+            name="timing",
+            mesh=context.mesh,
+            remat_policy=remat_policy(context.config.model.remat, context.mesh),
+        )
+
+
+def _passes(settings: OptimConfig) -> str:
+    """What a step runs: negatives once more for each ascent step."""
+    more = settings.sam.steps if settings.rho else 0
+    return f"negatives {1 + more}, others 1"
+
+
+FIG3 = Experiment("what each method leaves of general ability", _with_baselines, _fig3)
+FIG5 = Experiment("what a training step of each method takes", _with_baselines, _fig5)

@@ -1,0 +1,107 @@
+"""What a table or figure of the paper takes, and what is made of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sare_jax.config import to_dict
+from sare_jax.errors import UserError
+from sare_jax.report.read import Inputs, read
+from sare_jax.report.spec import ReportSpec, spec_of
+from sare_jax.report.tables import Table
+from sare_jax.settings.road import Config
+from sare_jax.stages.context import Context
+
+Raw = dict[str, Any]
+"""A config file's values: nested dictionaries."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the stages made.
+
+    Attributes:
+      workdir: folder of the runs.
+      config: the settings that they ran with.
+      inputs: metrics, logs and answers of the workdir.
+      spec: the runs and settings of the config.
+      context: the stages' own view of the workdir: truth, images, the base model.
+    """
+
+    workdir: Path
+    config: Config
+    inputs: Inputs
+    spec: ReportSpec
+    context: Context
+
+
+@dataclass(frozen=True)
+class Page:
+    """What an experiment shows.
+
+    Attributes:
+      tables: in reading order.
+      drawings: name → an SVG of its own.
+      texts: paragraphs in HTML that is safe to embed, such as captions with marks.
+    """
+
+    tables: tuple[Table, ...] = ()
+    drawings: Mapping[str, str] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table or figure.
+
+    Attributes:
+      title: what it shows, in one line.
+      changed: gives the settings of its runs and attacks from those of a config file.
+      page: makes tables and drawings from what the stages made.
+      not_comparable: what of the paper's figures may not be held against ours, and why; a line each.
+    """
+
+    title: str
+    changed: Callable[[Raw], Raw]
+    page: Callable[[Made], Page]
+    not_comparable: tuple[str, ...] = ()
+
+
+STAGES = "prepare,caption,curate,unlearn,evaluate,attack"
+
+
+def made(context: Context) -> Made:
+    """Reads what the stages made; see `Made`."""
+    spec = spec_of(to_dict(context.config))
+    return Made(context.workdir, context.config, read(context.workdir, spec), spec, context)
+
+
+def run_of(raw: Raw, name: str, experiment: str) -> Raw:
+    """A run's settings in a config file.
+
+    Raises:
+      UserError: the config has no such run; names it.
+    """
+    runs = raw.get("runs", {})
+    if name not in runs:
+        raise UserError(
+            f"config.runs.{name}: missing, and {experiment} is made from it; the config has {', '.join(runs)}"
+        )
+    return runs[name]
+
+
+def with_runs(raw: Raw, runs: Mapping[str, Raw], attacks: Raw | None = None) -> Raw:
+    """The settings with these runs and attacks alone, and the stages that an experiment needs."""
+    report = raw.get("report", {}) | {"matched": False, "landscape_images": 0}
+    if attacks is None:
+        attacks = raw.get("attacks", {})
+    # What attacks share is refused where there is none.
+    shared = raw.get("attack", {}) if attacks else {}
+    return raw | {
+        "stages": STAGES,
+        "runs": dict(runs),
+        "attack": shared,
+        "attacks": attacks,
+        "report": report,
+    }
