@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/demo_sare.py
 ARGS ?=
 
-.PHONY: demo test fuzz faults docs install demo-models lint clean
+.PHONY: demo test fuzz faults docs reproduce install demo-models lint clean
 
 demo: install
 	$(BIN)/python main.py --config $(CONFIG) $(ARGS)
@@ -29,6 +29,10 @@ faults: install
 docs: install
 	$(BIN)/python -m pip install --quiet --requirement requirements-docs.txt
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+# The paper's tables and figures on the demo's world, in runs/demo_baselines/reproduce.
+reproduce: install
+	$(BIN)/python -m sare_jax.reproduce all $(ARGS)
 
 demo-models: install
 	$(BIN)/python -m sare_jax.demo.models

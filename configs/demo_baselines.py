@@ -10,8 +10,8 @@ none does, the one with the highest recall.
 
 from ml_collections import ConfigDict
 
-from configs import demo_sare
-from configs.demo_sweep import on_validation
+from sare_jax.configs import demo_sare
+from sare_jax.configs.demo_sweep import on_validation
 
 WEIGHTS = {
     "ga": (0.05, 0.1, 0.2, 0.4),

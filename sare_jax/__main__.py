@@ -37,6 +37,7 @@ COMMANDS = {
     "curate": Command("sare_jax.curation.__main__:main", "D_neg, D_pos and D_sent from captions and images"),
     "export": Command("sare_jax.export.__main__:main", "a checkpoint as a folder that others load"),
     "report": Command("sare_jax.report.__main__:main", "the report of a finished run, anew"),
+    "reproduce": Command("sare_jax.reproduce.__main__:main", "the paper's tables and figures"),
     "frontier": Command("sare_jax.frontier.__main__:main", "methods as curves over their weight"),
     "probe": Command("sare_jax.probe.__main__:main", "how far weights moved, and what they know"),
     "chair": _score("chair", "captions' invented objects, by every mention and by distinct words"),

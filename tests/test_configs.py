@@ -10,6 +10,7 @@ from sare_jax.errors import UserError
 from sare_jax.models.families import find_family, model_folder
 
 LARGE = ("llava_sare", "sharegpt4v_sare", "mplug_owl_sare", "minigpt4_sare", "minigpt4_vicuna_sare")
+SWEEPS = ("demo_sweep", "demo_frontier")  # their runs are named by method and setting
 CONFIGS = [
     *((name, variant) for name in LARGE for variant in ("paper", "robust")),
     ("mplug_owl_sare", "lineage"),
@@ -18,6 +19,9 @@ CONFIGS = [
     ("demo_sare", "short"),
     ("demo_frontier", "full"),
     ("demo_frontier", "short"),
+    ("demo_frontier", "base"),
+    ("demo_baselines", "full"),
+    ("demo_baselines", "search"),
     ("demo_attacks", "stronger"),
     ("demo_attacks", "grid"),
     *(("demo_sweep", part) for part in ("attack", "search", "seeds", "rho")),
@@ -31,7 +35,7 @@ def test_it_is_parsed_and_its_model_is_of_a_known_shape(name):
     family = find_family(config.model)
     shape = family.shape(family.config_of(config.model)[0])
     assert 0 < shape.num_image_tokens < 1024
-    assert set(config.runs) >= {"efuf", "sare"} or module in ("demo_sweep", "demo_frontier")
+    assert set(config.runs) >= {"efuf", "sare"} or variant == ["search"] or module in SWEEPS
     assert config.export.form in family.exports
 
 

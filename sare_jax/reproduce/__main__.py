@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app
 
@@ -22,7 +23,7 @@ Makes the paper's tables and figures through the stages, and writes WORKDIR/repr
 
   all      every one of these
 """
-DEFAULT = "configs/demo_baselines.py"
+DEFAULT = "demo_baselines"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     )
 
 
-def _experiment(name: str):
+def _experiment(name: str) -> Any:
     if name not in EXPERIMENTS:
         raise UserError(f"{name}: not known; give one of {', '.join(EXPERIMENTS)}, or all")
     return resolve(name, EXPERIMENTS, "reproduce")

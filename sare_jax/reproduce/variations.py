@@ -86,9 +86,9 @@ def _fig4(made: Made) -> Page:
 def _curve(made: Made, measure: Measure, points: Sequence[tuple[float, str]]) -> str:
     with panel() as (figure, axes):
         known = [(x, measured(made.inputs, run, "origin", measure)) for x, run in points]
-        shown = [(x, value) for x, value in known if value.number is not None]
-        axes.plot([x for x, _ in shown], [value.number for _, value in shown], marker="o")
-        for x, value in shown:
+        shown = [(x, value.number) for x, value in known if value.number is not None]
+        axes.plot([x for x, _ in shown], [number for _, number in shown], marker="o")
+        for x, value in known:
             if value.interval:
                 axes.vlines(x, *value.interval, color=MUTED, linewidth=1)
         axes.set_xlabel("passes over D_neg")

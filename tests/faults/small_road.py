@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from configs import demo_sare
+from sare_jax.configs import demo_sare
 
 
 def get_config() -> ConfigDict:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from configs import demo_baselines
 from sare_jax.config import parse
+from sare_jax.configs import demo_baselines
 from sare_jax.errors import UserError
 from sare_jax.evaluation.holm import holm
 from sare_jax.evaluation.metrics.chair import CHAIR_S
