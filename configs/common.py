@@ -11,6 +11,7 @@ from sare_jax.attacks import ATTACKS, attack_of
 from sare_jax.config import SECTIONS, STAGES
 from sare_jax.settings import AttackConfig
 from sare_jax.settings.building import kinds_of
+from sare_jax.settings.presets import PRESETS
 
 
 def base_config(name: str) -> ConfigDict:
@@ -20,7 +21,8 @@ def base_config(name: str) -> ConfigDict:
     config.attack.runs = AttackConfig.runs
     config.name = name
     config.stages = ",".join(STAGES)
-    config.runs = ConfigDict({"efuf": {"label": "EFUF (Eq. 1)", "rho": 0.0}, "sare": {"label": "SARE"}})
+    optim = config.optim.to_dict()
+    config.runs = ConfigDict({name: PRESETS[name](optim) for name in ("efuf", "sare")})
     config.attacks = ConfigDict(
         {
             "relearn_60": {"num_samples": 60},
@@ -50,34 +52,8 @@ def on_coco(name: str, variant: str, *own: str) -> ConfigDict:
         {"images": "data/coco/train2014", "annotations": "data/coco/annotations", "split": "reserve"}
     )
     if variant == "robust":
-        add_robust(config)
+        config.runs.robust = ConfigDict(PRESETS["robust"](config.optim.to_dict()))
     return config
-
-
-def add_robust(config: ConfigDict) -> None:
-    """Adds the run `robust`, grounded choice, beside the paper's methods.
-
-    Not measured on a model of this size. Its values are carried over from the demo (`configs/demo_sare.py`):
-    the weights as they are, the learning rate 2.5 times that of the other runs, and three quarters of a pass
-    over captions and questions. The model is asked about 20 objects an image and not about all, since each
-    question is one more run of the image.
-    """
-    config.runs.robust = ConfigDict(
-        {
-            "label": "grounded choice",
-            "objective": "grounded_choice",
-            "samples": {"kind": "choices", "vocabulary": 500, "questions": 20},
-            "packing": "packed",
-            "batch_size": 32,  # 24 captions and 8 questions
-            "micro_batches": 4,
-            "epochs": 0.75,
-            "rho": 0.0,
-            "neg_weight": 0.25,
-            "pos_weight": 0.4,
-            "sent_weight": 4.0,
-            "adamw": {"learning_rate": 2.5 * config.optim.adamw.learning_rate, "weight_decay": 0.0},
-        }
-    )
 
 
 def _defaults(kind: type, own: Any = None) -> ConfigDict:

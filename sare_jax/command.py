@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from absl import flags
 
 from sare_jax import shipped
 from sare_jax.errors import Terminated, UserError
+from sare_jax.suggestions import suggestion
 from sare_jax.unwritable import GOES_ON, WriteError, of_system
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -146,6 +147,7 @@ def normalise_arguments(
     arguments: Sequence[str],
     required: Sequence[str] = (),
     renamed: Mapping[str, str] = MappingProxyType({}),
+    keys: Collection[str] = (),
 ) -> list[str]:
     """Parses absl flags strictly.
 
@@ -157,6 +159,7 @@ def normalise_arguments(
       arguments: the command line, program name first.
       required: flags that must be given.
       renamed: keys of the config that have another name now, old → new.
+      keys: dotted keys that a config may have, for advice (`suggestions.suggestion`).
 
     Returns:
       The program name alone, in a list.
@@ -173,7 +176,10 @@ def normalise_arguments(
     except WriteError:  # of standard output, to which --help goes
         raise
     except (AttributeError, KeyError) as error:  # how a locked ConfigDict refuses a key
-        raise UserError(f"--config: no such key: {_one_line(error)}") from None
+        raise UserError(_no_such_key(_one_line(error), arguments, values, keys)) from None
+    except flags.UnrecognizedFlagError as error:
+        advice = suggestion(error.flagname, values, keys)
+        raise UserError(f"--{error.flagname}: no such flag; {advice or '--help lists them'}") from None
     except (flags.Error, TypeError, ValueError) as error:
         raise UserError(_one_line(error)) from None
     except OSError as error:
@@ -205,6 +211,27 @@ def with_config_file(arguments: Sequence[str]) -> list[str]:
             elif place + 1 < len(named):
                 named[place + 1] = shipped.config_file(named[place + 1])
     return named
+
+
+def _no_such_key(told: str, arguments: Sequence[str], values: flags.FlagValues, keys: Collection[str]) -> str:
+    """The argument whose key a locked ConfigDict refused, and what may have been meant.
+
+    Args:
+      told: the ConfigDict's message, the word that it does not know.
+      arguments: the command line.
+      values: the flags.
+      keys: dotted keys that a config may have.
+    """
+    words = [argument.partition("=")[0].removeprefix("--") for argument in arguments]
+    written = [word for word in words if word.startswith("config.") and told in word.split(".")]
+    if not written:
+        return f"--config: no such key: {told}"
+    _, section, *rest = written[0].split(".")
+    if section == "runs" and len(rest) > 1 and rest[0] == told:
+        key = ".".join(rest[1:])
+        return f"--{written[0]}: no run is called {told}; begin one with --run {told}=FROM,{key}=VALUE"
+    advice = suggestion(written[0], values, keys)
+    return f"--{written[0]}: no such key{'; ' if advice else ''}{advice}"
 
 
 def config_dict(flag: flags.FlagHolder) -> dict:

@@ -7,6 +7,7 @@
 import dataclasses
 import types
 import typing
+from collections.abc import Collection
 
 from sare_jax.attacks import ATTACKS, attack_of
 from sare_jax.errors import UserError
@@ -15,6 +16,7 @@ from sare_jax.settings.building import (
     at_least,
     build,
     given,
+    keys_of,
     kinds_of,
     merged,
     refuse_unknown,
@@ -23,6 +25,8 @@ from sare_jax.settings.building import (
 )
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.settings.road import Config
+from sare_jax.settings.shared import refuse_unused
+from sare_jax.suggestions import MEMBER
 
 STAGES = ("prepare", "caption", "curate", "unlearn", "evaluate", "attack", "export", "report")
 BASE_RUN = "base"
@@ -35,28 +39,40 @@ SECTIONS: dict[str, type] = {
 """Sections of a config that are made into one dataclass, by name."""
 
 _ATTACK_KEYS = ("kind", "runs")  # of every attack, whatever its kind
+_OF_BASE = ("instruction",)  # shared values that attacks on the base model take, whatever the runs have
 
 
-def parse(raw: dict) -> Config:
+def parse(raw: dict, chosen: Collection[str] = ()) -> Config:
     """Makes the typed settings from a plain nested dictionary (`ConfigDict.to_dict()`).
 
     Args:
       raw: sections as in `Config`, with `optim` and `attack` for the values that `runs` and `attacks` share.
+      chosen: dotted keys, such as `optim.rho`, that somebody asked for: those of a command line.
 
     Raises:
-      UserError: a key is unknown, missing or of the wrong type, or a value is out of range; names the key.
+      UserError: a key is unknown, missing or of the wrong type, a value is out of range, or a shared value
+        was set that every run or attack overrides; names the key.
     """
     raw = section(raw, "config")
     known = {f.name for f in dataclasses.fields(Config)} - {"run_labels"} | {"attack"}
     refuse_unknown(raw, known, "config")
     sections = {name: build(kind, raw.get(name, {}), f"config.{name}") for name, kind in SECTIONS.items()}
     sections["caption"] = _named_prompt(sections["caption"])
-    runs, labels = {}, {}
+    runs, labels, own = {}, {}, {}
     shared = section(raw.get("optim", {}), "config.optim")
     for name, overrides in section(raw.get("runs", {}), "config.runs").items():
         overrides = dict(section(overrides, f"config.runs.{name}"))
         labels[name] = typed(overrides.pop("label", name), str, f"config.runs.{name}.label")
         runs[name] = build(OptimConfig, merged(shared, overrides), f"config.runs.{name}")
+        own[name] = overrides
+    refuse_unused(
+        {key: value for key, value in shared.items() if key not in _OF_BASE},
+        dataclasses.asdict(OptimConfig()),
+        own,
+        {name: dataclasses.asdict(run) for name, run in runs.items()},
+        ("config.optim", "config.runs"),
+        chosen,
+    )
     if "name" not in raw:
         raise UserError("config.name: missing; give the experiment a name")
     config = Config(
@@ -68,6 +84,7 @@ def parse(raw: dict) -> Config:
         attacks=_attacks(
             given(section(raw.get("attack", {}), "config.attack")),
             section(raw.get("attacks", {}), "config.attacks"),
+            chosen,
         ),
     )
     _check(config)
@@ -104,6 +121,15 @@ def renamed_keys() -> dict[str, str]:
     return {old: new for section, kind in kinds for old, new in _renamed(kind, section).items()}
 
 
+def known_keys() -> list[str]:
+    """Every dotted key of a config, those of runs and attacks with NAME in place of their name."""
+    attacks = [AttackConfig, *(attack_of(kind, "config.attack").settings for kind in ATTACKS)]
+    kinds = [*SECTIONS.items(), (f"runs.{MEMBER}", OptimConfig)]
+    kinds += [(name, kind) for name in ("attack", f"attacks.{MEMBER}") for kind in attacks]
+    keys = ["name", "stages", *(key for name, kind in kinds for key in keys_of(kind, name))]
+    return [key for key in dict.fromkeys(keys) if not key.endswith(".settings")]
+
+
 def _renamed(kind: typing.Any, where: str) -> dict[str, str]:
     """The keys of a settings dataclass, or of the members of a union, that have another name now."""
     if isinstance(kind, types.UnionType):
@@ -119,11 +145,11 @@ def _renamed(kind: typing.Any, where: str) -> dict[str, str]:
     return found
 
 
-def _attacks(shared: dict, named: dict[str, dict]) -> dict[str, AttackConfig]:
+def _attacks(shared: dict, named: dict[str, dict], chosen: Collection[str]) -> dict[str, AttackConfig]:
     """Each attack by its kind's dataclass; a shared value reaches the kinds that have such a key.
 
     Raises:
-      UserError: among others, a shared key that no attack has.
+      UserError: among others, a shared key that no attack has, or that all that have it override.
     """
     attacks: dict[str, AttackConfig] = {}
     known, renamed = set(_ATTACK_KEYS), dict[str, str]()
@@ -139,8 +165,21 @@ def _attacks(shared: dict, named: dict[str, dict]) -> dict[str, AttackConfig]:
         reaching = {key: value for key, value in shared.items() if key in keys}
         own = {key: value for key, value in overrides.items() if key not in _ATTACK_KEYS}
         settings = build(kind, merged(reaching, own), where)
+        build(kind, reaching, "config.attack")  # a bad value is refused where it is overridden, too
         attacks[name] = dataclasses.replace(config, settings=settings)
     refuse_unknown(shared, known, "config.attack", renamed=renamed)
+    made = {name: dataclasses.asdict(attack) for name, attack in attacks.items()}
+    made = {name: {**values, **values.pop("settings")} for name, values in made.items()}
+    for key, value in shared.items():
+        having = [name for name in attacks if key in made[name]]
+        refuse_unused(
+            {key: value},
+            dataclasses.asdict(AttackConfig()),
+            {name: named[name] for name in having},
+            {name: made[name] for name in having},
+            ("config.attack", "config.attacks"),
+            chosen,
+        )
     return attacks
 
 

@@ -12,14 +12,20 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sare_jax.command import config_dict, guarded, normalise_arguments, with_config_file
-from sare_jax.config import parse, renamed_keys
+from sare_jax.config import known_keys, parse, renamed_keys
 from sare_jax.errors import UserError
+from sare_jax.settings.presets import with_runs
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings file; single keys with --config.section.key=value.", lock_config=True
 )
 WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of all artifacts; default runs/<name of the experiment>."
+)
+RUN = flags.DEFINE_multi_string(
+    "run",
+    [],
+    "A further run, begun from a run of the config or a preset: mine=robust,rho=0.1.",
 )
 PLAN = flags.DEFINE_bool(
     "plan", False, "Print parameters, mesh and peak memory of a run, and stop; needs no weights."
@@ -32,6 +38,11 @@ COORDINATOR = flags.DEFINE_string(
 )
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes run this command together.")
 PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this one is, from 0.")
+QUIET = flags.DEFINE_bool("quiet", False, "Print the result table and mistakes alone.")
+LOG_JSON = flags.DEFINE_bool(
+    "log_json", False, "Print one JSON object a line on standard output: progress, messages, the result."
+)
+_OWN = (CONFIG, WORKDIR, RUN, PLAN, PLAN_DEVICES, COORDINATOR, NUM_PROCESSES, PROCESS_ID, QUIET, LOG_JSON)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -41,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
       arguments: the command line without the program's name, which stays that of `sys.argv`.
     """
     sys.argv = [sys.argv[0], *arguments]  # where ml_collections looks for the keys that are set
-    for flag in (CONFIG, WORKDIR, PLAN, PLAN_DEVICES, COORDINATOR, NUM_PROCESSES, PROCESS_ID):
+    for flag in _OWN:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])  # what --help lists
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.set_verbosity(logging.WARNING)
@@ -52,9 +63,11 @@ def _run(arguments: Sequence[str]) -> None:
     """Checks the settings, then hands over to the stages."""
     if PLAN_DEVICES.value:
         _simulate(PLAN_DEVICES.value)  # before the settings, whose own modules may import jax
-    config = parse(config_dict(CONFIG))
-    from sare_jax import hosts  # after the checks: a typo should not wait for jax
+    chosen = config_flags.get_override_values(flags.FLAGS[CONFIG.name])
+    config = parse(with_runs(config_dict(CONFIG), RUN.value), chosen)
+    from sare_jax import hosts, progress  # after the checks: a typo should not wait for jax
 
+    progress.show_as(_display())
     hosts.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if PLAN.value:
         from sare_jax.plan import plan
@@ -64,6 +77,13 @@ def _run(arguments: Sequence[str]) -> None:
         from sare_jax import stages
 
         stages.run(config, Path(WORKDIR.value or Path("runs") / config.name))
+
+
+def _display() -> str:
+    """How progress is shown."""
+    if QUIET.value and LOG_JSON.value:
+        raise UserError("--quiet, --log_json: give one of them")
+    return "quiet" if QUIET.value else "json" if LOG_JSON.value else "auto"
 
 
 def _simulate(devices: int) -> None:
@@ -80,7 +100,11 @@ def _simulate(devices: int) -> None:
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parses the command line; every mistake becomes one line."""
     return normalise_arguments(
-        flags.FLAGS, with_config_file(arguments), required=("config",), renamed=renamed_keys()
+        flags.FLAGS,
+        with_config_file(arguments),
+        required=("config",),
+        renamed=renamed_keys(),
+        keys=known_keys(),
     )
 
 

@@ -102,6 +102,16 @@ def kinds_of(union: types.UnionType) -> dict[str, type]:
     return {typing.get_args(typing.get_type_hints(m)["kind"])[0]: m for m in typing.get_args(union)}
 
 
+def keys_of(kind: Any, where: str) -> list[str]:
+    """Dotted keys of a settings dataclass, or of all members of a union, below `where`."""
+    if isinstance(kind, types.UnionType):
+        return [key for member in kinds_of(kind).values() for key in keys_of(member, where)]
+    if not dataclasses.is_dataclass(kind):
+        return [where]
+    hints = typing.get_type_hints(kind)
+    return [key for f in dataclasses.fields(kind) for key in keys_of(hints[f.name], f"{where}.{f.name}")]
+
+
 def above_zero(value: float, where: str) -> None:
     """Raises `UserError` unless the value is above 0."""
     if value <= 0:
