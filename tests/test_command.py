@@ -1,7 +1,9 @@
 """The command line and the settings, as a user meets them (cases CL-01 to CL-07)."""
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,13 +16,15 @@ from ml_collections import config_flags
 from sare_jax.attacks.prompt import Prompt
 from sare_jax.attacks.relearn import Relearn
 from sare_jax.command import config_dict, normalise_arguments
-from sare_jax.config import parse, renamed_keys, to_dict
+from sare_jax.config import known_keys, parse, parse_saved, renamed_keys, to_dict
 from sare_jax.errors import UserError
 from sare_jax.settings import FixedThresholds, QuantileThresholds
+from sare_jax.settings.presets import PRESETS, with_runs
 from sare_jax.settings.road import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 LLAVA = str(ROOT / "configs" / "llava_sare.py")
+DEMO = str(ROOT / "configs" / "demo_sare.py")
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +38,10 @@ def read(*arguments: str, config: str = LLAVA) -> Config:
     arguments = ["main.py", f"--config={config}", *arguments]
     sys.argv = arguments  # where ml_collections looks for overrides
     holder = config_flags.DEFINE_config_file("config", None, "settings", flag_values=values, lock_config=True)
-    normalise_arguments(values, arguments, required=("config",), renamed=renamed_keys())
-    return parse(config_dict(holder))
+    runs = flags.DEFINE_multi_string("run", [], "runs", flag_values=values)
+    normalise_arguments(values, arguments, required=("config",), renamed=renamed_keys(), keys=known_keys())
+    chosen = config_flags.get_override_values(values["config"])
+    return parse(with_runs(config_dict(holder), runs.value), chosen)
 
 
 def main(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
@@ -139,7 +145,10 @@ def test_cl_07_the_kind_of_model_is_in_its_config_not_in_its_path(tmp_path):
     [
         ([], ["--config", "configs/demo_sare.py"]),
         (["--config", "configs/none.py"], ["configs/none.py", "configs/"]),
-        (["--config", LLAVA, "--config.optim.rhoo=1"], ["rhoo", "rho"]),
+        (["--config", LLAVA, "--config.optim.rhoo=1"], ["optim.rhoo", "did you mean --config.optim.rho?"]),
+        (["--config", DEMO, "--config.optim.rho=0.1"], ["config.optim.rho", "config.runs.sare.rho"]),
+        (["--config", LLAVA, "--rho=0.1"], ["--config.optim.rho or --config.runs.NAME.rho?"]),
+        (["--config", LLAVA, "--quiet", "--log_json"], ["--quiet, --log_json", "one of them"]),
         (["--config", LLAVA, "stray"], ["stray"]),
         (["--confg", LLAVA], ["confg", "config"]),
         (["--config", LLAVA, "--config.stages=unlearn,evalaute"], ["evalaute", "evaluate"]),
@@ -195,6 +204,105 @@ def test_a_run_takes_what_it_does_not_name_from_optim():
     config = read("--config.optim.rho=0.1")
     assert config.runs["sare"].rho == 0.1
     assert config.runs["efuf"].rho == 0.0
+
+
+@pytest.mark.parametrize("value", ["0.1", "0.05", "-1"])
+def test_a_shared_value_that_all_runs_override_is_refused(value):
+    message = (
+        "at least 0" if value == "-1" else r"since each of efuf, .* sets its own; set config\.runs\.efuf\.rho"
+    )
+    with pytest.raises(UserError, match=rf"config\.optim\.rho: .*{message}"):
+        read(f"--config.optim.rho={value}", config=DEMO)
+
+
+@pytest.mark.parametrize(("value", "message"), [("30", "sets its own; set"), ("-3", "at least 0")])
+def test_so_is_one_that_all_attacks_override(value, message):
+    with pytest.raises(UserError, match=rf"config\.attack\.num_samples: .*{message}"):
+        read(f"--config.attack.num_samples={value}")
+
+
+def test_a_file_that_sets_a_value_for_nobody_is_refused_too():
+    raw = {"name": "x", "model": {"folder": "x"}, "stages": "caption", "report": {"matched": False}}
+    raw |= {"optim": {"adamw": {"learning_rate": 0.1}}}
+    runs = {name: {"adamw": {"learning_rate": rate}} for name, rate in (("a", 1e-3), ("b", 1e-4))}
+    with pytest.raises(UserError, match=r"config\.optim\.adamw\.learning_rate: has no effect.* of a, b sets"):
+        parse(raw | {"runs": runs})
+    assert parse(raw | {"runs": runs | {"c": {}}}).runs["c"].adamw.learning_rate == 0.1
+    assert parse(raw | {"runs": {}}).optim.adamw.learning_rate == 0.1
+
+
+def test_what_the_base_model_takes_from_optim_is_no_mistake():
+    runs = {"a": {"instruction": "What is there?"}}
+    raw = {"name": "x", "model": {"folder": "x"}, "stages": "caption", "runs": runs}
+    assert parse(raw | {"optim": {"instruction": "Describe."}}).optim.instruction == "Describe."
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*_s*.py")), ids=lambda path: path.stem)
+def test_saved_settings_are_read_back(path):
+    config = read(config=str(path))
+    assert parse_saved(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_the_config_file_of_the_docs_is_read(tmp_path):
+    text = (ROOT / "docs" / "own_config.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "mine.py").write_text(block)
+    config = read(config=str(tmp_path / "mine.py"))
+    assert (config.name, config.report.ours) == ("mine", "strong")
+    assert config.runs["strong"].rho == 0.2
+    assert config.data.images == "photos"
+
+
+def test_a_run_begins_from_another_or_from_a_preset():
+    config = read(
+        "--run", "mine=robust,rho=0.1,adamw.learning_rate=1e-4", "--run=copy=sare,label=Copy", config=DEMO
+    )
+    demo = read(config=DEMO).runs
+    assert config.runs["mine"] == dataclasses.replace(
+        demo["robust"], rho=0.1, adamw=dataclasses.replace(demo["robust"].adamw, learning_rate=1e-4)
+    )
+    assert config.runs["copy"] == demo["sare"]
+    assert (config.run_labels["mine"], config.run_labels["copy"]) == ("mine", "Copy")
+    preset = read("--run=mine=robust").runs["mine"]
+    assert preset == read(config=f"{LLAVA}:robust").runs["robust"]
+    assert preset.adamw.learning_rate == 2.5 * 1e-5
+    assert set(PRESETS) == {"efuf", "sare", "robust"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mine=robust,roh=0.1", r"config\.runs\.mine\.roh: unknown key; did you mean rho"),
+        ("mine=robust,rho=-1", r"config\.runs\.mine\.rho: must be at least 0"),
+        ("mine=rubust", "no run or preset is called 'rubust'; did you mean robust"),
+        ("mine=robust,rho", "'rho' is not key=value"),
+        ("sare=efuf", r"there is a run sare; set --config\.runs\.sare\.KEY"),
+        ("mine", "write --run NAME=FROM,key=value"),
+    ],
+)
+def test_a_run_that_cannot_be_made_is_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        read(f"--run={text}")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("--rho=0.1", "--config.optim.rho or --config.runs.NAME.rho?"),
+        ("--roh=0.1", "--config.optim.rho or --config.runs.NAME.rho?"),
+        ("--confg=x", "did you mean --config?"),
+        ("--config.roh=1", "--config.optim.rho or --config.runs.NAME.rho?"),
+        ("--config.optim.roh=1", "did you mean --config.optim.rho?"),
+        ("--config.runs.sare.roh=1", "did you mean --config.runs.sare.rho?"),
+        ("--config.runs.mine.rho=1", "no run is called mine; begin one with --run mine=FROM,rho=VALUE"),
+        ("--config.num_samples=3", "--config.attack.num_samples or --config.attacks.NAME.num_samples?"),
+        ("--xyzzy=1", "--xyzzy: no such flag; --help lists them"),
+    ],
+)
+def test_what_was_meant(written, meant):
+    with pytest.raises(UserError) as caught:
+        read(written)
+    assert meant in str(caught.value)
 
 
 def test_stages_run_in_the_order_of_the_road():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 import types
 import typing
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from sare_jax.attacks import ATTACKS, attack_of
 from sare_jax.config import SECTIONS
 from sare_jax.settings.building import kinds_of
+from tests.test_command import read
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
@@ -42,6 +44,22 @@ def test_examples_run_and_print_what_they_say(name, block, capsys):
         unlearnt, learnt = printed
         assert learnt == pytest.approx(1, abs=0.1)
         assert abs(unlearnt - 1) > 0.5
+
+
+def test_every_command_of_the_readme_means_what_it_says():
+    commands = re.findall(r"(?:python main\.py|sare run|sare plan) (--config (?:[^\n`]|\\\n)+)", README)
+    assert len(commands) >= 6
+    overrides = 0
+    for command in commands:
+        arguments = shlex.split(command.replace("\\\n", " ").replace("--run ", "--run="))
+        path, own = arguments[1], [word for word in arguments[2:] if word.startswith(("--config.", "--run"))]
+        plain, changed = read(config=path), read(*own, config=path)
+        keys = [word for word in own if not word.startswith("--config.model.folder=")]
+        overrides += len(keys)
+        assert (plain != changed) == bool(own), command
+        for word in keys:
+            assert read(*[other for other in own if other != word], config=path) != changed, word
+    assert overrides >= 3
 
 
 def test_the_table_of_settings_has_the_defaults():
