@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sare_jax import disk
 from sare_jax.errors import UserError
 from sare_jax.unwritable import WriteError, writing
 
@@ -49,18 +50,36 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(path.parent)
         _sweep(path.parent)
         draft = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{next(_number)}.draft")
         try:
             yield draft
-            if draft.is_dir() or path.is_dir():
-                remove(path)
-            os.replace(draft, path)
+            settle(draft, path)
         except WriteError as error:  # of a file in the draft, which is about to be removed
             raise WriteError(str(error).replace(str(draft), str(path))) from error
         finally:
             remove(draft)
+
+
+def settle(draft: Path, path: Path) -> None:
+    """Gives a finished file or folder its final name, the one place where something becomes final.
+
+    What it holds is on the disk before, and its name after, so that a power cut leaves it whole or absent.
+    Inside of a draft nothing is final yet; that is brought to the disk with the draft.
+
+    Raises:
+      WriteError: the disk is full, or cannot be written to.
+    """
+    is_final = not any(_DRAFT.fullmatch(folder.name) for folder in path.parents)
+    with writing(path):
+        if is_final:
+            disk.sync(draft)
+        if draft.is_dir() or path.is_dir():
+            remove(path)
+        os.replace(draft, path)
+        if is_final:
+            disk.sync_names(path.parent)
 
 
 def _sweep(folder: Path) -> None:

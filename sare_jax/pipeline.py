@@ -10,7 +10,7 @@ from typing import Literal
 
 from absl import logging
 
-from sare_jax import files, hosts, progress
+from sare_jax import disk, files, hosts, progress
 from sare_jax.errors import UserError
 from sare_jax.unwritable import writing
 
@@ -100,6 +100,8 @@ class Ledger:
         for path in task.outputs:
             if not path.exists():
                 raise RuntimeError(f"{task.name}: finished without making {path}")
+            disk.sync(path)  # what came there otherwise than by `files.settle`
+            disk.sync_names(path.parent)
         outputs = {path.name: files.digest(path) for path in task.outputs}
         done = {"status": "done", "key": files.hash_value(task.inputs), "outputs": outputs}
         self._write(task, done | {"seconds": round(seconds, 2), "inputs": task.inputs})

@@ -12,7 +12,7 @@ FAMILY_FOLDERS = sorted(path.parent.name for path in (ROOT / "models").glob("*/f
 # What of this program a package may import besides itself and the modules of `EVERYBODY`; a package with an
 # entry of its own is no part of the one around it.
 EVERYBODY = (
-    *("errors", "extensions", "files", "hosts", "nested", "locks", "progress", "rounding", "schema"),
+    *("disk", "errors", "extensions", "files", "hosts", "nested", "locks", "progress", "rounding", "schema"),
     *("shipped", "unwritable"),
 )
 ALLOWED = {

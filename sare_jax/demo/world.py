@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from sare_jax import files, progress
 from sare_jax.demo.categories import CATEGORIES
 from sare_jax.demo.references import references
 from sare_jax.demo.render import render
 from sare_jax.demo.scenes import SIZE, Scene, sample_scene
+from sare_jax.errors import UserError
 
 SPLITS = ("train", "val", "test")
+_RECORD, _PARTS = "world.json", ("images", "annotations")
 _INFO = {"description": "A drawn world in the format of COCO 2014", "version": "1.0", "year": 2014}
 _LICENSE = {"id": 1, "name": "Same as the code that drew it", "url": ""}
 _SOURCES = ("categories.py", "references.py", "render.py", "scenes.py", "world.py", "drawing")
@@ -24,8 +27,8 @@ _SOURCES = ("categories.py", "references.py", "render.py", "scenes.py", "world.p
 def build(out: Path, *, train: int = 1200, val: int = 400, test: int = 400, seed: int = 0) -> None:
     """Draws the images and writes their annotations; the same arguments give the same bytes.
 
-    Nothing is done where `out` holds the same world already. A world made otherwise is replaced when the new
-    one is whole.
+    Nothing is done where `out` holds the same world already, unchanged. A world made otherwise, or changed
+    since, is replaced when the new one is whole.
 
     Args:
       out: folder to make.
@@ -33,11 +36,13 @@ def build(out: Path, *, train: int = 1200, val: int = 400, test: int = 400, seed
       val: number of validation images.
       test: number of test images.
       seed: starts every random draw: scenes, drawings and captions.
+
+    Raises:
+      UserError: `out` holds something else than a world.
     """
     out = Path(out)
     spec = {"train": train, "val": val, "test": test, "seed": seed, "source": _source_hash()}
-    record = out / "world.json"
-    if record.is_file() and files.read_json(record) == spec:
+    if _holds(out, spec):
         return
     with (
         files.replacing(out) as draft,
@@ -48,7 +53,36 @@ def build(out: Path, *, train: int = 1200, val: int = 400, test: int = 400, seed
         for index, (split, count) in enumerate(zip(SPLITS, (train, val, test), strict=True)):
             _write_split(draft, split, list(_scenes(count, (seed, index))), first_id, bar)
             first_id += count
-        files.write_json(draft / "world.json", spec)
+        files.write_json(draft / _RECORD, files.sealed(spec | _contents(draft)))
+
+
+def _holds(out: Path, spec: dict) -> bool:
+    """Whether a folder holds this world, as it was drawn.
+
+    Raises:
+      UserError: it holds something that was not drawn here.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not (out / _RECORD).exists():
+        raise UserError(
+            f"{out}: holds files that were not drawn here (no {_RECORD} among them) and stay as they are; "
+            "choose another folder (config.data.root)"
+        )
+    try:
+        record = files.read_sealed(out / _RECORD)
+        if any(record.get(key) != value for key, value in spec.items()):
+            return False
+        if record.items() >= _contents(out).items():
+            return True
+        raise UserError(f"{out}: changed since it was drawn")
+    except UserError as error:
+        logging.warning("%s; drawn anew", error)
+        return False
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    return {name: files.digest(folder / name) if (folder / name).exists() else "" for name in _PARTS}
 
 
 def _source_hash() -> str:

@@ -12,7 +12,8 @@ class DataConfig:
     """Where images and annotations lie and how they are split."""
 
     prepare: str = ""
-    """`module:function` that makes the data when they are not there; empty where they are."""
+    """`module:function` that makes the data where they are not there as it made them, and leaves alone what
+    it did not make; empty where the data are there."""
     prepare_args: dict = field(default_factory=dict)
     """Keyword arguments of that function."""
     root: str = ""

@@ -179,8 +179,7 @@ def _ask_all(context: Context, params: Params, asking: Asking, answers: Path, na
                 max_new_tokens=metric.questions.max_new_tokens,
                 batch_size=settings.question_batch_size,
             )
-    files.remove(answers)
-    draft.rename(answers)
+    files.settle(draft, answers)
 
 
 def _measure(context: Context, run: str, setting: str, weights: dict) -> None:

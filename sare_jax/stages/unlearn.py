@@ -55,8 +55,7 @@ def _train(context: Context, name: str, settings: OptimConfig) -> None:
 def _publish(context: Context, name: str) -> None:
     draft = _draft(context, name)
     files.write_text(context.log(name), (draft / "log.jsonl").read_text(encoding="utf-8"))
-    files.remove(context.checkpoints(name))
-    (draft / "checkpoints").rename(context.checkpoints(name))
+    files.settle(draft / "checkpoints", context.checkpoints(name))
     files.remove(draft)
 
 

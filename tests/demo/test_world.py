@@ -1,3 +1,4 @@
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -7,7 +8,9 @@ from PIL import Image
 from sare_jax import files
 from sare_jax.demo.scenes import SIZE, sample_scene
 from sare_jax.demo.world import build
+from sare_jax.errors import UserError
 from sare_jax.records.coco import read_truth
+from tests.faults.mutate import flip, junk
 
 SIZES = {"train": 6, "val": 3, "test": 4}
 
@@ -112,3 +115,34 @@ def test_unfinished_world_leaves_the_old_one(tmp_path, monkeypatch):
         build(out, train=4, val=1, test=1)
     assert contents(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["world"]
+
+
+CHANGES = {
+    "a pixel": lambda out: flip(out / "images" / "COCO_train_000000000002.png"),
+    "no image": lambda out: (out / "images" / "COCO_val_000000000007.png").unlink(),
+    "no images": lambda out: shutil.rmtree(out / "images"),
+    "annotations": lambda out: junk(out / "annotations" / "instances_train.json"),
+    "the record": lambda out: junk(out / "world.json"),
+    "a value of the record": lambda out: flip(out / "world.json"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_world_that_was_changed_is_drawn_anew(world, tmp_path, change, caplog):
+    out = tmp_path / "world"
+    shutil.copytree(world, out)
+    build(out, **SIZES, seed=5)
+    assert not caplog.messages
+    CHANGES[change](out)
+    build(out, **SIZES, seed=5)
+    assert [message.endswith("; drawn anew") for message in caplog.messages] == [True]
+    assert contents(out) == contents(world)
+
+
+def test_what_was_not_drawn_here_is_named_and_left(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "mine.png").write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"not drawn here.*choose another folder \(config\.data\.root\)"):
+        build(tmp_path, **SIZES)
+    assert contents(tmp_path) == before
