@@ -10,8 +10,9 @@ from sare_jax import files
 from sare_jax.evaluation import bootstrap
 from sare_jax.frontier.analysis import CAPTIONS, FOUND, HALLUCINATED, TRUE, Run, analyse
 from sare_jax.frontier.read import read_points
-from sare_jax.report.frontier_figures import frontiers, standing_alone
+from sare_jax.report.frontier_figures import frontiers
 from sare_jax.report.frontiers import basis, excess_sentence, headline, sentences, tables
+from sare_jax.report.svg import standing_alone
 from sare_jax.report.tables import table_markdown
 
 NAMES = ("frontier.json", "frontier.md", "frontier.csv", "frontier_after.svg", "frontier_before.svg")
@@ -79,7 +80,7 @@ def write(results: Mapping[str, Any], folder: Path, ours: str, equal_words: floa
     files.write_text(folder / NAMES[1], as_markdown(results, ours, equal_words))
     files.write_text(folder / NAMES[2], as_csv(results))
     for name, drawn in zip(NAMES[3:], frontiers(results).panels, strict=True):
-        files.write_text(folder / name, standing_alone(drawn.svg))
+        files.write_text(folder / name, standing_alone(drawn.svg, drawn.label))
     return [folder / name for name in NAMES]
 
 

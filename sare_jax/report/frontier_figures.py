@@ -1,6 +1,5 @@
 """Frontiers drawn: CHAIR_S before and after the attack against recall before it."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,16 +15,6 @@ _PANELS = (("after", "CHAIR_S after the attack"), ("before", "CHAIR_S before the
 def frontiers(frontier: Mapping[str, Any]) -> FigureGroup:
     """Two panels with every method's curve, its single runs as faint marks, and the recalls that are read."""
     return FigureGroup("frontiers", (), tuple(_panel(frontier, key, label) for key, label in _PANELS))
-
-
-def standing_alone(svg: str) -> str:
-    """A drawing of the page as a file of its own, with the page's colours, font and background."""
-    shades = {f"--run-{place}": pair[0] for place, pair in enumerate(palette.SHADES)}
-    shades |= {"--ink": "#1e2227", "--muted": "#5c6470", "--hair": "#e3e0da", "--page": "#ffffff"}
-    text = re.sub(r"var\((--[a-z0-9-]+)\)", lambda match: shades[match[1]], svg)
-    head, _, rest = text.partition(">")
-    style = '<style>text{font-family:system-ui,"Liberation Sans",sans-serif}</style>'
-    return f'{head}>{style}<rect width="100%" height="100%" fill="#ffffff"/>{rest}\n'
 
 
 def _panel(frontier: Mapping[str, Any], key: str, label: str) -> Panel:

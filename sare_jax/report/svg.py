@@ -13,7 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sare_jax.report.palette import HAIR, INK, MUTED, variables
+from sare_jax.report.palette import HAIR, INK, MUTED, SHADES, variables
 
 # Points. A panel is shown between 340 and 520 CSS pixels wide, so its text stays between 10 and 15 pixels.
 PANEL = (420, 270)
@@ -86,3 +86,24 @@ def inline(figure: Figure, name: str, description: str) -> str:
     view = text[text.index('viewBox="') :].split('"')[1]
     head = f'<svg viewBox="{view}" role="img" aria-label="{escape(description)}" xmlns="http://www.w3.org/2000/svg">'
     return head + text[text.index(">") + 1 :].rstrip()
+
+
+def standing_alone(svg: str, heading: str) -> str:
+    """A drawing of the page as a file of its own, with the page's colours, font and background.
+
+    Args:
+      svg: an element from `inline`.
+      heading: what the page writes above the drawing; here it stands inside of it.
+    """
+    shades = {f"--run-{place}": pair[0] for place, pair in enumerate(SHADES)}
+    shades |= {"--ink": "#1e2227", "--muted": "#5c6470", "--hair": "#e3e0da", "--page": "#ffffff"}
+    text = re.sub(r"var\((--[a-z0-9-]+)\)", lambda match: shades[match[1]], svg)
+    head, _, rest = text.partition(">")
+    _, _, width, height = head[head.index('viewBox="') + 9 :].split('"')[0].split()
+    head = re.sub(r'viewBox="[^"]*"', f'viewBox="0 -22 {width} {float(height) + 22:g}"', head)
+    look = f'x="8" y="-7" font-size="13" font-weight="600" fill="{shades["--ink"]}"'
+    return (
+        f'{head}><style>text{{font-family:system-ui,"Liberation Sans",sans-serif}}</style>'
+        f'<rect y="-22" width="100%" height="100%" fill="{shades["--page"]}"/>'
+        f"<text {look}>{escape(heading)}</text>{rest}\n"
+    )

@@ -23,7 +23,7 @@ def _relearned(raw: Raw) -> Raw:
 def _fig1(made: Made) -> Page:
     group = relearning(made.inputs, made.spec)
     panels = group.panels if group else ()
-    return Page(drawings={f"fig1_{place}": panel.svg for place, panel in enumerate(panels)})
+    return Page(drawings={f"fig1_{place}": panel for place, panel in enumerate(panels)})
 
 
 def _fig6(made: Made) -> Page:

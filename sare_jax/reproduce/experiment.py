@@ -7,6 +7,7 @@ from typing import Any
 
 from sare_jax.config import to_dict
 from sare_jax.errors import UserError
+from sare_jax.report.figures import Panel
 from sare_jax.report.read import Inputs, read
 from sare_jax.report.spec import ReportSpec, spec_of
 from sare_jax.report.tables import Table
@@ -42,12 +43,12 @@ class Page:
 
     Attributes:
       tables: in reading order.
-      drawings: name → an SVG of its own.
+      drawings: file name → the drawing.
       texts: paragraphs in HTML that is safe to embed, such as captions with marks.
     """
 
     tables: tuple[Table, ...] = ()
-    drawings: Mapping[str, str] = field(default_factory=dict)
+    drawings: Mapping[str, Panel] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
 
 

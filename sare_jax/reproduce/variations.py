@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from sare_jax.evaluation.columns import Measure
 from sare_jax.evaluation.metrics.chair import CHAIR_S, RECALL
 from sare_jax.report.contrasts import measured
+from sare_jax.report.figures import Panel
 from sare_jax.report.palette import MUTED
 from sare_jax.report.svg import inline, panel
 from sare_jax.reproduce.experiment import Experiment, Made, Page, Raw, run_of, with_runs
@@ -83,7 +84,7 @@ def _fig4(made: Made) -> Page:
     return Page((table,), drawings)
 
 
-def _curve(made: Made, measure: Measure, points: Sequence[tuple[float, str]]) -> str:
+def _curve(made: Made, measure: Measure, points: Sequence[tuple[float, str]]) -> Panel:
     with panel() as (figure, axes):
         known = [(x, measured(made.inputs, run, "origin", measure)) for x, run in points]
         shown = [(x, value.number) for x, value in known if value.number is not None]
@@ -92,8 +93,8 @@ def _curve(made: Made, measure: Measure, points: Sequence[tuple[float, str]]) ->
             if value.interval:
                 axes.vlines(x, *value.interval, color=MUTED, linewidth=1)
         axes.set_xlabel("passes over D_neg")
-        axes.set_ylabel(measure.label)
-        return inline(figure, f"fig4_{measure.key}", f"{measure.label} of SARE by passes over D_neg")
+        label = f"{measure.label} of SARE by passes over D_neg"
+        return Panel(label, inline(figure, f"fig4_{measure.key}", label), measure.better)
 
 
 TABLE2 = Experiment("the ablation of the three sets", lambda raw: _with(raw, ABLATION, "table2"), _table2)

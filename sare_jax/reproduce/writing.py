@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from sare_jax import files
-from sare_jax.report.frontier_figures import standing_alone
+from sare_jax.report.svg import standing_alone
 from sare_jax.report.tables import Cell, Table, table_markdown
 from sare_jax.reproduce.experiment import Page
 
@@ -38,7 +38,7 @@ def write(name: str, title: str, page: Page, folder: Path) -> list[Path]:
         texts[f"{name}.md"] = "\n".join(map(table_markdown, page.tables))
         texts[f"{name}.tex"] = "\n".join(map(as_latex, page.tables))
         texts[f"{name}.csv"] = "".join(map(as_csv, page.tables))
-    texts |= {f"{drawing}.svg": standing_alone(svg) for drawing, svg in page.drawings.items()}
+    texts |= {f"{file}.svg": standing_alone(drawn.svg, drawn.label) for file, drawn in page.drawings.items()}
     for file, text in texts.items():
         files.write_text(folder / file, text)
     return [folder / file for file in texts]
@@ -47,7 +47,9 @@ def write(name: str, title: str, page: Page, folder: Path) -> list[Path]:
 def as_html(title: str, page: Page) -> str:
     """The page as one file."""
     parts = [_table_html(table) for table in page.tables]
-    parts += [f"<figure>{standing_alone(svg)}</figure>" for svg in page.drawings.values()]
+    parts += [
+        f"<figure>{standing_alone(drawn.svg, drawn.label)}</figure>" for drawn in page.drawings.values()
+    ]
     parts += page.texts
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
