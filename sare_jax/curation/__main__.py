@@ -24,7 +24,7 @@ from sare_jax.records.curated import write_curated
 from sare_jax.settings import FixedThresholds
 
 _PROGRAM = "python -m sare_jax.curation"
-_NOT_SCORING = ("rule", "conflicts", "efuf")  # settings that move no score
+_NOT_SCORING = ("rule", "conflicts", "efuf", "folder")  # settings that move no score
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -49,7 +49,7 @@ def _curate(arguments: list[str]) -> None:
         epilog="Other commands, each with --help: calibrate, histogram, import-efuf, export-efuf.",
     )
     options.add_data(parser)
-    options.add_settings(parser, without=("efuf",))
+    options.add_settings(parser, without=("efuf", "folder"))
     given = parser.parse_args(arguments)
     settings, truth = options.settings_of(given), options.truth_of(given)
     recipe = recipe_of(settings, truth)

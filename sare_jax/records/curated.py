@@ -129,8 +129,12 @@ def write_curated(folder: Path, curated: Curated) -> None:
         files.write_json(draft / "manifest.json", curated.manifest)
 
 
-def read_curated(folder: Path) -> Curated:
-    """Reads what `write_curated` wrote.
+def read_curated(folder: Path, way_out: str = "run the curate stage again") -> Curated:
+    """Reads what `write_curated` wrote, or what somebody else wrote in that form (docs/own_data.md).
+
+    Args:
+      folder: holds `rows.npz`, `neg.npz`, `pos.npz`, `sent.npz` and `manifest.json`.
+      way_out: end of the messages about a file that cannot be used.
 
     Raises:
       UserError: a file is missing, is no npz or lacks a column, or a span lies outside of its caption; names
@@ -141,15 +145,15 @@ def read_curated(folder: Path) -> Curated:
     manifest = checked(files.read_json(path), dict[str, Any], str(path)) if path.exists() else {}
     most = _counted(manifest)
     curated = Curated(
-        rows=_read(folder / "rows.npz", Rows, sum(most.values())),  # each is of a unit or a sentence
-        neg=_read(folder / "neg.npz", Units, most["neg"]),
-        pos=_read(folder / "pos.npz", Units, most["pos"]),
-        sent=_read(folder / "sent.npz", Sentences, most["sent"]),
+        rows=_read(folder / "rows.npz", Rows, sum(most.values()), way_out),  # each of a unit or a sentence
+        neg=_read(folder / "neg.npz", Units, most["neg"], way_out),
+        pos=_read(folder / "pos.npz", Units, most["pos"], way_out),
+        sent=_read(folder / "sent.npz", Sentences, most["sent"], way_out),
         manifest=manifest,
     )
     _check(curated, folder)
     if not path.exists():
-        raise UserError(f"{path}: no such file; run the curate stage again")
+        raise UserError(f"{path}: no such file; {way_out}")
     return curated
 
 
@@ -167,24 +171,22 @@ def _column(values: np.ndarray, name: str) -> np.ndarray:
     return np.asarray(values, dtype or np.str_)
 
 
-def _read(path: Path, kind: type[Table], most: float) -> Table:
+def _read(path: Path, kind: type[Table], most: float, way_out: str) -> Table:
     names = [f.name for f in fields(kind)]
     if not path.exists():
-        raise UserError(f"{path}: no such file; run the curate stage first")
+        raise UserError(f"{path}: no such file; {way_out}")
     try:
         columns = read_arrays(path, most=most)
     except UserError as error:
-        raise UserError(f"{error}; run the curate stage again") from None
+        raise UserError(f"{error}; {way_out}") from None
     missing = [name for name in names if name not in columns]
     if missing:
-        raise UserError(f"{path}: lacks {', '.join(missing)}; run the curate stage again")
+        raise UserError(f"{path}: lacks {', '.join(missing)}; {way_out}")
     columns = {name: columns[name] for name in names}
     for name, values in columns.items():
         kinds, _ = _COLUMNS[name]
         if values.ndim != 1 or values.dtype.kind not in kinds:
-            raise UserError(
-                f"{path}: {name} is {values.dtype}{list(values.shape)}; run the curate stage again"
-            )
+            raise UserError(f"{path}: {name} is {values.dtype}{list(values.shape)}; {way_out}")
     return kind(**{name: _column(values, name) for name, values in columns.items()})
 
 

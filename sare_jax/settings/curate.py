@@ -133,6 +133,10 @@ class CurateConfig:
     efuf: str = ""
     """Folder with EFUF's pos_neg.json and sentences.json, which are taken instead of captions and scores;
     then `thresholds`, which must be fixed, and `rule` are the only other keys that count."""
+    folder: str = ""
+    """Folder with sets made elsewhere: `rows.npz`, `neg.npz`, `pos.npz`, `sent.npz` and `manifest.json`, as
+    docs/own_data.md describes them. They are checked and taken as they are: no captions and no CLIP model are
+    needed, and no other key of this section counts."""
 
     RENAMED: ClassVar[Mapping[str, str]] = MappingProxyType(
         {key: f"thresholds.{key}" for key in ("t0", "t1", "t2", "q0", "q1", "q2", "p0", "p1", "p2")}
@@ -146,6 +150,8 @@ class CurateConfig:
         for name in ("llm_model", "llm_key_variable"):
             if getattr(self, name) and not self.llm:
                 raise UserError(f"{where}.{name}: has no effect without {where}.llm; set that too")
+        if self.efuf and self.folder:
+            raise UserError(f"{where}.folder: the sets come from {where}.efuf already; give one of the two")
         if self.efuf and not isinstance(self.thresholds, FixedThresholds):
             raise UserError(
                 f"{where}.thresholds.kind: must be fixed: EFUF's files hold scores that were made elsewhere; "

@@ -15,8 +15,13 @@ from sare_jax.stages.context import Context
 
 
 def tasks(context: Context) -> Iterator[Task]:
-    """Makes `captions/captions.jsonl`, one record per training image, and `captions/manifest.json`."""
+    """Makes `captions/captions.jsonl`, one record per training image, and `captions/manifest.json`.
+
+    Sets from `config.curate.folder` bring their captions along, so that nothing is made then.
+    """
     settings = context.config.caption
+    if context.config.curate.folder:
+        return
     images = context.splits.train[: context.config.data.max_train_images or None]
     if settings.file:
         yield imported.task(context, images)

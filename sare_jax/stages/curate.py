@@ -9,6 +9,7 @@ from sare_jax.errors import UserError
 from sare_jax.pipeline import Task
 from sare_jax.settings import AuditThresholds, FixedThresholds
 from sare_jax.shipped import located
+from sare_jax.stages import own_sets
 from sare_jax.stages.context import Context
 
 EFUF_FILES = ("pos_neg.json", "sentences.json")
@@ -17,6 +18,9 @@ EFUF_FILES = ("pos_neg.json", "sentences.json")
 def tasks(context: Context) -> Iterator[Task]:
     """Makes the `curated` folder."""
     settings = context.config.curate
+    if settings.folder:
+        yield own_sets.task(context)
+        return
     splits = files.hash_file(context.workdir / "splits.json")
     if settings.efuf:
         folder = Path(settings.efuf)
