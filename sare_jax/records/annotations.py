@@ -32,6 +32,11 @@ class Annotated:
     done: bool = False
     annotator: str = ""
 
+    @property
+    def key(self) -> tuple[int | str, str]:
+        """Image and caption, which no two annotations of a person share."""
+        return self.image, self.caption
+
     def record(self) -> dict[str, Any]:
         """As a JSON-able record; `text` repeats the marked words for people who read the file."""
         return {
@@ -47,21 +52,21 @@ def read_annotations(path: Path | str) -> tuple[list[Annotated], Dropped]:
     """Reads annotations, JSON lines as this project writes them or lines `image ### text with brackets`.
 
     What cannot be used is left out by reason: no image id, caption is no text, brackets or marks that do not
-    fit, repeated. Lines with brackets count as done.
+    fit, repeated. Lines with brackets count as done. An image may have several captions, as in a session.
 
     Raises:
-      UserError: no such file, no record in it, a line that is neither, or one image with two different
-        annotations; names them.
+      UserError: no such file, no record in it, a line that is neither, or one caption of an image with two
+        different annotations; names the image.
     """
     records, dropped = read_records(path)
-    found: dict[int | str, Annotated] = {}
+    found: dict[tuple[int | str, str], Annotated] = {}
     clashing = []
     for number, record in enumerate(records, start=1):
         item = _read(record, f"record {number}", dropped)
         if item is None:
             continue
-        if found.setdefault(item.image, item) is not item:
-            if found[item.image] == item:
+        if found.setdefault(item.key, item) is not item:
+            if found[item.key] == item:
                 dropped.add("repeated", item.image)
             else:
                 clashing.append(str(item.image))

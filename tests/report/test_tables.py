@@ -56,7 +56,7 @@ def test_numbers_are_those_of_the_metrics_file(inputs):
     assert found["chair_s"].value == chair["chair_s"]
     assert list(found["chair_s"].interval) == chair["intervals"]["chair_s"]
     assert found["n"].text == "60"
-    assert found["human"].text == "not measured"
+    assert found["human_s"].text == "not measured"
 
 
 def test_best_is_marked_within_a_setting_and_not_where_no_direction_is_good(inputs):

@@ -161,7 +161,7 @@ def test_terminal_table(workdir):
     number = files.read_json(workdir / "metrics/sare/relearn_60.json")["chair"]["chair_s"]
     sare = lines[lines.index("SARE") :]
     assert f"{number:.1f} [" in next(line for line in sare if "relearn 60" in line)
-    assert "Not measured: Human, Info." in text
+    assert "Not measured: Human_S, Human_I, Info." in text
 
 
 CONFIG = {

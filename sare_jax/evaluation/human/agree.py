@@ -114,16 +114,22 @@ def _summary(confusion: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
 def _pairs(
     first: Sequence[Annotated], second: Sequence[Annotated], dropped: Dropped
 ) -> list[tuple[Annotated, Annotated]]:
-    done = [{item.image: item for item in finished(items, dropped)} for items in (first, second)]
+    done = [{item.key: item for item in finished(items, dropped)} for items in (first, second)]
+    held = [{item.key for item in items} for items in (first, second)]
+    images = [{image for image, _ in part} for part in done]
     pairs = []
-    for image in dict.fromkeys([*done[0], *done[1]]):
-        a, b = done[0].get(image), done[1].get(image)
-        if a is None or b is None:
-            dropped.add(f"only {'A' if b is None else 'B'} has it", image)
-        elif a.caption != b.caption:
+    differing: set[int | str] = set()
+    for key in dict.fromkeys([*done[0], *done[1]]):
+        image = key[0]
+        if key in done[0] and key in done[1]:
+            pairs.append((done[0][key], done[1][key]))
+            continue
+        other = 1 if key in done[0] else 0
+        if key in held[other] or image not in images[other]:
+            dropped.add(f"only {'BA'[other]} has it", image)
+        elif image not in differing:
+            differing.add(image)
             dropped.add("captions differ", image)
-        else:
-            pairs.append((a, b))
     if not pairs:
         reasons = ", ".join(f"{reason}: {len(which)}" for reason, which in dropped.items())
         raise UserError(f"no caption that both have finished ({reasons})")

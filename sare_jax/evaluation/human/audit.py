@@ -69,6 +69,30 @@ def sample(records: Sequence[dict], size: int, seed: int, dropped: Dropped) -> l
     return [Annotated(image, captions[image], done=not captions[image].strip()) for image in chosen]
 
 
+def whole_session(records: Sequence[dict], dropped: Dropped) -> list[Annotated]:
+    """All captions of a session, in its order, none of them marked yet; an image may have several.
+
+    Args:
+      records: dicts with `image` (or `image_id`) and `caption`.
+      dropped: gets the image or record number of what cannot be used, by reason.
+
+    Raises:
+      UserError: nothing to show.
+    """
+    items: dict[tuple[int | str, str], Annotated] = {}
+    for number, record in enumerate(records, start=1):
+        image, text = image_of(record), record.get("caption")
+        if image is None:
+            dropped.add("no image id", f"record {number}")
+        elif not isinstance(text, str):
+            dropped.add("caption is no text", image)
+        else:
+            items[image, text] = Annotated(image, text, done=not text.strip())
+    if not items:
+        raise UserError(f"nothing to annotate ({dropped.told()})")
+    return list(items.values())
+
+
 def _number(image: int | str) -> int | str:
     """The image's number where its name ends in one, so that 42 and COCO_val2014_000000000042.jpg agree."""
     match = _LAST_NUMBER.search(str(image))
@@ -176,8 +200,11 @@ def version_of(item: Annotated) -> str:
 def resume(path: Path, drawn: Sequence[Annotated], annotator: str) -> list[Annotated]:
     """The drawn captions with the marks that `path` already holds for them.
 
+    There may be more of them than the file holds: of a larger sample, or of a session that has grown by an
+    attack.
+
     Raises:
-      UserError: the file is another person's, or holds other captions than those drawn.
+      UserError: the file is another person's, or holds captions that are not among those drawn.
     """
     fresh = [replace(item, annotator=annotator) for item in drawn]
     if not path.exists():
@@ -189,14 +216,13 @@ def resume(path: Path, drawn: Sequence[Annotated], annotator: str) -> list[Annot
     names = {item.annotator for item in kept} - {"", annotator}
     if names:
         raise UserError(f"{path}: holds the work of {', '.join(sorted(names))}; name another --out")
-    held = {item.image: item for item in kept}
-    captions = {item.image: item.caption for item in drawn}
-    if {image: item.caption for image, item in held.items()} != captions:
+    held = {item.key: item for item in kept}
+    if not held.keys() <= {item.key for item in drawn}:
         raise UserError(
-            f"{path}: holds other captions than --captions, --sample and --seed draw; give what it was made "
-            "with, or name another --out"
+            f"{path}: holds other captions than --session, or --captions, --sample and --seed, give; give "
+            "what it was made with, or name another --out"
         )
-    return [replace(held[item.image], annotator=annotator) for item in fresh]
+    return [replace(held.get(item.key, item), annotator=annotator) for item in fresh]
 
 
 def claim(path: Path) -> TextIO:

@@ -9,11 +9,11 @@ from typing import TextIO
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation import console
-from sare_jax.evaluation.columns import NOT_MEASURED, Measure, ungrouped
-from sare_jax.evaluation.human import agree, score
-from sare_jax.evaluation.human.audit import Audit, claim, find_images, resume, sample
+from sare_jax.evaluation.columns import Measure, ungrouped
+from sare_jax.evaluation.human import agree, marks, score
+from sare_jax.evaluation.human.audit import Audit, claim, find_images, resume, sample, whole_session
 from sare_jax.evaluation.human.server import AuditServer
-from sare_jax.evaluation.metrics.metric import AtHand, Metric
+from sare_jax.evaluation.metrics.metric import Metric
 from sare_jax.records.annotations import read_annotations, write_annotations
 from sare_jax.records.texts import Dropped, read_records
 
@@ -33,7 +33,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _add_serve(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("serve", help="a page on this machine to mark objects on")
-    parser.add_argument("--captions", required=True, help="JSON lines of image_id and caption")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--captions", help="JSON lines of image_id and caption, of which some are drawn")
+    given.add_argument("--session", help="WORKDIR/human/session.jsonl: all its captions, in its order")
     parser.add_argument("--images", required=True, type=Path, help="folder of the images")
     parser.add_argument("--out", required=True, type=Path, help="JSON lines, saved after every step")
     parser.add_argument("--annotator", default="", help="whose marks these are")
@@ -51,8 +53,11 @@ def _serve(options: argparse.Namespace) -> None:
         raise UserError(
             f"--out {options.out}: give a .jsonl name; `convert` writes brackets from it afterwards"
         )
-    records, dropped = read_records(options.captions)
-    drawn = sample(records, options.sample, options.seed, dropped)
+    records, dropped = read_records(options.captions or options.session)
+    if options.session:
+        drawn = whole_session(records, dropped)
+    else:
+        drawn = sample(records, options.sample, options.seed, dropped)
     images = find_images(drawn, options.images)
     lost = [str(item.image) for item, image in zip(drawn, images, strict=True) if image is None]
     with claim(options.out):
@@ -139,25 +144,43 @@ def _say_left_out(dropped: Dropped, stream: TextIO) -> None:
         print(f"left out, {reason}: {len(which)} ({', '.join(which[:10])})", file=stream)
 
 
-def _measure(at_hand: AtHand, settings: None) -> str:
-    """People mark the captions after a run, so that a row of its evaluation never has their numbers."""
-    return NOT_MEASURED
-
+HUMAN_S = Measure(
+    "human_s",
+    "Human_S",
+    ("human", "human_s"),
+    "lower",
+    help="Share of captions, in percent, in which people find an object that is not in the picture.",
+)
+HUMAN_I = Measure(
+    "human_i",
+    "Human_I",
+    ("human", "human_i"),
+    "lower",
+    help="Share of the objects that people marked, in percent, that are not in the picture.",
+)
 
 METRIC = Metric(
     name="human",
     title="Human audit",
     about="a local page on which people mark objects; rates and agreement of annotators",
-    measure=_measure,
+    measure=marks.measure,
     command=main,
+    settings=marks.HumanSettings,
+    check=marks.check,
+    depends_on=marks.depends_on,
     counts={"human": ungrouped(score.COLUMNS, score.METRICS)},
-    columns=(
-        Measure(
-            "human",
-            "Human",
-            ("human",),
-            "lower",
-            help="Share of captions that people find hallucinated, where they were asked.",
-        ),
+    columns=(HUMAN_S, HUMAN_I),
+    detail=(
+        HUMAN_S,
+        HUMAN_I,
+        Measure("human_n", "captions marked", ("human", "n"), digits=0),
+        Measure("human_n_drawn", "captions to mark", ("human", "n_drawn"), digits=0),
+        Measure("human_objects", "objects marked", ("human", "n_objects"), digits=0),
     ),
+    detail_title="What people marked; a session is done where as many captions are marked as were to be",
+    rules={"": "Human"},
+    counted={
+        "captions that people marked": (("human", "n"),),
+        "captions that people were to mark": (("human", "n_drawn"),),
+    },
 )

@@ -66,7 +66,18 @@ def score(
       UserError: nothing finished, or nothing marked.
     """
     dropped = Dropped(dropped or {})
-    done = finished(items, dropped)
+    return rates(finished(items, dropped), dropped, draws=draws, seed=seed)
+
+
+def rates(done: Sequence[Annotated], dropped: Dropped, *, draws: int, seed: int) -> dict[str, Any]:
+    """As `score`, of captions that are all finished; there may be no mark on them.
+
+    Args:
+      done: finished annotations, at least one.
+      dropped: reason → what was left out.
+      draws: how many times the bootstrap resamples the images.
+      seed: starts the draw of the resamples.
+    """
     counts = np.array([_row(item) for item in done])
     total = dict(zip(COLUMNS, counts.sum(axis=0).tolist(), strict=True))
     return {

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap, console
 from sare_jax.evaluation.columns import NOT_MEASURED, Measure, ungrouped
@@ -26,19 +24,15 @@ from sare_jax.evaluation.judging.options import (
     judge_of,
 )
 from sare_jax.evaluation.judging.parse import LOWEST, read_score
+from sare_jax.evaluation.judging.rates import COLUMNS, METRICS, summarised
+from sare_jax.evaluation.judging.scores import given_scores, read_scores
 from sare_jax.evaluation.metrics.metric import AtHand, Metric
-from sare_jax.files import hash_value, read_json, write_jsonl
+from sare_jax.files import hash_file, hash_value, read_json, write_jsonl
 from sare_jax.llm.client import PRESETS, Endpoint, read_key
 from sare_jax.records.coco import Truth, read_truth
 from sare_jax.records.texts import Dropped, match_captions, read_records
 
 References = Literal["first", "all"]
-COLUMNS = ("captions", "coverage", "length", "empty")
-METRICS: dict[str, bootstrap.Metric] = {
-    "informativeness": bootstrap.ratio(1, 0, scale=1.0),
-    "mean_words": bootstrap.ratio(2, 0, scale=1.0),
-    "empty_rate": bootstrap.share(3, 0, scale=1.0),
-}
 RULE = (
     "a judge rates from 1 to {scale} how much of the objects in {references} and in the list of annotated "
     "categories the caption mentions, in percent of the scale; more general words count; an empty caption "
@@ -127,7 +121,7 @@ def score(
     answers = iter(ask(questions))
     empty = Verdict(100 * LOWEST / scale)
     verdicts = [next(answers) if text.strip() else empty for _, text, _ in asked]
-    return _result(asked, verdicts, left_out, draws=draws, seed=seed) | {
+    return summarised(asked, verdicts, left_out, draws=draws, seed=seed) | {
         "rule": RULE.format(scale=scale, references=_SAID[references]),
         "model": model,
         "instruction": hash_value(INSTRUCTION)[:12],
@@ -137,48 +131,6 @@ def score(
 
 
 _SAID = {"first": "one reference caption", "all": "all reference captions"}
-
-
-def _result(
-    asked: list[tuple[int, str, str]], verdicts: list[Verdict], dropped: Dropped, **sampling: int
-) -> dict[str, Any]:
-    ids, rows, failed = [], [], 0
-    for (image_id, text, _), verdict in zip(asked, verdicts, strict=True):
-        if verdict.value is None:
-            dropped.add(f"judge: {verdict.reason}", image_id)
-            failed += 1
-            continue
-        ids.append(image_id)
-        rows.append([1, verdict.value, len(text.split()), int(not text.strip())])
-    if not rows:
-        reasons = ", ".join(f"{reason}: {len(which)}" for reason, which in dropped.items())
-        raise UserError(f"nothing could be scored ({reasons})")
-    counts = np.array(rows, float)
-    return {
-        "metric": "informativeness",
-        **{name: bootstrap.value(counts, metric) for name, metric in METRICS.items()},
-        "n": len(rows),
-        "failed": failed,
-        "skipped": sum(map(len, dropped.values())),
-        "dropped": dropped.summary(),
-        "intervals": bootstrap.intervals(counts, METRICS, **sampling),
-        "tokens": _tokens(verdicts),
-        "judge_models": sorted({verdict.model for verdict in verdicts if verdict.model}),
-        "per_image": bootstrap.per_image(ids, COLUMNS, counts),
-    }
-
-
-def _tokens(verdicts: list[Verdict]) -> dict[str, int]:
-    """Tokens of all replies, and of those asked for in this run (`…_now`); equal questions count once."""
-    replies = {id(verdict): verdict for verdict in verdicts}.values()
-    now = [verdict for verdict in replies if not verdict.kept]
-    return {
-        "prompt": sum(verdict.prompt_tokens for verdict in replies),
-        "completion": sum(verdict.completion_tokens for verdict in replies),
-        "prompt_now": sum(verdict.prompt_tokens for verdict in now),
-        "completion_now": sum(verdict.completion_tokens for verdict in now),
-        "replies_kept_before": len(replies) - len(now),
-    }
 
 
 def read_references(path: Path | str, truth: Truth) -> Truth:
@@ -273,6 +225,14 @@ class JudgeSettings:
     judge: str = ""
     #: The model there; empty is the present one of `deepseek` and `openai`.
     model: str = ""
+    #: File of scores that some judge gave already, instead of asking one: JSON lines with `image_id` (or
+    #: `image`), `caption` and `score`, from 1 to 100.
+    scores: str = ""
+
+    def check(self, where: str) -> None:
+        """Refuses a judge beside scores that are there already."""
+        if self.scores and self.judge:
+            raise UserError(f"{where}.scores: {where}.judge would be asked for the same; give one of the two")
 
 
 def judge_named(settings: JudgeSettings) -> Judge | None:
@@ -296,9 +256,19 @@ def judge_named(settings: JudgeSettings) -> Judge | None:
 
 def _check(settings: JudgeSettings) -> None:
     judge_named(settings)
+    if settings.scores:
+        read_scores(Path(settings.scores))
+
+
+def _depends_on(settings: JudgeSettings) -> Any:
+    if settings.scores:
+        return {"scores": hash_file(Path(settings.scores))}
+    return {"judge": settings.judge, "model": settings.model}
 
 
 def _measure(at_hand: AtHand, settings: JudgeSettings) -> dict[str, Any] | str:
+    if settings.scores:
+        return given_scores(at_hand, read_scores(Path(settings.scores)))
     judge = judge_named(settings)
     if judge is None:
         return NOT_MEASURED
@@ -322,6 +292,7 @@ METRIC = Metric(
     command=main,
     settings=JudgeSettings,
     check=_check,
+    depends_on=_depends_on,
     counts={"informativeness": ungrouped(COLUMNS, METRICS)},
     columns=(
         Measure(
