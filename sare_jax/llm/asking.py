@@ -5,6 +5,7 @@ unreadable after the allowed tries is a failure with a reason, and the run goes 
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from sare_jax import progress
 from sare_jax.errors import UserError
 from sare_jax.files import hash_value, read_json, write_json
-from sare_jax.llm.client import Client, Endpoint, FailedError, Reply
+from sare_jax.llm.client import Client, Endpoint, FailedError, Patience, Reply
 from sare_jax.llm.replies import UnreadableError
 
 Value = TypeVar("Value")
@@ -66,12 +67,13 @@ class Asker(Generic[Value]):
         """The answer from a reply on disk; None where no whole and readable reply is there."""
         try:
             entry = read_json(self._place(prompt))
-            reply, usage = entry["reply"], entry["usage"]
+            reply, usage, model = entry["reply"], entry["usage"], entry["model"]
             tokens = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
-            if entry["value"] is None:
+            if entry["value"] is None or not isinstance(reply, str) or not isinstance(model, str | None):
                 return None
-            return Answer(self.read(reply), None, reply, True, entry["model"], *tokens)
-        except (UserError, KeyError, TypeError, ValueError, UnreadableError):
+            reply = self.endpoint.without_key(reply)
+            return Answer(self._read(reply), None, reply, True, model, *tokens)
+        except (UserError, KeyError, TypeError, ValueError, OverflowError, UnreadableError):
             return None
 
     def ask_all(self, prompts: Sequence[str], name: str = "judge") -> list[Answer[Value]]:
@@ -121,9 +123,12 @@ class Asker(Generic[Value]):
     async def _ask_one(self, client: Client, prompt: str) -> Answer[Value]:
         """Asks until a reply can be read, as often as the endpoint allows; a readable one is kept on disk."""
         reply, reason, paid = None, "", [0, 0]
+        patience = Patience(self.endpoint.deadline)
         for _ in range(self.endpoint.tries):
+            if patience.left <= 0:
+                break
             try:
-                reply = await client.ask(prompt)
+                reply = await client.ask(prompt, patience)
                 paid = [paid[0] + reply.prompt_tokens, paid[1] + reply.completion_tokens]
                 value = self._value(reply)
             except FailedError as error:
@@ -141,7 +146,16 @@ class Asker(Generic[Value]):
     def _value(self, reply: Reply) -> Value:
         if reply.finish_reason == "length":
             raise UnreadableError("cut off")
-        return self.read(reply.text)
+        return self._read(reply.text)
+
+    def _read(self, text: str) -> Value:
+        """The value of a reply's text, whatever a model may have written there."""
+        try:
+            value = self.read(text)
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # or it could not be kept
+        except (RecursionError, MemoryError, OverflowError, ValueError):
+            raise UnreadableError("nothing that a program can hold") from None
+        return value
 
     def _keep(self, prompt: str, reply: Reply, value: Value) -> None:
         usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}

@@ -11,17 +11,21 @@ import os
 import random
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-from sare_jax.errors import UserError
+from sare_jax.errors import UserError, one_line
 from sare_jax.files import parse_json
+from sare_jax.llm.blanking import without_key
 
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 _MOST_BYTES = 4 << 20
+_MOST_TOKENS = 1 << 40  # of one reply; what claims more counts nothing
 _FIRST_CONTACTS = 8
 
 
@@ -51,6 +55,8 @@ class Endpoint:
       body: further fields of the request; None as a value leaves a field out.
       max_tokens: the most tokens of a reply.
       timeout: seconds for one whole request, however slowly its bytes arrive.
+      deadline: seconds for one question with all its requests and the waits between them; not counted are
+        waits that the server asks for.
       tries: how often one question is put when replies cannot be read or do not come in time.
       waits: how often one question waits for a server that is busy or out of reach.
       first_wait: seconds of the first such wait; doubled each time.
@@ -63,6 +69,7 @@ class Endpoint:
     body: dict[str, Any] = field(default_factory=dict)
     max_tokens: int = 1024
     timeout: float = 120.0
+    deadline: float = 180.0
     tries: int = 3
     waits: int = 6
     first_wait: float = 1.0
@@ -83,6 +90,10 @@ class Endpoint:
             "stream": False,
         }
         return {name: value for name, value in (fields | self.body).items() if value is not None}
+
+    def without_key(self, text: str) -> str:
+        """A text of the endpoint without what it may hold of the key (see `llm.blanking`)."""
+        return without_key(text, self.key)
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,22 @@ class LateError(FailedError):
     """A reply did not come in time; asking again may help."""
 
     passing = True
+
+
+@dataclass
+class Patience:
+    """The seconds that one question has left."""
+
+    left: float
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """Takes the time of the block off."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.left -= time.monotonic() - start
 
 
 def read_key(variable: str, base_url: str) -> str:
@@ -162,8 +189,12 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def ask(self, prompt: str) -> Reply:
+    async def ask(self, prompt: str, patience: Patience) -> Reply:
         """The model's reply; waits and asks again where the server is busy or out of reach.
+
+        Args:
+          prompt: the question.
+          patience: the time that it has; what this call takes is taken off.
 
         Raises:
           FailedError: no reply in time, or after all waits; its text is the reason.
@@ -173,26 +204,28 @@ class Client:
         for turn in range(self.endpoint.waits + 1):
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             try:
-                return await self._ask_once(prompt)
+                with patience.spent():
+                    return await self._ask_once(prompt, min(self.endpoint.timeout, patience.left))
             except _LaterError as error:
-                if turn == self.endpoint.waits:
+                if turn == self.endpoint.waits or patience.left <= wait:
                     raise FailedError(str(error)) from None
                 self.waited += 1
-                await self._pause(wait, error.after)
+                await self._pause(wait, error.after, patience)
                 wait = min(2 * wait, self.endpoint.longest_wait)
         raise AssertionError("unreachable")
 
-    async def _pause(self, wait: float, asked: float | None) -> None:
+    async def _pause(self, wait: float, asked: float | None, patience: Patience) -> None:
         if asked is None:
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            with patience.spent():
+                await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             return
         if asked > self.endpoint.longest_wait:
             raise UserError(f"{self.endpoint.base_url}: asks to wait {asked:.0f} s; {_GOES_ON} after that")
         self._not_before = max(self._not_before, time.monotonic() + asked)  # it holds for every question
 
-    async def _ask_once(self, prompt: str) -> Reply:
+    async def _ask_once(self, prompt: str, seconds: float) -> Reply:
         try:
-            async with asyncio.timeout(self.endpoint.timeout):
+            async with asyncio.timeout(seconds):
                 status, headers, content = await self._post(self.endpoint.request(prompt))
         except (TimeoutError, httpx.TimeoutException):
             raise LateError("no reply in time") from None
@@ -202,10 +235,10 @@ class Client:
             raise self._broken(error) from None
         self._reached = True
         if status == 200:
-            return _read_reply(content)
+            return _read_reply(content, self.endpoint.without_key)
         if status in _BUSY:
             raise _LaterError(f"HTTP {status}", _retry_after(headers.get("retry-after")))
-        detail = self._without_key(_error_text(content))
+        detail = _error_text(content, self.endpoint.without_key)
         if status in (400, 413, 422):
             raise FailedError(f"HTTP {status}{detail}")
         raise UserError(f"{self.endpoint.url}: HTTP {status}{detail}; {_WAY_OUT.get(status, _WAY_OUT[404])}")
@@ -227,9 +260,6 @@ class Client:
                     raise _LaterError("reply too long")
             return response.status_code, response.headers, bytes(content)
 
-    def _without_key(self, text: str) -> str:
-        return text.replace(self.endpoint.key, "…") if self.endpoint.key else text
-
 
 _GOES_ON = "the same command goes on from here"
 _WAY_OUT = {
@@ -248,7 +278,7 @@ class _LaterError(Exception):
         self.after = after
 
 
-def _read_reply(content: bytes) -> Reply:
+def _read_reply(content: bytes, blanked: Callable[[str], str]) -> Reply:
     try:
         document = parse_json(content, "reply")
     except UserError:
@@ -265,16 +295,16 @@ def _read_reply(content: bytes) -> Reply:
         text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
     usage = document.get("usage") if isinstance(document.get("usage"), dict) else {}
     return Reply(
-        text if isinstance(text, str) else "",
+        blanked(text) if isinstance(text, str) else "",
         reason if isinstance(reason := choice.get("finish_reason"), str) else None,
-        model if isinstance(model := document.get("model"), str) else None,
+        one_line(blanked(model)) if isinstance(model := document.get("model"), str) else None,
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
     )
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if isinstance(value, int) and 0 <= value < _MOST_TOKENS else 0
 
 
 def _retry_after(value: str | None) -> float | None:
@@ -287,15 +317,15 @@ def _retry_after(value: str | None) -> float | None:
         pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
-def _error_text(content: bytes) -> str:
-    """The error message of a JSON body, as ` (…)` on one line of 200 characters at most; else empty."""
+def _error_text(content: bytes, blanked: Callable[[str], str]) -> str:
+    """The error message of a JSON body, as ` (…)` on one line of about 200 characters; else empty."""
     try:
         error = parse_json(content, "reply").get("error")
     except (UserError, AttributeError):
         return ""
     text = error.get("message") if isinstance(error, dict) else error
-    return f" ({' '.join(str(text).split())[:200]})" if text else ""
+    return f" ({one_line(' '.join(blanked(str(text)).split())[:200])})" if text else ""

@@ -27,7 +27,10 @@ def add_judge(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--cache", type=Path, default=default_cache(), help="folder that keeps the replies")
     group.add_argument("--parallel", type=int, default=8, help="questions on their way at the same time")
-    group.add_argument("--timeout", type=float, default=120.0, help="seconds for one question")
+    group.add_argument("--timeout", type=float, default=120.0, help="seconds for one request")
+    group.add_argument(
+        "--deadline", type=float, default=180.0, help="seconds for one question with all its requests"
+    )
     group.add_argument("--tries", type=int, default=3, help="times a question without a usable reply is put")
     group.add_argument("--max-tokens", type=int, default=1024, help="limit on a reply")
     group.add_argument("--body", default="{}", help="more fields of the request, as JSON; null removes one")
@@ -50,7 +53,7 @@ def judge_of(options: argparse.Namespace, read: Callable[[str], float]) -> Judge
     preset = PRESETS[options.judge]
     if options.base_url and not options.model:
         raise UserError("--base-url needs --model: the name of a model there")
-    for name in ("parallel", "timeout", "tries", "max_tokens"):
+    for name in ("parallel", "timeout", "deadline", "tries", "max_tokens"):
         if not getattr(options, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0")
     base_url = options.base_url or preset.base_url
@@ -63,6 +66,7 @@ def judge_of(options: argparse.Namespace, read: Callable[[str], float]) -> Judge
         _body(options.body),
         options.max_tokens,
         options.timeout,
+        options.deadline,
         options.tries,
     )
     return Judge(endpoint, options.cache, read, options.parallel)

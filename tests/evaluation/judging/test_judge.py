@@ -9,6 +9,7 @@ from sare_jax.errors import UserError
 from sare_jax.evaluation.judging.judge import Judge
 from sare_jax.evaluation.judging.parse import read_score
 from sare_jax.llm.asking import GIVE_UP
+from sare_jax.llm.blanking import without_key
 from sare_jax.llm.client import Endpoint, is_local, read_key
 from sare_jax.llm.replies import UnreadableError
 from tests.evaluation.judging.judge_server import (
@@ -315,6 +316,105 @@ def test_the_request(tmp_path):
     assert "how much?" in kept
     assert KEY not in kept
     assert KEY not in repr(make_judge(server, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        KEY,
+        KEY[:12],
+        KEY[-11:],
+        f"{KEY[:9]} {KEY[9:]}",
+        KEY.replace("-", "\n- "),
+        KEY.upper(),
+        "".join(f"{sign}\u200b" for sign in KEY),
+    ],
+)
+def test_nothing_of_the_key_is_printed_or_kept(tmp_path, echo):
+    with JudgeServer(sends(400, json.dumps({"error": {"message": f"Bad key {echo}, sorry"}}))) as server:
+        reason = make_judge(server, tmp_path / "a").ask_all(["q"])[0].reason
+        assert reason.startswith("HTTP 400 (Bad key …")
+        assert reason.endswith(", sorry)")
+    told = document(f"Score: 40. Your key is {echo}!") | {"model": f"judge {echo}"}
+    with JudgeServer(sends(200, json.dumps(told))) as server:
+        judge = make_judge(server, tmp_path / "b")
+        (answer,) = judge.ask_all(["q"])
+        assert (answer.value, answer.reply[:26]) == (40, "Score: 40. Your key is " + answer.reply[23:26])
+        (kept,) = (tmp_path / "b").rglob("*.json")
+        entry = json.loads(kept.read_text())
+        for text in (answer.reply, answer.model, entry["reply"], entry["model"], reason):
+            assert "…" in text
+            assert without_key(text, KEY) == text
+        kept.write_text(json.dumps(entry | {"reply": f"Score: 40. Your key is {echo}!"}))
+        assert judge.kept("q").reply == answer.reply  # an entry of an earlier version
+
+
+def test_words_that_share_less_with_the_key_stay():
+    assert without_key("no real key; sk-not, not a r…", KEY) == "no real key; sk-not, not a r…"
+    assert without_key("no key here", "") == "no key here"
+    assert without_key("the key ab-c is short", "abc") == "the key … is short"
+
+
+def test_a_terminal_is_shown_escapes_and_does_not_obey_them(tmp_path):
+    body = json.dumps({"error": "no\x1b[2J\x9b31m\u202e\nway"})
+    with JudgeServer(sends(400, body)) as server:
+        (answer,) = make_judge(server, tmp_path).ask_all(["q"])
+    assert answer.reason == r"HTTP 400 (no\x1b[2J\x9b31m\u202e way)"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"a": 1}},
+        {"model": ["judge"]},
+        {"model": float("nan")},
+        {"model": "\ud800"},
+        {"usage": float("nan")},
+        {"usage": {"prompt_tokens": float("inf"), "completion_tokens": 10**290}},
+        {"usage": {"prompt_tokens": -1, "completion_tokens": "7"}},
+    ],
+)
+def test_whatever_a_reply_says_of_itself(tmp_path, change):
+    with JudgeServer(sends(200, json.dumps(document("Score: 40") | change))) as server:
+        judge = make_judge(server, tmp_path)
+        (first,), (again,) = judge.ask_all(["q"]), judge.ask_all(["q"])
+    assert first.value == again.value == 40
+    assert again.kept
+    assert first.model in (None, "\ufffd", "judge-1")
+    assert first.prompt_tokens in (0, 100)
+    assert first.completion_tokens in (0, 7)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":' * 20_000, '{"score": ' + "9" * 5000 + "}", '{"score": "\\ud800"}', "\ud800", "NaN"]
+)
+def test_whatever_a_reply_holds_is_a_failure_with_a_reason(tmp_path, text):
+    with JudgeServer(otherwise=says(text)) as server:
+        (answer,) = make_judge(server, tmp_path).ask_all(["q"])
+    assert answer.value is None
+    assert answer.reason
+    answer.reason.encode()
+
+
+@pytest.mark.parametrize("entry", [{"model": {"a": 1}}, {"usage": {"prompt_tokens": 1e999}}, {"reply": [1]}])
+def test_a_kept_reply_that_somebody_changed_is_asked_for_anew(tmp_path, entry):
+    with JudgeServer() as server:
+        judge = make_judge(server, tmp_path)
+        judge.ask_all(["q"])
+        (kept,) = tmp_path.rglob("*.json")
+        kept.write_text(json.dumps(json.loads(kept.read_text()) | entry))
+        assert not judge.ask_all(["q"])[0].kept
+
+
+def test_one_question_has_a_deadline_for_all_its_requests(tmp_path):
+    start = time.monotonic()
+    with JudgeServer(otherwise=sleeps(1.0, says("Score: 40"))) as server:
+        judge = make_judge(server, tmp_path, timeout=0.2, deadline=0.3, tries=50)
+        assert judge.ask_all(["q"])[0].reason == "no reply in time"
+    with JudgeServer(otherwise=sends(503, "")) as server:
+        judge = make_judge(server, tmp_path, waits=50, first_wait=0.1, deadline=0.3, tries=50)
+        assert judge.ask_all(["q"])[0].reason in ("HTTP 503", "no reply in time")
+    assert time.monotonic() - start < 10
 
 
 def test_inside_a_running_loop_as_in_a_notebook(tmp_path):
