@@ -52,7 +52,7 @@ def _curate(arguments: list[str]) -> None:
     options.add_settings(parser, without=("efuf", "folder"))
     given = parser.parse_args(arguments)
     settings, truth = options.settings_of(given), options.truth_of(given)
-    recipe = recipe_of(settings, truth)
+    recipe = recipe_of(settings, truth, given.max_pixels)
     manifest = curate(options.captions_of(given), given.images, given.out, recipe, truth=truth)
     print(summary(manifest))
 
@@ -66,7 +66,7 @@ def _calibrate(arguments: list[str]) -> None:
     options.add_settings(parser, without=_NOT_SCORING, kinds=("audit",))
     given = parser.parse_args(arguments)
     settings = options.settings_of(given, {"thresholds": {"kind": "audit"}})
-    recipe = recipe_of(settings, options.truth_of(given))
+    recipe = recipe_of(settings, options.truth_of(given), given.max_pixels)
     assert isinstance(recipe.thresholds, Audit)
     evidence, clip_id = _gather(given, recipe, recipe.thresholds.truth)
     limits = recipe.thresholds.thresholds(evidence.kept, clip_id)
@@ -89,7 +89,7 @@ def _histogram(arguments: list[str]) -> None:
     settings, truth = options.settings_of(given), options.truth_of(given)
     if truth is None:
         raise UserError("--truth or --labels is missing; a histogram needs to know what is in the images")
-    recipe = recipe_of(settings, truth)
+    recipe = recipe_of(settings, truth, given.max_pixels)
     evidence, clip_id = _gather(given, recipe, truth)
     scores, present = histogram.judged_scores(evidence.kept, truth)
     limits = calibrate.chosen(recipe.thresholds, evidence.kept, clip_id)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sare_jax.data.images import ImageError, find_image
 from sare_jax.errors import UserError
 from sare_jax.language.english import is_english
 from sare_jax.records.splits import SUFFIXES
@@ -148,7 +149,7 @@ def usable_images(captions: Sequence[Caption], folder: Path) -> tuple[list[str],
 
     Returns:
       The names of images that exist, and name → reason for the others (`image missing`, `image outside the
-      folder`, `image name impossible`).
+      folder` and the like, see `data.images.find_image`).
 
     Raises:
       UserError: the folder is missing or empty, or holds none of the images.
@@ -177,8 +178,7 @@ def images_without_caption(captions: Sequence[Caption], folder: Path) -> int:
 def _refusal(folder: Path, name: str) -> str:
     """Why an image name cannot be used; an empty string if it can."""
     try:
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            return "image outside the folder"
-        return "" if (folder / name).is_file() else "image missing"
-    except (OSError, ValueError):  # longer than names may be, or with a NUL in it
-        return "image name impossible"
+        find_image(folder, name)
+    except ImageError as error:
+        return f"image {error.reason}"
+    return ""

@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import pickle
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -199,13 +201,20 @@ def _create(name: str, config: ClipConfig) -> tuple[Any, Compose]:
     level = logging.root.level
     logging.root.setLevel(max(level, logging.ERROR))  # it warns of every default on the root logger
     try:
-        return open_clip.create_model_from_pretrained(
-            name, pretrained=None if local else config.pretrained, force_quick_gelu=_quick(name, config)
-        )
-    except (RuntimeError, OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings(action="ignore"):  # of torch, on the form of a file that it then refuses
+            return open_clip.create_model_from_pretrained(
+                name, pretrained=None if local else config.pretrained, force_quick_gelu=_quick(name, config)
+            )
+    except pickle.UnpicklingError:
+        where = name.removeprefix(_LOCAL) if local else config.pretrained
         raise UserError(
-            f"curate.clip: cannot load {clip_id(config)}: {' '.join(str(error).split())}"
+            f"curate.clip: {where}: the weights file (.bin, .pt) is damaged or holds more than weights, and "
+            "that is not executed; give open_clip_model.safetensors instead (safetensors.torch.save_file "
+            "writes it from the weights, where the file can be trusted)"
         ) from None
+    except Exception as error:  # on a damaged or foreign file the loaders raise nearly every kind there is
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"curate.clip: cannot load {clip_id(config)}: {told}") from None
     finally:
         logging.root.setLevel(level)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from sare_jax import files
 from sare_jax.curation.truth import Marks, Truth, coco_truth, plain_captions, read_marks
+from sare_jax.data.images import MOST_PIXELS
 from sare_jax.errors import UserError
 from sare_jax.settings import CurateConfig
 from sare_jax.settings.building import build, kinds_of, merged
@@ -24,6 +25,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     add("--images", type=Path, required=True, help="folder of the images")
     add("--out", type=Path, required=True, help="folder to write; scores are kept beside it")
+    about = "width times height of the largest image that is read"
+    add("--max-pixels", type=int, default=MOST_PIXELS, help=f"{about}. Default: {MOST_PIXELS}.")
     truth = parser.add_mutually_exclusive_group()
     truth.add_argument("--truth", type=Path, help="COCO annotations folder, or JSON {id: [category, …]}")
     truth.add_argument("--labels", type=Path, help="captions with marks: {in the image}, [not in it]")

@@ -13,6 +13,7 @@ from sare_jax.curation.scored import DEFAULT_WORK, BadImages, Engine, Work, loca
 from sare_jax.curation.select import PAPER, Conflicts, Rule, Thresholds, by_numbers
 from sare_jax.curation.truth import Marks, Truth, read_marks
 from sare_jax.curation.windows import PAPER_WINDOWS, Windows
+from sare_jax.data.images import MOST_PIXELS
 from sare_jax.errors import UserError
 from sare_jax.settings import CurateConfig, FixedThresholds, QuantileThresholds
 
@@ -33,6 +34,7 @@ class Recipe:
       extractor: what finds objects; None is spaCy with the default model.
       work: images and views in a batch, and threads that decode images.
       engine: what runs the batches, see `engines.engine_of`; the arrays do not depend on it.
+      max_pixels: width times height of the largest image that is read.
     """
 
     clip: ClipConfig = OPENAI
@@ -44,14 +46,18 @@ class Recipe:
     extractor: Extractor | None = None
     work: Work = DEFAULT_WORK
     engine: Engine = local
+    max_pixels: int = MOST_PIXELS
 
 
-def recipe_of(settings: CurateConfig, truth: Truth | Marks | None = None) -> Recipe:
+def recipe_of(
+    settings: CurateConfig, truth: Truth | Marks | None = None, max_pixels: int = MOST_PIXELS
+) -> Recipe:
     """Loads the models and builds the limits that the settings name.
 
     Args:
       settings: the section `curate` of a config.
       truth: labelled objects for thresholds of kind `audit`, used where these name no file of labels.
+      max_pixels: width times height of the largest image that is read.
 
     Raises:
       UserError: a tagger, language model or file is missing, or an audit has no labels.
@@ -71,6 +77,7 @@ def recipe_of(settings: CurateConfig, truth: Truth | Marks | None = None) -> Rec
         else spacy_extractor(load_tagger(settings.tagger)),
         work=Work(settings.image_batch, settings.view_batch, settings.workers),
         engine=engine_of(settings.engine),
+        max_pixels=max_pixels,
     )
 
 

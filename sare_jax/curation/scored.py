@@ -20,7 +20,7 @@ from sare_jax.curation.extraction import Scored
 from sare_jax.curation.scoring import ImageFeatures, encode_images, score_objects, view_parts
 from sare_jax.curation.units import phrases_of
 from sare_jax.curation.windows import Windows
-from sare_jax.data.images import ImageError
+from sare_jax.data.images import MOST_PIXELS, ImageError, image_path
 from sare_jax.errors import UserError
 from sare_jax.progress import bar
 from sare_jax.records.arrays import read_arrays, write_arrays
@@ -51,11 +51,12 @@ DEFAULT_WORK = Work()
 
 @dataclass(frozen=True)
 class Plan:
-    """How images are scored: window geometry (None scores whole images), image folder, batch sizes."""
+    """How images are scored: window geometry (None scores whole images), folder, batches, largest image."""
 
     windows: Windows | None
     images: Path
     work: Work
+    max_pixels: int = MOST_PIXELS
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ class Scorer:
         """Yields the records of each batch; the next batches' images are decoded meanwhile."""
         batches = list(batches)
         work, images = self.plan.work, self.plan.images
-        paths = (images / job.image for batch in batches for job in batch)
-        parts = view_parts(paths, self.clip, self.plan.windows, workers=work.workers)
+        paths = (image_path(images, job.image) for batch in batches for job in batch)
+        limits = {"workers": work.workers, "max_pixels": self.plan.max_pixels}
+        parts = view_parts(paths, self.clip, self.plan.windows, **limits)
         for batch in batches:
             encoded = encode_images(parts, len(batch), self.clip, work.view_batch)
             yield [self._record(job, image) for job, image in zip(batch, encoded, strict=True)]

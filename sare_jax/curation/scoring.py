@@ -13,7 +13,7 @@ from PIL import Image
 
 from sare_jax.curation.clip import Clip, alignment
 from sare_jax.curation.windows import Windows, object_scores, window_boxes, window_grid
-from sare_jax.data.images import ImageError, load_image
+from sare_jax.data.images import MOST_PIXELS, ImageError, load_image
 
 _PART = 64  # views; bounds the memory that a large picture takes, which may have thousands of windows
 
@@ -61,7 +61,12 @@ class _Cut:
 
 
 def view_parts(
-    paths: Iterable[Path], clip: Clip, windows: Windows | None, *, workers: int
+    paths: Iterable[Path],
+    clip: Clip,
+    windows: Windows | None,
+    *,
+    workers: int,
+    max_pixels: int = MOST_PIXELS,
 ) -> Iterator[Part | ImageError]:
     """Decodes images and cuts them into views, in threads and ahead of their use; yields parts in order.
 
@@ -74,9 +79,10 @@ def view_parts(
       clip: its preprocessing is applied to each view.
       windows: size and stride of the windows; None takes whole images.
       workers: number of threads.
+      max_pixels: the most that an image may have.
     """
     with ThreadPoolExecutor(workers) as pool:
-        images = _ahead(pool, _load, paths, 2 * workers)
+        images = _ahead(pool, partial(_load, max_pixels), paths, 2 * workers)
         cuts = (cut for image in images for cut in _cuts(image, windows))
         yield from _ahead(pool, partial(_part, clip), cuts, 2 * workers)
 
@@ -152,9 +158,9 @@ def _ahead(
         yield waiting.popleft().result()
 
 
-def _load(path: Path) -> Image.Image | ImageError:
+def _load(max_pixels: int, path: Path) -> Image.Image | ImageError:
     try:
-        return load_image(path)
+        return load_image(path, max_pixels)
     except ImageError as error:
         return error
 

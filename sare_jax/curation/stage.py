@@ -24,6 +24,7 @@ from sare_jax.curation.scored import BadImages, Plan, score
 from sare_jax.curation.select import Selection, Thresholds, select
 from sare_jax.curation.truth import Marks, Truth
 from sare_jax.curation.units import phrases_of
+from sare_jax.data.images import image_path
 from sare_jax.errors import UserError
 from sare_jax.locks import locked
 from sare_jax.records.curated import write_curated
@@ -167,7 +168,7 @@ def gather(listed: Listed, out: Path, model: Clip, recipe: Recipe) -> Evidence:
         scored = extract(listed.captions, extractor, open_scratch(out.with_name(f"{out.name}_objects"), key))
         key = files.hash_value(source | {"units": hash_units(scored)})
         scratch = open_scratch(out.with_name(f"{out.name}_scores"), key)
-        plan = Plan(recipe.windows, listed.images, recipe.work)
+        plan = Plan(recipe.windows, listed.images, recipe.work, recipe.max_pixels)
         score(
             scored,
             listed.refused,
@@ -189,7 +190,7 @@ def _source(listed: Listed, model: Clip, extractor: str, recipe: Recipe) -> dict
     return {
         "scratch_format": _SCRATCH_FORMAT,
         "captions": files.hash_file(listed.path),
-        "images": files.hash_value([[n, (listed.images / n).stat().st_size] for n in listed.found]),
+        "images": files.hash_value([[n, image_path(listed.images, n).stat().st_size] for n in listed.found]),
         "clip": {
             "model": model.id,
             "weights": model.weights_hash,

@@ -4,9 +4,12 @@ Two things are on purpose unlike Hugging Face's processors: pictures are turned 
 16-bit gray is scaled rather than clipped (`load_image`).
 """
 
-from collections.abc import Iterable
+import os
+import stat
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -14,6 +17,11 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from sare_jax.errors import UserError
 from sare_jax.progress import track
 
+MOST_PIXELS = 50_000_000
+"""Pixels of the largest image that is read, where nothing else is asked for: 150 MB when it is decoded."""
+LARGEST = 178_956_970
+"""The most that can be asked for: from there on Pillow refuses."""
+T = TypeVar("T")
 THREADS = 4  # decoding releases the interpreter lock
 # How to turn a picture upright, by the value of its orientation tag (EXIF 2.3, 4.6.4 A).
 _TURNS = {
@@ -40,7 +48,52 @@ class ImageError(UserError):
         self.reason = reason
 
 
-def load_image(path: Path) -> Image.Image:
+def image_path(folder: Path, name: str) -> Path:
+    """The path of a name in a folder, also where this process's locale cannot spell it."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        name = os.fsdecode(name.encode("utf-8", "surrogatepass"))
+    return Path(folder) / name
+
+
+def find_image(folder: Path, name: str) -> Path:
+    """The path of an image of an image folder: a regular file, which lies in it after links are followed.
+
+    Raises:
+      ImageError: it is none; `reason` is `outside the folder`, `missing`, `no regular file` or `name
+        impossible`.
+    """
+    path = image_path(folder, name)
+    try:
+        if not path.resolve().is_relative_to(Path(folder).resolve()):
+            raise ImageError(path, "outside the folder")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ImageError(path, "no regular file")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError(path, "missing") from None
+    except (OSError, ValueError, RuntimeError):  # too long, with a NUL in it, or links that go in a circle
+        raise ImageError(path, "name impossible") from None
+    return path
+
+
+def check_image(folder: Path, name: str, max_pixels: int = MOST_PIXELS) -> Path:
+    """As `find_image`; also refuses what is no image or too large, by its header alone.
+
+    Raises:
+      ImageError: there is no such image.
+    """
+    path = find_image(folder, name)
+    _opened(path, max_pixels, lambda image: None)
+    return path
+
+
+def read_image(folder: Path, name: str, max_pixels: int = LARGEST) -> Image.Image:
+    """The picture of an image of an image folder; as `find_image` and `load_image`."""
+    return load_image(find_image(folder, name), max_pixels)
+
+
+def load_image(path: Path, max_pixels: int = LARGEST) -> Image.Image:
     """Reads a picture as RGB, turned upright by its EXIF tag; the one place where that tag is applied.
 
     Gray, palette, one-bit and CMYK pictures are converted, and transparent ones laid on white, as Hugging
@@ -49,15 +102,32 @@ def load_image(path: Path) -> Image.Image:
     viewer does, and 16-bit gray is scaled by 1/257, where Pillow's conversion would make everything from 256
     on white. A broken tag is ignored. Of several frames the first is read.
 
+    Args:
+      path: the file; of an image folder's, `find_image` gives it.
+      max_pixels: width times height beyond which it is not decoded.
+
     Raises:
-      ImageError: the file is missing, no image, truncated, or of a kind that has no colours to show.
+      ImageError: the file is missing, no image, truncated, too large, or of a kind without colours to show.
     """
+
+    def decoded(image: Image.Image) -> Image.Image:
+        image.load()
+        if image.mode == "F":
+            raise ImageError(path, "floating-point pixels, whose range is not known")
+        return to_rgb(_upright(image))
+
+    return _opened(path, max_pixels, decoded)
+
+
+def _opened(path: Path, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
     try:
         with Image.open(path) as image:
-            image.load()
-            if image.mode == "F":
-                raise ImageError(path, "floating-point pixels, whose range is not known")
-            return to_rgb(_upright(image))
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(
+                    path, f"too many pixels ({width} x {height}; data.max_pixels allows {max_pixels})"
+                )
+            return use(image)
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None
     except UnidentifiedImageError:
@@ -98,12 +168,15 @@ def _upright(image: Image.Image) -> Image.Image:
     return turned
 
 
-def usable_images(images_dir: Path, names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+def usable_images(
+    images_dir: Path, names: Iterable[str], max_pixels: int = MOST_PIXELS
+) -> tuple[list[str], dict[str, str]]:
     """Opens every image once, so that bad ones are known before any work is spent.
 
     Args:
       images_dir: folder of the images.
       names: file names in it.
+      max_pixels: the most that an image may have.
 
     Returns:
       The names that can be used, in the order given, and name -> reason of the others.
@@ -112,25 +185,34 @@ def usable_images(images_dir: Path, names: Iterable[str]) -> tuple[list[str], di
 
     def trouble(name: str) -> str | None:
         try:
-            load_image(Path(images_dir) / name)
+            read_image(images_dir, name, max_pixels)
         except ImageError as error:
             return error.reason
         return None
 
     with ThreadPoolExecutor(THREADS) as pool:
-        troubles = track(pool.map(trouble, names), "check images", total=len(names), unit="image")
-        reasons = dict(zip(names, troubles, strict=True))
+        try:
+            troubles = track(pool.map(trouble, names), "check images", total=len(names), unit="image")
+            reasons = dict(zip(names, troubles, strict=True))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # or Ctrl-C would wait for all of them
+            raise
     bad = {name: reason for name, reason in reasons.items() if reason is not None}
     return [name for name in names if name not in bad], bad
 
 
-def require_images(images_dir: Path, names: Iterable[str]) -> None:
-    """Checks that all images are there.
+def require_images(images_dir: Path, names: Iterable[str], max_pixels: int = MOST_PIXELS) -> None:
+    """Checks that all images are there, in the folder, and of a size that is read; their headers are opened.
 
     Raises:
-      UserError: lists all that are missing.
+      UserError: lists all that are not, with the reasons.
     """
-    paths = [Path(images_dir) / name for name in dict.fromkeys(names)]
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing:
-        raise UserError(f"{len(missing)} of {len(paths)} images are missing: {', '.join(missing)}")
+    named = list(dict.fromkeys(names))
+    refused = []
+    for name in named:
+        try:
+            check_image(images_dir, name, max_pixels)
+        except ImageError as error:
+            refused.append(str(error))
+    if refused:
+        raise UserError(f"{len(refused)} of {len(named)} images cannot be used: {', '.join(refused)}")

@@ -13,7 +13,7 @@ from sare_jax.frontier.read import read_points
 from sare_jax.report.frontier_figures import frontiers
 from sare_jax.report.frontiers import basis, excess_sentence, headline, sentences, tables
 from sare_jax.report.svg import standing_alone
-from sare_jax.report.tables import table_markdown
+from sare_jax.report.tables import inert, table_markdown
 
 NAMES = ("frontier.json", "frontier.md", "frontier.csv", "frontier_after.svg", "frontier_before.svg")
 """Names of the files that `write` makes."""
@@ -95,7 +95,7 @@ def as_markdown(results: Mapping[str, Any], ours: str, equal_words: float) -> st
     parts.append(f"From {basis(results)}.")
     parts.append("\n".join(f"- {item.text}" for item in sentences(results, ours)))
     parts += [table_markdown(table).rstrip() for table in tables(results)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return inert("\n\n".join(part for part in parts if part) + "\n")
 
 
 def as_csv(results: Mapping[str, Any]) -> str:

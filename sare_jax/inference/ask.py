@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sare_jax.data.images import require_images
+from sare_jax.data.images import MOST_PIXELS, require_images
 from sare_jax.errors import UserError
 from sare_jax.files import hash_value
 from sare_jax.inference.features import FeatureCache
@@ -117,6 +117,7 @@ def ask(
     features: FeatureCache | None = None,
     decoding: DecodingConfig = GREEDY,
     rows: jax.sharding.Sharding | None = None,
+    max_pixels: int = MOST_PIXELS,
 ) -> list[dict[str, Any]]:
     """Answers requests and writes them to `out`, one JSON object a line, in their order.
 
@@ -142,6 +143,7 @@ def ask(
         beside its own.
       rows: how the rows of a batch are divided over devices, each of which holds the weights; the batch is
         filled up to a multiple of their number. None generates where the weights lie.
+      max_pixels: width times height of the largest image that is read.
 
     Returns:
       Each request with "text" (stripped, without stop strings), "finish_reason" ("stop" at an end token or
@@ -149,8 +151,9 @@ def ask(
       included).
 
     Raises:
-      UserError: a request without image or instruction, missing images (all are listed), an image that
-        cannot be read, an empty stop string, or end tokens of the model without the tokenizer's.
+      UserError: a request without image or instruction, images that `data.images.check_image` refuses (all
+        are listed), an image that cannot be read, an empty stop string, or end tokens of the model without
+        the tokenizer's.
     """
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
     _warn(max_new_tokens, decoding)
@@ -160,7 +163,7 @@ def ask(
     if (whole := journal.whole()) is not None:
         return whole
     _check(requests)
-    require_images(images_dir, (request["image"] for request in requests))
+    require_images(images_dir, (request["image"] for request in requests), max_pixels)
     answerer = _Answerer(
         loaded,
         params,

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from sare_jax.data.images import MOST_PIXELS, ImageError, read_image
 from sare_jax.evaluation.metrics import chair
 from sare_jax.records.coco import Truth
 from sare_jax.report.read import Inputs
@@ -126,7 +127,8 @@ def _exhibit(
             if record:
                 name = name or record.get("image", "")
                 rows.setdefault(run.key, {})[setting] = mark(record, present)
-    return Exhibit(image_id, image_uri(images / name) if images and name else "", present, rows)
+    source = image_uri(images, name, spec.max_pixels) if images and name else ""
+    return Exhibit(image_id, source, present, rows)
 
 
 def mark(record: dict, present: tuple[str, ...] | None) -> Caption:
@@ -161,12 +163,11 @@ def _piece(text: str, category: str, hallucinated: bool) -> Piece:
     return Piece(text, "grounded", f"{category}: in the picture")
 
 
-def image_uri(path: Path) -> str:
-    """A copy of an image of at most `SIDE` pixels a side, as a data URI; empty if it cannot be read."""
+def image_uri(folder: Path, name: str, max_pixels: int = MOST_PIXELS) -> str:
+    """A copy of an image of a folder, at most `SIDE` pixels a side, as a data URI; empty if it is refused."""
     try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, UnidentifiedImageError):
+        image = read_image(folder, name, max_pixels)
+    except ImageError:
         return ""
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sare_jax.data.images import MOST_PIXELS
 from sare_jax.evaluation.benchmarks import BENCHMARKS
 from sare_jax.evaluation.metrics import METRICS
 from sare_jax.frontier.read import method_of
@@ -86,6 +87,7 @@ class ReportSpec:
       headline_setting: key of the attack after which the headline compares the two runs.
       equal_recall, equal_words: runs are compared where these differ by no more before any attack.
       gallery_images: number of test images in the gallery.
+      max_pixels: width times height of the largest image that it shows.
       metrics: names of the metrics that the tables show.
       benchmarks: names of the benchmarks that the tables show.
       floor: workdir of a model that never hallucinated; empty for none.
@@ -103,6 +105,7 @@ class ReportSpec:
     equal_recall: float = 1.0
     equal_words: float = 1.0
     gallery_images: int = 8
+    max_pixels: int = MOST_PIXELS
     metrics: tuple[str, ...] = tuple(METRICS)
     benchmarks: tuple[str, ...] = tuple(BENCHMARKS)
     floor: str = ""
@@ -148,6 +151,7 @@ def spec_of(config: dict) -> ReportSpec:
         equal_recall=report.get("equal_recall", default.equal_recall),
         equal_words=report.get("equal_words", default.equal_words),
         gallery_images=report.get("gallery", default.gallery_images),
+        max_pixels=(config.get("data") or {}).get("max_pixels", default.max_pixels),
         metrics=_names(measured["metrics"]) if "metrics" in measured else default.metrics,
         benchmarks=tuple(dict.fromkeys([*default.benchmarks, *measured.get("benchmarks", ())])),
         floor=report.get("floor", default.floor),

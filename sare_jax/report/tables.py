@@ -1,6 +1,7 @@
 """Tables as data, from which the page, `report.json`, `report.md` and the terminal are made."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from sare_jax.evaluation.metrics.chair import CHAIR_S
 from sare_jax.report.measures import Value, benchmarks_in, columns_in, in_place, lookup, metrics_in, value
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec, RunSpec, SettingSpec
+
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 @dataclass(frozen=True)
@@ -289,6 +292,11 @@ def table_markdown(table: Table) -> str:
             lines.append(_markdown_line(([group.label] if grouped else []) + [row.label, *cells]))
     lines += [""] + [f"- {note}" for note in table.notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def inert(markdown: str) -> str:
+    """Markdown in which no caption or name becomes HTML or a link; none of the report's own is either."""
+    return _TAG.sub("&lt;", markdown).replace("](", "]\\(")
 
 
 def _markdown_cell(cell: Cell) -> str:

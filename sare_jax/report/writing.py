@@ -18,7 +18,7 @@ from sare_jax.report.masked import masking
 from sare_jax.report.probed import probes
 from sare_jax.report.read import Inputs, read
 from sare_jax.report.spec import ReportSpec
-from sare_jax.report.tables import Table, result_tables, table_json, table_markdown
+from sare_jax.report.tables import Table, inert, result_tables, table_json, table_markdown
 
 
 def write(
@@ -137,4 +137,4 @@ def as_markdown(content: dict[str, Any], spec: ReportSpec) -> str:
         parts.append("## Counts and rules\n\n" + "\n".join(f"- {note}" for note in notes))
     if content["missing"]:
         parts.append("## Not in this report\n\n" + "\n".join(f"- {item}" for item in content["missing"]))
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return inert("\n\n".join(part for part in parts if part) + "\n")

@@ -35,10 +35,13 @@ class DataConfig:
     objects.txt, JSON lines, or its pos_neg.json."""
     max_train_images: int = 0
     """Training images that are used at most; 0 is all."""
+    max_pixels: int = 50_000_000
+    """Width times height of the largest image that is read; larger ones are refused and named."""
 
     def check(self, where: str) -> None:
         """Refuses numbers below 0, and a file of training images that is missing or not used."""
         for name in ("reserve_validation", "reserve_test", "max_train_images"):
             at_least(getattr(self, name), 0, f"{where}.{name}")
+        at_least(self.max_pixels, 1, f"{where}.max_pixels")
         if self.split == "efuf" and not self.used:
             raise UserError(f"{where}.used: empty; name the file of the training images, as objects.txt")

@@ -31,6 +31,7 @@ def tasks(context: Context) -> Iterator[Task]:
         inputs=context.model_inputs()
         | {
             "images": files.hash_value([[image.id, image.file] for image in images]),
+            "max_pixels": context.config.data.max_pixels,
             "prompt": settings.prompt,
             "max_new_tokens": settings.max_new_tokens,
             "decoding": dataclasses.asdict(context.config.decoding),
@@ -45,7 +46,9 @@ def _describe(context: Context, images: Sequence[Image]) -> None:
     settings = context.config.caption
     if not images:
         raise UserError(f"{context.workdir / 'splits.json'}: holds no training image")
-    usable, bad = usable_images(context.images, [image.file for image in images])
+    usable, bad = usable_images(
+        context.images, [image.file for image in images], context.config.data.max_pixels
+    )
     if not usable:
         raise UserError(f"{context.images}: none of {len(images)} training images can be read")
     kept = set(usable)
@@ -71,6 +74,7 @@ def _describe(context: Context, images: Sequence[Image]) -> None:
         manifest = {
             "images": len(answers),
             "skipped": bad,
+            "max_pixels": context.config.data.max_pixels,
             "prompt": settings.prompt,
             "max_new_tokens": settings.max_new_tokens,
             "decoding": dataclasses.asdict(context.config.decoding),

@@ -220,6 +220,7 @@ class Context:
                 name=name,
                 features=None if images else self.features,
                 decoding=decoding,
+                max_pixels=self.config.data.max_pixels,
                 rows=self.rows,
             )
 

@@ -39,6 +39,7 @@ def tasks(context: Context) -> Iterator[Task]:
         name="curate",
         inputs={
             "captions": context.digest(context.captions, "caption"),
+            "max_pixels": context.config.data.max_pixels,
             "splits": splits,
             "settings": dataclasses.asdict(settings),
             "clip": _clip_hash(settings.clip),
@@ -77,7 +78,7 @@ def _curate(context: Context) -> None:
         context.captions / "captions.jsonl",
         context.images,
         context.curated,
-        recipe_of(context.config.curate, truth),
+        recipe_of(context.config.curate, truth, context.config.data.max_pixels),
         reserved={image.id for image in (*context.splits.val, *context.splits.test)},
         truth=truth,
     )

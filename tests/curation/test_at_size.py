@@ -87,9 +87,9 @@ def test_decoding_runs_ahead_but_not_far(many, clip_folder, monkeypatch):
     loaded = []
     original = scoring.load_image
 
-    def load_image(path):
+    def load_image(path, max_pixels):
         loaded.append(path.name)
-        return original(path)
+        return original(path, max_pixels)
 
     monkeypatch.setattr(scoring, "load_image", load_image)
     clip = Clip(ClipConfig(str(clip_folder), device="cpu"))

@@ -1,3 +1,7 @@
+import pathlib
+import pickle
+import shutil
+
 import numpy as np
 import open_clip
 import pytest
@@ -130,6 +134,36 @@ def test_half_precision_is_close(clip_folder, clip, precision, least, most):
 def test_missing_folder_names_what_was_looked_for(tmp_path):
     with pytest.raises(UserError, match=r"open_clip_config\.json and \*\.safetensors.*hf download"):
         Clip(ClipConfig(f"local-dir:{tmp_path / 'none'}"))
+
+
+class _Touch:
+    """What a malicious pickle does when it is read without care."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("content", ["pickle", "torch", "garbage", "empty"])
+def test_a_folder_with_a_pickle_is_one_line_and_nothing_is_executed(clip_folder, tmp_path, content):
+    folder, touched = tmp_path / "clip", tmp_path / "touched"
+    shutil.copytree(clip_folder, folder)
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    file = folder / "open_clip_pytorch_model.bin"
+    if content == "torch":
+        torch.save({"state_dict": _Touch(touched)}, file)
+    else:
+        file.write_bytes({"pickle": pickle.dumps(_Touch(touched)), "garbage": b"GARB" * 9}.get(content, b""))
+    with pytest.raises(UserError) as caught:
+        Clip(ClipConfig(str(folder), device="cpu"))
+    assert str(folder) in str(caught.value) or "local-dir:clip" in str(caught.value)
+    if content != "empty":
+        assert "give open_clip_model.safetensors instead" in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+    assert not touched.exists()
 
 
 def test_unknown_name_and_unknown_tag():

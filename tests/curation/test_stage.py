@@ -299,9 +299,9 @@ def test_several_captions_of_one_image_decode_it_once(curate, world, monkeypatch
     write_captions(captions, records)
     loaded = []
 
-    def load_image(path):
+    def load_image(path, max_pixels):
         loaded.append(path.name)
-        return images.load_image(path)
+        return images.load_image(path, max_pixels)
 
     monkeypatch.setattr(scoring, "load_image", load_image)
     assert curate()["counts"]["images_scored"] == 2

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,11 +13,21 @@ from transformers import LlavaImageProcessor as Theirs
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from sare_jax.data.images import ImageError, load_image, require_images, to_rgb, usable_images
+from sare_jax.data.images import (
+    MOST_PIXELS,
+    ImageError,
+    check_image,
+    load_image,
+    require_images,
+    to_rgb,
+    usable_images,
+)
 from sare_jax.errors import UserError
 from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.models.llava.images import LlavaImageProcessor, pad_to_square
 from sare_jax.models.llava.source import LlavaSource, open_llava
+from sare_jax.report.gallery import image_uri
+from sare_jax.settings import DataConfig
 from tests.tiny_original import write_original
 
 MEAN_COLOR = (122, 116, 104)
@@ -302,7 +315,7 @@ def test_im_11_bad_files_are_named_with_their_reason(rng, tmp_path):
     assert bad["page.jpg"].startswith("unidentified")
     assert bad["cut.jpg"].startswith("damaged")
     assert bad["cut.png"].startswith("damaged")
-    assert bad["gone.jpg"] == "no such file"
+    assert bad["gone.jpg"] == "missing"
 
 
 @pytest.mark.parametrize(("suffix", "cut"), [("qoi", 14), ("avif", 2600), ("webp", 40), ("tif", 200)])
@@ -320,8 +333,78 @@ def test_im_10_all_missing_files_in_one_error(rng, tmp_path):
         noise(rng, 2, 2).save(tmp_path / name)
     with pytest.raises(UserError) as error:
         require_images(tmp_path, names)
-    assert f"2 of 10 images are missing: {tmp_path / '0.png'}, {tmp_path / '1.png'}" in str(error.value)
+    missing = ", ".join(f"{tmp_path / name}: missing" for name in names[:2])
+    assert f"2 of 10 images cannot be used: {missing}" in str(error.value)
     require_images(tmp_path, names[2:])
+
+
+def test_one_rule_says_what_an_image_of_a_folder_is(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for place in (folder / "good.png", tmp_path / "secret.png"):
+        Image.new("RGB", (30, 20)).save(place)
+    (folder / "text.png").write_text("root:x:0:0")
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    (folder / "inside.png").symlink_to("good.png")
+    (folder / "circle.png").symlink_to("circle.png")
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    reasons = {
+        "link.png": "outside the folder",
+        "../secret.png": "outside the folder",
+        str(tmp_path / "secret.png"): "outside the folder",
+        "gone.png": "missing",
+        "good.png/x.png": "missing",
+        "circle.png": "name impossible",
+        "a\0.png": "name impossible",
+        "\ud800.png": "missing",
+        "a" * 300 + ".png": "name impossible",
+        "folder.png": "no regular file",
+        "pipe.png": "no regular file",
+        "text.png": "unidentified, not an image that can be read",
+    }
+    good, bad = usable_images(folder, ["good.png", "inside.png", *reasons])
+    assert (good, bad) == (["good.png", "inside.png"], reasons)
+    for name, reason in reasons.items():
+        with pytest.raises(ImageError) as caught:
+            check_image(folder, name)
+        assert caught.value.reason == reason
+        with pytest.raises(UserError, match="1 of 2 images cannot be used"):
+            require_images(folder, ["good.png", name])
+        assert image_uri(folder, name) == ""
+    assert check_image(folder, "good.png") == folder / "good.png"
+
+
+def test_pictures_with_too_many_pixels_are_refused_by_their_header(tmp_path):
+    Image.new("1", (10_000, 5_001)).save(tmp_path / "large.png")
+    Image.new("1", (300, 200)).save(tmp_path / "small.png")
+    _, bad = usable_images(tmp_path, ["large.png", "small.png"])
+    assert bad == {"large.png": f"too many pixels (10000 x 5001; data.max_pixels allows {MOST_PIXELS})"}
+    with pytest.raises(UserError, match=r"large\.png: too many pixels"):
+        require_images(tmp_path, ["large.png", "small.png"])
+    assert image_uri(tmp_path, "large.png") == ""
+    assert usable_images(tmp_path, ["small.png"], 59_999)[0] == []
+    assert usable_images(tmp_path, ["small.png"], 60_000)[0] == ["small.png"]
+    require_images(tmp_path, ["large.png"], 50_010_000)
+    assert DataConfig().max_pixels == MOST_PIXELS
+
+
+def test_t2_31_a_locale_that_cannot_spell_a_name_reads_its_file(tmp_path):
+    Image.new("RGB", (3, 2)).save(tmp_path / "vélo.png")
+    code = (
+        "import sys; from pathlib import Path; from sare_jax.data.images import usable_images\n"
+        "assert sys.getfilesystemencoding() == 'ascii', sys.getfilesystemencoding()\n"
+        "print(len(usable_images(Path(sys.argv[1]), ['v\\u00e9lo.png'])[0]))"
+    )
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=os.environ | locale,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.stdout == "1\n", result.stderr
 
 
 def test_huge_picture_is_refused_not_opened(tmp_path, monkeypatch):

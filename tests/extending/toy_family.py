@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from sare_jax.data.images import load_image
+from sare_jax.data.images import load_image, read_image
 from sare_jax.export.tensors import tuned_tensors
 from sare_jax.models.interface import ExportForm, Family, ModelShape, Source
 from sare_jax.models.shared import reading, safetensors_io
@@ -148,7 +148,7 @@ class ToyImages:
         return self._cells(load_image(path))
 
     def load(self, images_dir: Path, names: Sequence[str]) -> list[np.ndarray]:
-        return [self._pixels(load_image(Path(images_dir) / name)) for name in names]
+        return [self._pixels(read_image(images_dir, name)) for name in names]
 
     def _cells(self, image: Image.Image) -> int:
         return self.feature_lengths[int(np.asarray(image.convert("L")).mean() > 128)]

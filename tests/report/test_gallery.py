@@ -74,7 +74,7 @@ def test_unreadable_images_leave_a_gap(tmp_path, content):
     path = tmp_path / "image.png"
     if content:
         path.write_bytes(content)
-    assert image_uri(path) == ""
+    assert image_uri(tmp_path, path.name) == ""
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "L", "P", "CMYK"])
@@ -84,5 +84,5 @@ def test_image_modes_and_size(tmp_path, mode):
 
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     Image.new(mode, (1200, 600)).save(path)
-    encoded = image_uri(path).partition(",")[2]
+    encoded = image_uri(tmp_path, path.name).partition(",")[2]
     assert Image.open(io.BytesIO(base64.b64decode(encoded))).size == (440, 220)

@@ -9,6 +9,7 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
+    inert,
     interval_text,
     number_text,
     result_tables,
@@ -111,6 +112,12 @@ def test_markdown():
         "",
         "- a note",
     ]
+
+
+def test_no_text_in_markdown_becomes_html_or_a_link():
+    hostile = "<script>alert(1)</script> <!-- --> ![x](http://a.b/c) [y](javascript:z), p < 0.05, a<b"
+    shown = "&lt;script>alert(1)&lt;/script> &lt;!-- --> ![x]\\(http://a.b/c) [y]\\(javascript:z), p < 0.05"
+    assert inert(hostile) == f"{shown}, a&lt;b"
 
 
 def test_json():

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from sare_jax.data.images import ImageError, check_image
 from sare_jax.errors import UserError
 from sare_jax.files import hash_value
 from sare_jax.records import brackets
@@ -102,6 +103,8 @@ def _number(image: int | str) -> int | str:
 def find_images(items: Sequence[Annotated], folder: Path) -> list[Path | None]:
     """The image file of each caption: by its name, else by the number that its name ends in.
 
+    What is no image of the folder, such as a link to elsewhere, is passed over (`data.images.check_image`).
+
     Raises:
       UserError: no such folder, no image for any caption, or several files with the same number.
     """
@@ -121,10 +124,18 @@ def find_images(items: Sequence[Annotated], folder: Path) -> list[Path | None]:
         if len(fitting) > 1:
             shown = ", ".join(path.name for path in fitting[:3])
             raise UserError(f"{folder}: image {item.image} could be {shown}; name the file in the captions")
-        images.append(fitting[0] if fitting else None)
+        images.append(fitting[0] if fitting and _is_image(fitting[0]) else None)
     if not any(images):
         raise UserError(f"{folder}: no image of these captions in it (looked for {items[0].image}, …)")
     return images
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        check_image(path.parent, path.name)
+    except ImageError:
+        return False
+    return True
 
 
 @dataclass

@@ -4,6 +4,7 @@ It listens on the loopback address. A page of another site that the annotator ha
 there, so requests have to name this server as their host, and changes have to come from its own page.
 """
 
+import contextlib
 import json
 import socket
 import sys
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from sare_jax.data.images import ImageError, find_image
 from sare_jax.errors import UserError
 from sare_jax.evaluation.human.audit import IMAGE_TYPES, Audit, StaleError
 from sare_jax.files import parse_json
@@ -25,6 +27,9 @@ _PAGES = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
 _MOST_BYTES = 1 << 20
+_BLOCK = 1 << 16
+_PATIENCE = 1.0  # seconds without a byte of what a refused request still sends
+_ONCE = ("Host", "Origin", "Content-Length", "Content-Type")
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -92,12 +97,27 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, respond: Any) -> None:
         try:
+            if any(len(self.headers.get_all(name, [])) > 1 for name in _ONCE):
+                raise _RefusedError(HTTPStatus.BAD_REQUEST, "a header that may stand there once stands twice")
             if self.headers.get("Host", "").lower() not in self.server.hosts:
                 raise _RefusedError(HTTPStatus.FORBIDDEN, "this server answers to its own address only")
+            if "Transfer-Encoding" in self.headers:
+                raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, "give the body's length")
             respond()
         except _RefusedError as refusal:
-            self.close_connection = True  # whatever the request's body holds stays unread
+            self.close_connection = True
             self._send_json({"error": str(refusal)}, refusal.status)
+            self._drain()
+
+    def _drain(self) -> None:
+        """Drops what a refused request still sends; closing before it is read would lose the answer."""
+        with contextlib.suppress(OSError):
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_PATIENCE)
+            for _ in range(_MOST_BYTES // _BLOCK):
+                if not self.rfile.read1(_BLOCK):
+                    break
 
     def _get(self) -> None:
         path = self.path.partition("?")[0]
@@ -111,8 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
             if image is None:
                 raise _RefusedError(HTTPStatus.NOT_FOUND, "no image")
             try:
-                self._send(image.read_bytes(), IMAGE_TYPES[image.suffix.lower()])
-            except OSError:
+                content = find_image(image.parent, image.name).read_bytes()  # no link meanwhile
+                self._send(content, IMAGE_TYPES[image.suffix.lower()])
+            except (ImageError, OSError):
                 raise _RefusedError(HTTPStatus.NOT_FOUND, "the image cannot be read") from None
         else:
             raise _RefusedError(HTTPStatus.NOT_FOUND, "nothing here")
@@ -137,15 +158,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json({"version": version})
 
     def _place(self, text: str) -> int:
-        if not (text.isascii() and text.isdecimal()) or int(text) >= len(self.server.audit.items):
+        place = _number(text)
+        if place is None or place >= len(self.server.audit.items):
             raise _RefusedError(HTTPStatus.NOT_FOUND, "no such caption")
-        return int(text)
+        return place
 
     def _body(self) -> bytes:
-        length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdecimal()) or int(length) > _MOST_BYTES:
+        length = _number(self.headers.get("Content-Length", ""))
+        if length is None or length > _MOST_BYTES:
             raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "no length, or too long")
-        return self.rfile.read(int(length))
+        return self.rfile.read(length)
 
     def _send_json(self, value: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
         content = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
@@ -159,6 +181,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
+
+
+def _number(text: str) -> int | None:
+    """A whole number of at most nine digits; None for any other text."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def _change(content: bytes) -> tuple[str, list[Mark], bool]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from sare_jax.data.images import THREADS, load_image
+from sare_jax.data.images import THREADS, read_image
 from sare_jax.errors import UserError
 from sare_jax.models.llava.source import LlavaSource
 from sare_jax.schema import checked, read_object
@@ -117,9 +117,9 @@ class LlavaImageProcessor:
         return np.stack([table[channel][pixels[..., channel]] for channel in range(3)], axis=-1)
 
     def load(self, images_dir: Path, names: Sequence[str]) -> list[np.ndarray]:
-        """Files -> float32[H, W, 3] each, all of one size; errors as in `load_image`."""
+        """Files -> float32[H, W, 3] each, all of one size; errors as in `read_image`."""
         with ThreadPoolExecutor(THREADS) as pool:
-            return list(pool.map(lambda name: self(load_image(Path(images_dir) / name)), names))
+            return list(pool.map(lambda name: self(read_image(images_dir, name)), names))
 
     def _table(self) -> np.ndarray:
         """What each byte becomes, float32[3, 256], by the operations and precisions used on pixels."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sare_jax.data.images import THREADS, load_image
+from sare_jax.data.images import THREADS, read_image
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -54,6 +54,6 @@ class SquareImageProcessor:
         return (scaled - np.asarray(CLIP_MEAN, np.float32)) / np.asarray(CLIP_STD, np.float32)
 
     def load(self, images_dir: Path, names: Sequence[str]) -> list[np.ndarray]:
-        """Files -> float32[side, side, 3] each; errors as in `load_image`."""
+        """Files -> float32[side, side, 3] each; errors as in `read_image`."""
         with ThreadPoolExecutor(THREADS) as pool:
-            return list(pool.map(lambda name: self(load_image(Path(images_dir) / name)), names))
+            return list(pool.map(lambda name: self(read_image(images_dir, name)), names))

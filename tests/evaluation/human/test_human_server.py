@@ -8,6 +8,7 @@ import sys
 
 import httpx
 import pytest
+from PIL import Image
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation.human.audit import StaleError, claim, find_images, resume, sample, version_of
@@ -72,7 +73,7 @@ def test_what_cannot_be_drawn_is_counted():
 
 def test_images_by_name_and_by_number(tmp_path):
     folder = write_images(tmp_path / "images", [1, 12])
-    (folder / "lamp.png").write_bytes(b"")
+    Image.new("RGB", (2, 2)).save(folder / "lamp.png")
     names = (1, "000000000012.jpg", "lamp", "val2014/lamp.png", 99)
     records = [{"image_id": name, "caption": "a"} for name in names]
     items = {item.image: item for item in sample(records, 0, 0, Dropped())}
@@ -185,6 +186,51 @@ def test_a_change_is_saved(page):
     assert page.post("/caption/0", json=change()).status_code == 409
     assert page.post("/caption/0", json=change(version, [], True)).status_code == 200
     assert read_annotations(page.audit.path)[0][0].done
+
+
+def spoken(page, request: str) -> bytes:
+    """What the server answers to a request in its own words, and then closes the connection."""
+    address = page.base_url
+    with socket.create_connection((address.host, address.port), timeout=30) as connection:
+        connection.sendall(request.replace("HOST", f"{address.host}:{address.port}").encode())
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ("GET / HTTP/1.1\r\nHost: HOST\r\nHost: evil.example\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: evil.example\r\nHost: HOST\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n", 400),
+        (f"GET /image/{'1' * 30} HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+        (f"GET /image/{'1' * 5000} HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+        (f"POST /caption/{'1' * 30} HTTP/1.1\r\nHost: HOST\r\nLENGTH: 9\r\n\r\n{{}}", 404),
+        (f"POST /caption/0 HTTP/1.1\r\nHost: HOST\r\nLENGTH: {'9' * 30}\r\n\r\n{'{}' * 9999}", 413),
+        (f"POST /caption/0 HTTP/1.1\r\nHost: HOST\r\nLENGTH: {'9' * 5000}\r\n\r\n{{}}", 413),
+        ("POST /caption/0 HTTP/1.1\r\nHost: HOST\r\nLENGTH: 2\r\nLENGTH: 3\r\n\r\n{}", 400),
+        ("POST /caption/0 HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501),
+    ],
+)
+def test_what_no_browser_sends_is_refused_with_an_answer(page, request_, status, capsys):
+    about = "Origin: http://HOST\r\nContent-Type: application/json\r\nContent-Length"
+    answer = spoken(page, request_.replace("LENGTH", about, 1).replace("LENGTH", "Content-Length"))
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answer.partition(b"\r\n\r\n")[2].startswith(b'{"error": ')
+    assert capsys.readouterr().err == ""
+    assert page.get("/audit").status_code == 200
+
+
+def test_links_out_of_the_folder_are_not_served(tmp_path):
+    audit = make_audit(tmp_path)
+    (tmp_path / "secret.txt").write_text("root:x:0:0")
+    audit.images[1].unlink()
+    audit.images[1].symlink_to(tmp_path / "secret.txt")  # after the start
+    with serving(audit) as server, httpx.Client(base_url=server.address) as client:
+        assert client.get("image/0").status_code == 200
+        assert client.get("image/1").status_code == 404
+    items = [Annotated(number, text) for number, text in CAPTIONS.items()]
+    found = find_images(items, tmp_path / "images")
+    assert [path is None for path in found] == [False, True, False]
 
 
 @pytest.mark.parametrize(
