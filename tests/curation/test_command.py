@@ -28,8 +28,8 @@ def quantiles(q0, q1, q2):
 
 
 def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["curation", *map(str, arguments)])
-    command.guarded(command.main)()
+    monkeypatch.setattr(sys, "argv", ["curation"])
+    command.guarded(command.main)(list(map(str, arguments)))
     return capsys.readouterr().out
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from sare_jax import files
-from sare_jax.data.images import ImageError
 from sare_jax.errors import UserError
 from sare_jax.evaluation.metrics import pope
 from sare_jax.inference import ask as ask_module
@@ -290,7 +289,7 @@ def test_im_10_missing_images_are_all_named_before_any_work(setting, breaking, t
     requests = [{"image": name, "instruction": QUESTIONS[0]} for name in names]
     with pytest.raises(UserError) as error:
         ask(requests=requests, out=tmp_path / "out.jsonl", **setting)
-    assert "2 of 7 images are missing" in str(error.value)
+    assert "2 of 7 images cannot be used: " in str(error.value)
     assert "a.png" in str(error.value)
     assert "b.png" in str(error.value)
     assert not calls
@@ -300,7 +299,7 @@ def test_unreadable_image_is_an_error_that_names_it(setting, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
     cache = FeatureCache(setting["loaded"], setting["processor"], tmp_path)
     changed = setting | {"features": cache, "images_dir": tmp_path}
-    with pytest.raises(ImageError, match=r"bad\.png: unidentified"):
+    with pytest.raises(UserError, match=r"1 of 1 images cannot be used: .*bad\.png: unidentified"):
         ask(requests=[{"image": "bad.png", "instruction": "What?"}], out=tmp_path / "out.jsonl", **changed)
     assert not (tmp_path / "out.jsonl").exists()
 
