@@ -58,7 +58,10 @@ def assert_ends_alike(folder, whole):
 def test_each_file_of_the_newest_checkpoint(half, whole, tmp_path, damage):
     names = [path.relative_to(half) for path in (half / "run" / "4").rglob("*") if path.is_file()]
     assert len(names) > 8
-    for number, name in enumerate(sorted(names)):
+    # A file that is missing or has other bytes, whichever it is; of the other three, each takes a third.
+    thirds = {"empty": 0, "junk": 1, "cut": 2}
+    chosen = sorted(names)[thirds[damage] :: 3] if damage in thirds else sorted(names)
+    for number, name in enumerate(chosen):
         folder = tmp_path / str(number)
         shutil.copytree(half, folder)
         DAMAGES[damage](folder / name)

@@ -43,6 +43,7 @@ def step(world):
     return run
 
 
+@pytest.mark.parametrize("world", ["mplug_owl"], indirect=True)  # MiniGPT-4: `minigpt4/test_training`
 def test_packed_equals_unpacked(world, step):
     unpacked, packed = (
         step(world.loaded.params, attached(world, names)) for names in batches(world).values()

@@ -69,6 +69,12 @@ def static_of(objective=None, loaded=LOADED, **options):
     return Static(loaded.merge, objective or ascent(), **{"gradients": how} | options)
 
 
+@functools.cache
+def compiled(step, static):
+    """One program a step, static argument and shapes, whichever tests run it."""
+    return jax.jit(functools.partial(step, static=static))
+
+
 def assert_trees_close(actual, expected, rtol=1e-5):
     def close(a, b):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(np.max(np.abs(b))))

