@@ -3,6 +3,7 @@
 python -m tests.scale_run FOLDER OUT DATA_PARALLEL FSDP STEPS [COORDINATOR NUM_PROCESSES PROCESS_ID]
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -132,4 +133,5 @@ if __name__ == "__main__":
     jax.config.update("jax_default_matmul_precision", "float32")
     jax.config.update("jax_disable_most_optimizations", True)
     flags.FLAGS(sys.argv[:1])
+    gc.freeze()
     main(*sys.argv[1:])
