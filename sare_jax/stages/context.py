@@ -236,6 +236,11 @@ class Context:
 
         return read_truth(self.annotations)
 
+    @cached_property
+    def annotations_hash(self) -> str:
+        """Hash of all COCO files of the annotation folder, a gigabyte in full, which many tasks depend on."""
+        return files.digest(self.annotations)
+
     @property
     def eval_images(self) -> tuple[Image, ...]:
         """Held-out images on which models are measured: the first of the configured split."""

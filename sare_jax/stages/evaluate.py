@@ -38,7 +38,7 @@ def questions(context: Context) -> Iterator[Task]:
         yield Task(
             name=f"evaluate/{metric.name}_{settings.split}",
             inputs={
-                "annotations": measuring.annotations_hash(context),
+                "annotations": context.annotations_hash,
                 "images": images,
                 "settings": dataclasses.asdict(options),
             },

@@ -1,14 +1,16 @@
 """Loss and CHAIR along lines through the weights of the two compared runs (Fig. 2, measured)."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from sare_jax import files
 from sare_jax.attacks import AS_CONFIGURED
-from sare_jax.data.batches import tokenize
+from sare_jax.data.batches import TokenSet, tokenize
 from sare_jax.evaluation.metrics import chair
 from sare_jax.pipeline import Task
 from sare_jax.progress import track
@@ -16,6 +18,15 @@ from sare_jax.records.curated import read_curated
 from sare_jax.records.splits import Image
 from sare_jax.stages import measuring
 from sare_jax.stages.context import Context
+from sare_jax.training.state import Params
+
+
+class _Solution(NamedTuple):
+    """A run's final weights, D_neg as its token rows, and unit directions by name."""
+
+    params: Params
+    units: TokenSet
+    directions: dict[str, Params]
 
 
 def tasks(context: Context) -> Iterator[Task]:
@@ -48,8 +59,10 @@ def _scan_all(context: Context, runs: list[str]) -> None:
     images = context.splits.val[: settings.landscape_images]
     scans: dict[str, dict[str, dict[str, list[float]]]] = {run: {} for run in runs}
     lines = [(run, direction) for run in runs for direction in ("eps", "random")]
+    # ε* takes a pass over all of D_neg, so the lines of a run share what comes of it.
+    solution_of = functools.lru_cache(maxsize=1)(functools.partial(_solution, context))
     for run, direction in track(lines, "landscape", total=len(lines), unit="scan"):
-        scans[run][direction] = _scan(context, run, direction, images)
+        scans[run][direction] = _scan(context, run, direction, images, solution_of(run))
     rho = context.config.runs[settings.ours].rho if settings.ours in context.config.runs else None
     files.write_json(
         context.workdir / "landscape.json",
@@ -64,21 +77,29 @@ def _scan_all(context: Context, runs: list[str]) -> None:
     files.remove(_scratch(context))
 
 
-def _scan(context: Context, run: str, direction: str, images: Sequence[Image]) -> dict[str, list[float]]:
+def _solution(context: Context, run: str) -> _Solution:
+    from sare_jax.training import landscape
+
+    instruction = context.config.runs[run].instruction
+    units = tokenize(read_curated(context.curated), context.image_prompter, instruction).neg
+    params = measuring.tuned(context, run)[1]()
+    directions = landscape.directions(
+        context.loaded, params, units, context.features, mesh=context.mesh, seed=0
+    )
+    return _Solution(params, units, directions)
+
+
+def _scan(
+    context: Context, run: str, direction: str, images: Sequence[Image], solution: _Solution
+) -> dict[str, list[float]]:
     """Loss on D_neg and CHAIR at each distance `alpha` from a run's final weights along one direction."""
     from sare_jax.training import landscape
 
     settings = context.config.report
-    instruction = context.config.runs[run].instruction
-    units = tokenize(read_curated(context.curated), context.image_prompter, instruction).neg
-    solution = measuring.tuned(context, run)[1]()
-    along = landscape.directions(
-        context.loaded, solution, units, context.features, mesh=context.mesh, seed=0
-    )[direction]
     scan: dict[str, list[float]] = {"alpha": [], "loss": [], "chair_s": [], "chair_i": []}
     ends = settings.landscape_radius
     for distance in map(float, np.linspace(-ends, ends, settings.landscape_points)):
-        point = landscape.moved(solution, along, distance)
+        point = landscape.moved(solution.params, solution.directions[direction], distance)
         answers = measuring.describe(
             context,
             point,
@@ -90,7 +111,7 @@ def _scan(context: Context, run: str, direction: str, images: Sequence[Image]) -
         result = chair.score(answers, context.truth)
         scan["alpha"].append(distance)
         scan["loss"].append(
-            landscape.loss_at(context.loaded, point, units, context.features, mesh=context.mesh)
+            landscape.loss_at(context.loaded, point, solution.units, context.features, mesh=context.mesh)
         )
         scan["chair_s"].append(result["chair_s"])
         scan["chair_i"].append(result["chair_i"])

@@ -71,7 +71,7 @@ def tasks(context: Context) -> Iterator[Task]:
             "attack": {"kind": attacking.kind} | dataclasses.asdict(attacking.settings),
             "images": len(context.eval_images),
             "footings": list(FOOTINGS),
-            "annotations": measuring.annotations_hash(context),
+            "annotations": context.annotations_hash,
         }
         | measuring.describing(context),
         outputs=(context.workdir / "matched.json",),

@@ -34,11 +34,6 @@ def tuned(context: Context, run: str) -> tuple[dict, Callable[[], Params]]:
     return weights, lambda: load_params(folder, context.loaded)
 
 
-def annotations_hash(context: Context) -> str:
-    """Hash of all COCO files of the annotation folder."""
-    return files.digest(context.annotations)
-
-
 def question_folder(context: Context, metric: str) -> Path:
     """Folder of a metric's lists of questions about the evaluation images."""
     return context.workdir / metric / context.config.evaluate.split
@@ -126,7 +121,7 @@ def measured(
             "benchmarks": {
                 name: files.digest(path) for name, path in benchmarks.answers(context, run, setting).items()
             },
-            "annotations": annotations_hash(context),
+            "annotations": context.annotations_hash,
             "metrics": {metric.name: metric.depends_on(options) for metric, options in metrics_in(settings)},
             "bootstrap": settings.bootstrap,
         },

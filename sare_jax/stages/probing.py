@@ -18,7 +18,7 @@ from sare_jax.language.halves import categories_named, category_of
 from sare_jax.language.words import categories_in
 from sare_jax.pipeline import Task
 from sare_jax.records.coco import Truth
-from sare_jax.stages import attacking, measuring
+from sare_jax.stages import attacking
 from sare_jax.stages.context import Context
 from sare_jax.training.state import Params
 
@@ -43,7 +43,7 @@ def probed(
         | weights
         | {
             "captions": context.digest(captions, "evaluate"),
-            "annotations": measuring.annotations_hash(context),
+            "annotations": context.annotations_hash,
             "images": settings.probe_images,
             "instruction": instruction,
             "rule": separation.RULE,
