@@ -69,4 +69,4 @@ def _reproduce(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    guarded(main)(sys.argv[1:])
