@@ -1,12 +1,19 @@
 """Benchmarks with images and questions of their own, asked of any weights: part of the stages 4 and 5."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from sare_jax import files
 from sare_jax.evaluation.benchmarks.benchmark import Benchmark, benchmarks_of, requests
+from sare_jax.evaluation.benchmarks.judged import judged_answers
+from sare_jax.evaluation.judging.informativeness import JudgeSettings, judge_named
+from sare_jax.evaluation.judging.judge import Judge
 from sare_jax.pipeline import Task
+from sare_jax.settings import EvaluateConfig
+from sare_jax.settings.building import build
 from sare_jax.stages.context import Context
 from sare_jax.training.state import Params
 
@@ -16,6 +23,42 @@ def answers(context: Context, run: str, setting: str) -> dict[str, Path]:
     folder = context.workdir / "benchmarks" / run / setting
     configured = benchmarks_of(context.config.evaluate.benchmarks)
     return {benchmark.name: folder / f"{benchmark.name}.jsonl" for benchmark, _ in configured}
+
+
+def judge_of(settings: EvaluateConfig) -> Judge | None:
+    """The judge of informativeness, where one is named and a configured benchmark needs one; else None.
+
+    Raises:
+      UserError: the judge's model or key is lacking.
+    """
+    if not any(benchmark.judging for benchmark, _ in benchmarks_of(settings.benchmarks)):
+        return None
+    return judge_named(_judge_settings(settings))
+
+
+def judge_identity(settings: EvaluateConfig) -> dict[str, Any]:
+    """Task inputs that the scores of benchmarks depend on besides their answers."""
+    if judge_of(settings) is None:
+        return {}
+    return {"benchmark_judge": dataclasses.asdict(_judge_settings(settings))}
+
+
+def _judge_settings(settings: EvaluateConfig) -> JudgeSettings:
+    name = "informativeness"
+    return build(JudgeSettings, settings.options.get(name, {}), f"config.evaluate.options.{name}")
+
+
+def answered(context: Context, run: str, setting: str) -> list[tuple[Benchmark, list[dict]]]:
+    """Each configured benchmark with its answered requests, and a judge's verdicts where it needs them."""
+    settings = context.config.evaluate
+    judge = judge_of(settings)
+    found = []
+    for benchmark, _ in benchmarks_of(settings.benchmarks):
+        records = files.read_jsonl(answers(context, run, setting)[benchmark.name])
+        if benchmark.judging and judge:
+            records = judged_answers(benchmark, records, records, judge)
+        found.append((benchmark, records))
+    return found
 
 
 def asked(

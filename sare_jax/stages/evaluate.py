@@ -10,7 +10,7 @@ from sare_jax import files
 from sare_jax.config import BASE_RUN, ORIGIN
 from sare_jax.evaluation.metrics.metric import Questions
 from sare_jax.pipeline import Task
-from sare_jax.stages import attacking, marking, measuring, probing
+from sare_jax.stages import attacking, benchmarks, marking, measuring, probing
 from sare_jax.stages.context import Context
 
 
@@ -18,6 +18,7 @@ def tasks(context: Context) -> Iterator[Task]:
     """Asks questions, the describing prompt and the benchmarks of the base model and all runs."""
     for metric, options in measuring.metrics_in(context.config.evaluate):
         metric.check(options)  # so that e.g. a missing API key is reported before the models are asked
+    benchmarks.judge_of(context.config.evaluate)
     yield from questions(context)
     for run in (BASE_RUN, *context.config.runs):
         weights = attacking.weights_of(context, run)

@@ -124,7 +124,8 @@ def measured(
             "annotations": context.annotations_hash,
             "metrics": {metric.name: metric.depends_on(options) for metric, options in metrics_in(settings)},
             "bootstrap": settings.bootstrap,
-        },
+        }
+        | benchmarks.judge_identity(settings),
         outputs=(context.metrics(run, setting),),
         run=lambda: _measure(context, run, setting, weights),
     )
@@ -180,7 +181,6 @@ def _ask_all(context: Context, params: Params, asking: Asking, answers: Path, na
 def _measure(context: Context, run: str, setting: str, weights: dict) -> None:
     settings = context.config.evaluate
     answers = context.answers(run, setting)
-    replies = benchmarks.answers(context, run, setting)
     captions, drawn = worst_captions(files.read_jsonl(answers / "captions.jsonl"), context.truth)
     result = measure(
         captions,
@@ -194,10 +194,7 @@ def _measure(context: Context, run: str, setting: str, weights: dict) -> None:
             for metric, options in metrics_in(settings)
             if metric.questions
         },
-        benchmarks=[
-            (benchmark, files.read_jsonl(replies[benchmark.name]))
-            for benchmark, _ in benchmarks_of(settings.benchmarks)
-        ],
+        benchmarks=benchmarks.answered(context, run, setting),
         settings={"max_new_tokens": settings.max_new_tokens},
         draws=settings.bootstrap,
     )

@@ -8,5 +8,7 @@ BENCHMARKS = {
     "amber": "sare_jax.evaluation.benchmarks.amber:BENCHMARK",
     "hallusion": "sare_jax.evaluation.benchmarks.hallusion:BENCHMARK",
     "repope": "sare_jax.evaluation.benchmarks.repope:BENCHMARK",
+    "mmhal": "sare_jax.evaluation.benchmarks.mmhal:BENCHMARK",
+    "objhal": "sare_jax.evaluation.benchmarks.objhal:BENCHMARK",
 }
 """Short name → `module:name` of the `Benchmark`. The report's columns stand in this order."""

@@ -1,5 +1,6 @@
 """Has a language model look at answers that cannot be scored without one."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -70,18 +71,30 @@ def _verdict(key: str, unasked: Any, asker: Asker, reply: Answer | None) -> dict
     return {key: reply.value, MODEL: reply.model or asker.endpoint.model}
 
 
-def verdicts_of(benchmark_key: str, questions: Sequence[dict], answers: Sequence[dict]) -> dict[str, Any]:
-    """Verdicts by question id; questions whose answer has none are absent."""
-    return {
-        key: answer[benchmark_key] for key, answer in keyed(questions, answers) if benchmark_key in answer
-    }
+def verdicts_of(verdict: str, questions: Sequence[dict], answers: Sequence[dict]) -> dict[str, Any]:
+    """Verdicts by question id, which stand under that key; questions whose answer has none are absent."""
+    return {key: answer[verdict] for key, answer in keyed(questions, answers) if verdict in answer}
 
 
-def models_of(answers: Sequence[dict]) -> list[str]:
-    """Names of the judges that the answers' verdicts are from, sorted."""
-    return sorted({str(answer[MODEL]) for answer in answers if MODEL in answer})
+def about_judge(
+    key: str, instruction: str, answers: Sequence[dict], lacking: int
+) -> tuple[dict[str, str], list[str]]:
+    """What a result says of its judge.
 
+    Args:
+      key: key of the verdicts in the answers.
+      instruction: what the judge was asked, before it is filled in.
+      answers: answered records, those with a verdict by a judge with its name.
+      lacking: number of answers without a usable verdict.
 
-def fingerprint(instruction: str) -> str:
-    """Hash of a judge's instruction: 12 hexadecimal digits."""
-    return hash_value(instruction)[:12]
+    Returns:
+      `model` (the judges' names; empty where the answers name none) and `instruction` (its fingerprint), and
+      one warning where verdicts are lacking.
+    """
+    models = sorted({str(answer[MODEL]) for answer in answers if MODEL in answer})
+    about = {"model": ", ".join(models), "instruction": hash_value(instruction)[:12] if models else ""}
+    if not lacking:
+        return about, []
+    failed = Counter(str(answer[FAILED]) for answer in answers if FAILED in answer)
+    reasons = f" ({', '.join(f'{reason}: {count}' for reason, count in failed.items())})" if failed else ""
+    return about, [f"{lacking} answers have no {key}{reasons} and are left out; a judge gives it"]

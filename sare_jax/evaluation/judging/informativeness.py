@@ -218,10 +218,10 @@ def main(argv: list[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """The model that rates informativeness, and where it is."""
+    """The model that rates informativeness, and benchmarks' answers that need a judge; and where it is."""
 
     #: `deepseek` or `openai`, whose key stands in DEEPSEEK_API_KEY or OPENAI_API_KEY, or the address of
-    #: another endpoint with OpenAI's chat completions, without a key; empty leaves informativeness out.
+    #: another endpoint with OpenAI's chat completions, without a key; empty asks none.
     judge: str = ""
     #: The model there; empty is the present one of `deepseek` and `openai`.
     model: str = ""
