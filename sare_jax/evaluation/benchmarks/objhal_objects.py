@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from sare_jax.language.words import WordTable, coco_table
+from sare_jax.language.words import coco_table
 from sare_jax.llm.replies import UnreadableError, after_reasoning
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ object's bare name, without colour, material, number or other qualities.
 Reply with a JSON list of texts and nothing else, like ["dog", "tennis racket"]; with [] where it names none.
 """
 _LIST = re.compile(r"\[[^\[\]]*\]")
+_ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
 _NOUNS = ("NN", "NNS", "NNP", "NNPS")
 
 
@@ -70,28 +71,25 @@ def is_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def categories_of(extracted: Iterable[str], table: WordTable | None = None) -> list[str]:
-    """The categories of the distinct objects that an answer names, one for each that the word table has.
+def categories_of(extracted: Iterable[str]) -> list[str]:
+    """The COCO categories of the distinct objects that an answer names, one for each object that has any.
 
-    Of a name's words, two neighbours that the table has as a phrase decide ("brown teddy bear": teddy bear).
-    Else each run of nouns is one object, so a compound that the table lacks is none ("kitchen counter").
+    Of a name's words, two neighbours that make a known phrase decide ("brown teddy bear": teddy bear). Else
+    each run of nouns is one object, so a compound that is no word of the list is none ("kitchen counter").
     What remains counts once an answer; two words of one category are two objects.
 
     Args:
       extracted: names of objects, as a language model lists them.
-      table: words and their categories; COCO's 80 where none is given.
     """
-    table = table or coco_table()
     docs = _tagger().pipe([f"a {name}" for name in extracted])
-    objects = list(dict.fromkeys(found for doc in docs for found in _objects(doc, table)))
+    objects = list(dict.fromkeys(found for doc in docs for found in _objects(doc)))
     if "toilet" in objects:  # its seat is no chair
         objects = [name for name in objects if name != "seat"]
-    return [table.category_of[name] for name in objects if name in table.category_of]
+    return [_categories()[name] for name in objects if name in _categories()]
 
 
-def _objects(doc: "Doc", table: WordTable) -> list[str]:
-    lemmas = [token.lemma_ for token in doc]
-    phrases = _phrases(lemmas, table)
+def _objects(doc: "Doc") -> list[str]:
+    phrases = _phrases_in([token.lemma_ for token in doc])
     if phrases:
         return [entry for entry in phrases if entry is not None]
     runs: list[list[str]] = [[]]
@@ -103,16 +101,39 @@ def _objects(doc: "Doc", table: WordTable) -> list[str]:
     return [" ".join(run) for run in runs if run]
 
 
-def _phrases(lemmas: Sequence[str], table: WordTable) -> list[str | None]:
-    """What each two neighbours count as that the table has as a phrase; None where they count as nothing."""
+def _phrases_in(lemmas: Sequence[str]) -> list[str | None]:
+    """What each two neighbours count as that are a known phrase; None where they count as nothing."""
     found, place = [], 0
     while place < len(lemmas):
         phrase = " ".join(lemmas[place : place + 2])
-        if phrase in table.phrases:
-            found.append(table.phrases[phrase])
+        if phrase in _phrases():
+            found.append(_phrases()[phrase])
             place += 1
         place += 1
     return found
+
+
+@cache
+def _categories() -> dict[str, str]:
+    """Word → category, as in the released list, where one word has a capital."""
+    words = dict(coco_table().category_of)
+    words["iPhone"] = words.pop("iphone")
+    return words
+
+
+@cache
+def _phrases() -> dict[str, str | None]:
+    """Phrases of two words and the word that each counts as; fewer than those of this project's CHAIR.
+
+    Of these only the two-word entries of the list, and what stands beside one of ten animals or two vehicles.
+    """
+    table = coco_table()
+    entries = {phrase: phrase for phrase in table.category_of if phrase.count(" ") == 1}
+    young = {f"{age} {name}": name for age in ("baby", "adult") for name in _ANIMALS}
+    nothing = {f"{age} {name}": None for age in ("baby", "adult") for name in ("animal", "cub")}
+    vehicles = {f"passenger {name}": name for name in ("jet", "train")}
+    seat = {"toilet seat": "toilet"}
+    return {**entries, **young, **nothing, **vehicles, **seat, "home plate": None, "train track": None}
 
 
 @cache

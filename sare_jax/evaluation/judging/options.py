@@ -94,7 +94,7 @@ def announce(judge: Judge, questions: list[str], options: argparse.Namespace) ->
     """
     open_ = [question for question in dict.fromkeys(questions) if judge.kept(question) is None]
     tokens = round(sum(map(len, open_)) / _CHARACTERS_A_TOKEN)
-    told = f"{len(questions)} captions, {len(questions) - len(open_)} answered before; {len(open_)} to ask"
+    told = f"{len(questions)} questions, {len(questions) - len(open_)} answered before; {len(open_)} to ask"
     price = _price(tokens, 12 * len(open_), options)  # the answer asked for is a line of about a dozen tokens
     about = f", about {tokens} prompt tokens" + (f", about {price:.4f}" if price is not None else "")
     print(f"{judge.endpoint.model} at {judge.endpoint.base_url}: {told}{about}", file=sys.stderr)

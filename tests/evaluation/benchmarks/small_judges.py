@@ -1,7 +1,10 @@
 """Benchmarks of hallucination of a few questions, written in the official layouts."""
 
+import base64
 import json
 from pathlib import Path
+
+from tests.evaluation.small_worlds import write_coco
 
 RELATION = {
     "road": ["street", "ground"],
@@ -110,4 +113,48 @@ def write_repope(root: Path, *, originals: bool = True) -> Path:
             if name == "repope" or originals:
                 path = root / "annotations" / f"coco_{name}_{kind}.json"
                 path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return root
+
+
+MMHAL = (  # picture, kind, question, answer by a person, what is in the picture
+    ("a_o.jpg", "attribute", "What color is the cap?", "The cap is yellow.", ["Fire hydrant"]),
+    ("b_o.jpg", "adversarial", "Who sits on the bench?", "No one sits on it.", ["Door", "Building"]),
+    ("c_o.jpg", "counting", "How many vases are there?", "There are two.", []),
+)
+
+
+def write_mmhal(folder: Path) -> Path:
+    """MMHal-Bench's response_template.json with three questions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = [
+        {
+            "question_type": kind,
+            "question_topic": "outdoor",
+            "image_id": f"{number:016x}",
+            "image_src": f"https://farm.example.org/8/{picture}?x=1",
+            "image_content": content,
+            "question": question,
+            "gt_answer": answer,
+            "model_answer": "",
+        }
+        for number, (picture, kind, question, answer, content) in enumerate(MMHAL)
+    ]
+    (folder / "response_template.json").write_text(json.dumps(entries))
+    return folder
+
+
+OBJHAL = {1: ["dog", "cup"], 2: ["car"], 3: ["chair"]}  # image: its categories
+ASKED = "Provide a thorough description of the given image."
+
+
+def write_objhal(root: Path, *, pictures: bytes | None = None) -> Path:
+    """Object HalBench's lines with COCO's annotations beside them, with or without the pictures."""
+    write_coco(root / "annotations", OBJHAL, {image: ["a thing"] for image in OBJHAL})
+    carried = {} if pictures is None else {"image": base64.b64encode(pictures).decode()}
+    lines = [
+        {"org_idx": number, "image_id": image, "question": ASKED, **carried}
+        for number, image in enumerate(OBJHAL)
+    ]
+    path = root / "obj_halbench_300_with_image.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return root

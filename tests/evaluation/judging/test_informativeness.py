@@ -183,7 +183,7 @@ def test_a_dry_run_asks_nothing_and_needs_no_key(folder, captions, tmp_path, mon
         informativeness.main([*argv, "--dry-run", "--price-in", "1", "--price-out", "1"])
     assert ended.value.code == 0
     err = capsys.readouterr().err
-    assert "deepseek-chat at https://api.deepseek.com: 3 captions, 0 answered before; 3 to ask" in err
+    assert "deepseek-chat at https://api.deepseek.com: 3 questions, 0 answered before; 3 to ask" in err
     with pytest.raises(UserError, match="DEEPSEEK_API_KEY is not set"):
         informativeness.main(argv)
 
