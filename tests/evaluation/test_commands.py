@@ -12,7 +12,17 @@ import pytest
 
 from sare_jax.errors import UserError
 from sare_jax.evaluation.__main__ import main
-from sare_jax.evaluation.benchmarks import amber, gqa, hallusion, mme, qbench, repope, scienceqa
+from sare_jax.evaluation.benchmarks import (
+    amber,
+    gqa,
+    hallusion,
+    mme,
+    mmhal,
+    objhal,
+    qbench,
+    repope,
+    scienceqa,
+)
 from sare_jax.evaluation.benchmarks.benchmark import requests
 from sare_jax.evaluation.benchmarks.command import main as benchmark_main
 from sare_jax.evaluation.metrics import bleu, chair, perplexity, pope
@@ -23,11 +33,17 @@ from tests.evaluation.benchmarks.small_benchmarks import (
     write_qbench,
     write_scienceqa,
 )
-from tests.evaluation.benchmarks.small_judges import write_amber, write_hallusion, write_repope
+from tests.evaluation.benchmarks.small_judges import (
+    write_amber,
+    write_hallusion,
+    write_mmhal,
+    write_objhal,
+    write_repope,
+)
 from tests.evaluation.small_worlds import write_coco
 
 ROOT = Path(__file__).resolve().parents[2]
-BENCHMARKS = (mme, gqa, scienceqa, qbench, amber, hallusion, repope)
+BENCHMARKS = (mme, gqa, scienceqa, qbench, amber, hallusion, repope, mmhal, objhal)
 HEAVY = {"torch", "jax", "transformers", "spacy", "tensorflow", "sklearn", "matplotlib"}
 
 
@@ -48,6 +64,8 @@ def files(tmp_path) -> dict[str, Path]:
     amber_queries = write_amber(tmp_path / "amber") / "data" / "query"
     write_hallusion(tmp_path / "hallusion")
     write_repope(tmp_path / "repope")
+    write_mmhal(tmp_path / "mmhal")
+    write_objhal(tmp_path / "objhal")
     kinds = {"captions": captions, "questions": questions, "answers": answers}
     for module in BENCHMARKS:
         name = module.BENCHMARK.name
@@ -137,8 +155,9 @@ def harmless(name: str, key: str, value) -> bool:
     if key == "id":  # the answers of the benchmarks carry their questions
         return isinstance(value, str | int) and not isinstance(value, bool)
     if key == "groups":
-        return value == {} and name not in ("mme", "hallusion", "repope")
-    return key == "image_id" and name == "perplexity"  # which looks nothing up, and numbers the records
+        return value == {} and name not in ("mme", "hallusion", "repope", "mmhal")
+    # Perplexity looks nothing up, and numbers the records; Object HalBench's objects stand in the record.
+    return key == "image_id" and name in ("perplexity", "objhal")
 
 
 @pytest.mark.parametrize("name", NAMES)

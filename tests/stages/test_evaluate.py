@@ -12,7 +12,8 @@ from sare_jax import files, pipeline, stages
 from sare_jax.config import parse, to_dict
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
-from sare_jax.evaluation.benchmarks import gqa
+from sare_jax.evaluation.benchmarks import gqa, mmhal
+from sare_jax.evaluation.benchmarks.benchmark import requests
 from sare_jax.evaluation.columns import Measure, ungrouped
 from sare_jax.evaluation.compare import compare
 from sare_jax.evaluation.metrics.metric import AtHand, Metric
@@ -31,6 +32,7 @@ from tests.evaluation.benchmarks.small_benchmarks import (
     write_qbench,
     write_scienceqa,
 )
+from tests.evaluation.benchmarks.small_judges import write_mmhal
 from tests.evaluation.judging.judge_server import JudgeServer, says
 from tests.evaluation.small_worlds import make_lm, write_coco
 
@@ -184,6 +186,25 @@ def test_a_prompt_attack_asks_other_questions_for_rows_of_its_own(world, measure
         assert before.inputs["requests"] != after.inputs["requests"]
 
 
+def test_informativeness_judge_looks_at_answers_that_need_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = requests(mmhal.BENCHMARK, write_mmhal(tmp_path / "mmhal"))
+    path = tmp_path / "benchmarks" / "base" / "origin" / "mmhal.jsonl"
+    path.parent.mkdir(parents=True)
+    files.write_jsonl(path, [{**request, "text": "Yes."} for request in asked])
+    scores = []
+    with JudgeServer(otherwise=says("Rating: 5")) as server:
+        for judge in ({}, {"judge": server.base_url, "model": "tiny"}):
+            config = settings(
+                tmp_path, {"informativeness": judge}, metrics="chair", benchmarks=named(tmp_path, "mmhal")
+            )
+            context = Context(config, tmp_path)
+            ((benchmark, records),) = benchmarks.answered(context, "base", "origin")
+            scores.append(benchmark.score(records, records, draws=2)["score"])
+            assert (benchmarks.judge_identity(config.evaluate) == {}) == (not judge)
+    assert scores == [None, 5]
+
+
 def test_mistakes_are_said_before_a_model_is_loaded(world, tmp_path, monkeypatch):
     monkeypatch.delenv("DEEPSEEK_API_KEY", raising=False)
     for changes, names in (
@@ -192,6 +213,9 @@ def test_mistakes_are_said_before_a_model_is_loaded(world, tmp_path, monkeypatch
     ):
         with pytest.raises(UserError, match=names):
             next(evaluate.tasks(Context(settings(world, {"informativeness": changes}), tmp_path)))
+        others = {"metrics": "chair", "benchmarks": {"mmhal": str(tmp_path)}}
+        with pytest.raises(UserError, match=names):
+            next(evaluate.tasks(Context(settings(world, {"informativeness": changes}, **others), tmp_path)))
 
 
 @dataclass(frozen=True)

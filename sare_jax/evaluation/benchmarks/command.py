@@ -102,8 +102,13 @@ def _lay_out(benchmark: Benchmark, options: argparse.Namespace) -> None:
     questions = _questions(benchmark, options, answers)
     texts = texts_of(questions, answers, dropped, ANSWER_KEYS)
     pairs: Pairs = [(question, texts.get(str(key_of(question)))) for question in questions]
-    if benchmark.layout:
-        write_text(Path(options.out), benchmark.layout(pairs))
+    try:
+        text = benchmark.layout(pairs) if benchmark.layout else ""
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{options.answers}: its questions are not in the form of {benchmark.name} ({error}); give --data"
+        ) from None
+    write_text(Path(options.out), text)
     print(f"{options.out}: {len(texts)} of {len(questions)} questions with an answer")
 
 

@@ -222,6 +222,7 @@ def _fits(question: dict) -> bool:
     return (
         isinstance(question.get("id"), str)
         and isinstance(question.get("image"), str)
+        and isinstance(question.get("image_id"), int)
         and is_names(question.get("objects"))
     )
 

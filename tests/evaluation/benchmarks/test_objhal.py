@@ -115,6 +115,13 @@ def test_a_judge_extracts_and_short_answers_are_not_asked_about(asked, tmp_path,
     assert result["model"] == "judge-1"
 
 
+def test_layout_needs_whole_questions(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"id": "0", "question": "x", "label": "dog", "groups": {}, "text": "A dog."}\n')
+    with pytest.raises(UserError, match=r"not in the form of objhal \('image_id'\); give --data"):
+        main(objhal.BENCHMARK, ["layout", "--answers", str(path), "--out", str(tmp_path / "out")])
+
+
 def test_layout_of_the_released_script(asked):
     lines = objhal.layout([(question, "A dog.") for question in asked]).splitlines()
     assert json.loads(lines[1]) == {"question_id": 1, "image_id": 2, "prompt": ASKED, "text": "A dog."}
