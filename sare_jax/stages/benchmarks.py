@@ -1,6 +1,5 @@
 """Benchmarks with images and questions of their own, asked of any weights: part of the stages 4 and 5."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
@@ -40,7 +39,8 @@ def judge_identity(settings: EvaluateConfig) -> dict[str, Any]:
     """Task inputs that the scores of benchmarks depend on besides their answers."""
     if judge_of(settings) is None:
         return {}
-    return {"benchmark_judge": dataclasses.asdict(_judge_settings(settings))}
+    named = _judge_settings(settings)
+    return {"benchmark_judge": [named.judge, named.model]}
 
 
 def _judge_settings(settings: EvaluateConfig) -> JudgeSettings:
