@@ -24,7 +24,7 @@ from sare_jax.curation.scored import BadImages, Plan, score
 from sare_jax.curation.select import Selection, Thresholds, select
 from sare_jax.curation.truth import Marks, Truth
 from sare_jax.curation.units import phrases_of
-from sare_jax.data.images import image_path
+from sare_jax.data.contents import Contents
 from sare_jax.errors import UserError
 from sare_jax.locks import locked
 from sare_jax.records.curated import write_curated
@@ -42,6 +42,7 @@ def curate(
     *,
     reserved: Collection[int] = (),
     truth: Truth | Marks | None = None,
+    contents: Contents | None = None,
 ) -> dict:
     """Curates D_neg, D_pos and D_sent.
 
@@ -54,6 +55,7 @@ def curate(
       recipe: scoring model, thresholds, extractor and so on, from `recipe_of` the settings.
       reserved: image ids that must not be curated (validation and test).
       truth: what is in the images, for the record of precision and recall; nothing is selected by it.
+      contents: hashes of the images' contents; None keeps them beside `out`.
 
     Returns:
       The manifest, as written.
@@ -70,7 +72,7 @@ def curate(
     model = Clip(recipe.clip)
     if isinstance(limits, Thresholds):
         limits.check_model(model.id)
-    evidence = gather(listed, out, model, recipe)
+    evidence = gather(listed, out, model, recipe, contents)
     numbers = chosen(limits, evidence.kept, model.id)
     selection = _select(evidence.kept, numbers, recipe)
     record = _record(evidence, selection, numbers, recipe)
@@ -146,7 +148,9 @@ def look(
     return Listed(captions, images, listed, left_out, found, refused, bad_images)
 
 
-def gather(listed: Listed, out: Path, model: Clip, recipe: Recipe) -> Evidence:
+def gather(
+    listed: Listed, out: Path, model: Clip, recipe: Recipe, contents: Contents | None = None
+) -> Evidence:
     """Finds the objects of the captions and scores them.
 
     Objects and scores are kept in `<out>_objects/` and `<out>_scores/`, batch by batch: an interrupted run
@@ -157,13 +161,15 @@ def gather(listed: Listed, out: Path, model: Clip, recipe: Recipe) -> Evidence:
       out: folder beside which is kept.
       model: the scoring model, loaded.
       recipe: geometry, extractor, batch sizes and engine.
+      contents: as in `curate`.
 
     Raises:
       UserError: nothing is left at some step, or another run is at work beside `out`.
     """
     out, extractor = Path(out), recipe.extractor or spacy_extractor()
-    source = _source(listed, model, extractor.name, recipe)
     with locked(out.with_name(f".{out.name}.lock"), out):
+        contents = contents or Contents(out.with_name(f".{out.name}_images.json"))
+        source = _source(listed, model, extractor.name, recipe, contents)
         key = files.hash_value({"captions": source["captions"], "extractor": extractor.name})
         scored = extract(listed.captions, extractor, open_scratch(out.with_name(f"{out.name}_objects"), key))
         key = files.hash_value(source | {"units": hash_units(scored)})
@@ -182,15 +188,15 @@ def gather(listed: Listed, out: Path, model: Clip, recipe: Recipe) -> Evidence:
     return Evidence(listed, scored, kept, source, model.cut_phrases(phrases_of(s.units for s in kept)))
 
 
-def _source(listed: Listed, model: Clip, extractor: str, recipe: Recipe) -> dict:
-    """All that the scores depend on; their hash guards the kept scores. Sizes stand for the images' content.
+def _source(listed: Listed, model: Clip, extractor: str, recipe: Recipe, contents: Contents) -> dict:
+    """All that the scores depend on; their hash guards the kept scores.
 
     The batch sizes are part of it since a batch's size moves a score's last bits.
     """
     return {
         "scratch_format": _SCRATCH_FORMAT,
         "captions": files.hash_file(listed.path),
-        "images": files.hash_value([[n, image_path(listed.images, n).stat().st_size] for n in listed.found]),
+        "images": contents.hash(listed.images, listed.found),
         "clip": {
             "model": model.id,
             "weights": model.weights_hash,

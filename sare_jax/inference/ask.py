@@ -118,6 +118,7 @@ def ask(
     decoding: DecodingConfig = GREEDY,
     rows: jax.sharding.Sharding | None = None,
     max_pixels: int = MOST_PIXELS,
+    contents: str = "",
 ) -> list[dict[str, Any]]:
     """Answers requests and writes them to `out`, one JSON object a line, in their order.
 
@@ -144,6 +145,7 @@ def ask(
       rows: how the rows of a batch are divided over devices, each of which holds the weights; the batch is
         filled up to a multiple of their number. None generates where the weights lie.
       max_pixels: width times height of the largest image that is read.
+      contents: hash of the images' contents; answers to other contents under the same names are not used.
 
     Returns:
       Each request with "text" (stripped, without stop strings), "finish_reason" ("stop" at an end token or
@@ -157,7 +159,7 @@ def ask(
     """
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
     _warn(max_new_tokens, decoding)
-    asked = settings | {"decoding": asdict(decoding)}
+    asked = settings | {"decoding": asdict(decoding), "contents": contents}
     stop = (*prompter.answer_end.stop, *decoding.stop)
     journal = Journal(out, _key(loaded, params, requests, processor, prompter, asked))
     if (whole := journal.whole()) is not None:

@@ -62,6 +62,7 @@ def _attacking(context: Context, run: str, name: str, weights: Weights) -> Task:
         | inputs
         | {
             "curated": context.digest(context.curated, "curate"),
+            "images": context.trained_images,
             "attack": {"kind": config.kind} | dataclasses.asdict(config.settings),
             "instruction": attacking.instruction_of(context, run),
         },

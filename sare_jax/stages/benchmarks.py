@@ -85,7 +85,13 @@ def asked(
             name=f"benchmarks/{run}/{setting}/{benchmark.name}",
             inputs=context.model_inputs()
             | weights
-            | {"requests": files.hash_value(questions), "max_new_tokens": benchmark.max_new_tokens},
+            | {
+                "requests": files.hash_value(questions),
+                "images": context.contents.hash(
+                    benchmark.images(path), sorted({question["image"] for question in questions})
+                ),
+                "max_new_tokens": benchmark.max_new_tokens,
+            },
             outputs=(out,),
             run=partial(_ask, context, params, benchmark, questions, out, benchmark.images(path), name),
         )

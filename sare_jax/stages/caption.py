@@ -22,7 +22,7 @@ def tasks(context: Context) -> Iterator[Task]:
     settings = context.config.caption
     if context.config.curate.folder:
         return
-    images = context.splits.train[: context.config.data.max_train_images or None]
+    images = context.training_images
     if settings.file:
         yield imported.task(context, images)
         return
@@ -30,7 +30,7 @@ def tasks(context: Context) -> Iterator[Task]:
         name="caption",
         inputs=context.model_inputs()
         | {
-            "images": files.hash_value([[image.id, image.file] for image in images]),
+            "images": context.images_hash(images),
             "max_pixels": context.config.data.max_pixels,
             "prompt": settings.prompt,
             "max_new_tokens": settings.max_new_tokens,

@@ -1,5 +1,6 @@
 """What stages share: settings, paths of artifacts, and what is loaded once, when first needed."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from sare_jax.settings.road import Config
 if TYPE_CHECKING:
     from jax.sharding import Mesh, Sharding
 
+    from sare_jax.data.contents import Contents
     from sare_jax.inference.features import FeatureCache
     from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter, Source
     from sare_jax.models.prompting import ImagePrompter
@@ -222,6 +224,7 @@ class Context:
                 decoding=decoding,
                 max_pixels=self.config.data.max_pixels,
                 rows=self.rows,
+                contents=self.contents.hash(images or self.images, sorted({r["image"] for r in requests})),
             )
 
     @cached_property
@@ -242,10 +245,33 @@ class Context:
         return files.digest(self.annotations)
 
     @property
+    def training_images(self) -> tuple[Image, ...]:
+        """The training images that are captioned."""
+        return self.splits.train[: self.config.data.max_train_images or None]
+
+    @property
     def eval_images(self) -> tuple[Image, ...]:
         """Held-out images on which models are measured: the first of the configured split."""
         images = getattr(self.splits, self.config.evaluate.split)
         return images[: self.config.evaluate.max_images or None]
+
+    @cached_property
+    def contents(self) -> "Contents":
+        """Hashes of images' contents, kept in the workdir."""
+        from sare_jax.data.contents import Contents
+
+        return Contents(self.workdir / ".image_contents.json")
+
+    def images_hash(self, images: Sequence[Image]) -> str:
+        """Hash of images' ids, names and contents."""
+        contents = self.contents.hash(self.images, [image.file for image in images])
+        return files.hash_value([[[image.id, image.file] for image in images], contents])
+
+    @property
+    def trained_images(self) -> str:
+        """`images_hash` of the images whose captions may be curated: of all, where sets or files bring them."""
+        curate = self.config.curate
+        return self.images_hash(self.splits.train if curate.efuf or curate.folder else self.training_images)
 
     def digest(self, path: Path, stage: str) -> str:
         """Content hash of an artifact; if it is missing, the error names the `stage` that makes it."""

@@ -42,6 +42,7 @@ def tasks(context: Context) -> Iterator[Task]:
             "max_pixels": context.config.data.max_pixels,
             "splits": splits,
             "settings": dataclasses.asdict(settings),
+            "images": context.images_hash(context.training_images),
             "clip": _clip_hash(settings.clip),
             "labels": _labels_hash(context),
         },
@@ -81,6 +82,7 @@ def _curate(context: Context) -> None:
         recipe_of(context.config.curate, truth, context.config.data.max_pixels),
         reserved={image.id for image in (*context.splits.val, *context.splits.test)},
         truth=truth,
+        contents=context.contents,
     )
     print(summary(manifest), flush=True)
 

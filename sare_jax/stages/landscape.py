@@ -41,6 +41,7 @@ def tasks(context: Context) -> Iterator[Task]:
         | {run: measuring.tuned(context, run)[0] for run in runs}
         | {
             "curated": context.digest(context.curated, "curate"),
+            "images": context.images_hash(context.splits.val[: settings.landscape_images]),
             "scan": [
                 settings.landscape_images,
                 settings.landscape_radius,

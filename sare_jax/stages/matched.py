@@ -69,7 +69,7 @@ def tasks(context: Context) -> Iterator[Task]:
         | {
             "curated": context.digest(context.curated, "curate"),
             "attack": {"kind": attacking.kind} | dataclasses.asdict(attacking.settings),
-            "images": len(context.eval_images),
+            "images": [context.images_hash(images) for images in (_validation(context), context.eval_images)],
             "footings": list(FOOTINGS),
             "annotations": context.annotations_hash,
         }
@@ -106,7 +106,7 @@ def closest(baseline: dict[int, float], ours: dict[int, float], alike: float = 0
 
 def _match(context: Context, baseline: str, ours: str) -> None:
     settings = context.config.report
-    images = context.splits.val[: len(context.eval_images)]
+    images = _validation(context)
     checkpoints = [(run, step) for run in (baseline, ours) for step in steps_in(context.checkpoints(run))]
     scores: dict[str, dict[int, dict]] = {baseline: {}, ours: {}}
     for run, step in track(checkpoints, "checkpoints on validation images", total=len(checkpoints)):
@@ -159,6 +159,11 @@ def _describe(context: Context, run: str, step: int, setting: str, images: Seque
         _scratch(context) / f"{run}_{step}_{setting}.jsonl",
         f"{run} step {step} {setting}",
     )
+
+
+def _validation(context: Context) -> Sequence[Image]:
+    """As many validation images as there are evaluation images."""
+    return context.splits.val[: len(context.eval_images)]
 
 
 def _scratch(context: Context) -> Path:

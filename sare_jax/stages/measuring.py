@@ -98,7 +98,7 @@ def measured(
         | weights
         | describing(context)
         | {
-            "images": files.hash_value([[image.id, image.file] for image in context.eval_images]),
+            "images": context.images_hash(context.eval_images),
             "questions": {
                 name: [
                     context.digest(question_folder(context, name), "evaluate"),

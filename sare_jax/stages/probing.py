@@ -44,7 +44,7 @@ def probed(
         | {
             "captions": context.digest(captions, "evaluate"),
             "annotations": context.annotations_hash,
-            "images": settings.probe_images,
+            "images": [settings.probe_images, context.images_hash(context.eval_images)],
             "instruction": instruction,
             "rule": separation.RULE,
             "bootstrap": settings.bootstrap,

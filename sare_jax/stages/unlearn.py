@@ -17,6 +17,7 @@ from sare_jax.training.unlearn import unlearn
 def tasks(context: Context) -> Iterator[Task]:
     """Trains each run into `checkpoints/<run>`, with `logs/<run>.jsonl`."""
     curated = context.digest(context.curated, "curate")
+    images = context.trained_images
     for name, settings in context.config.runs.items():
         yield Task(
             name=f"unlearn/{name}",
@@ -24,6 +25,7 @@ def tasks(context: Context) -> Iterator[Task]:
             | {
                 "trainable": context.config.model.trainable,
                 "curated": curated,
+                "images": images,
                 "settings": dataclasses.asdict(settings),
             },
             outputs=(context.checkpoints(name), context.log(name)),

@@ -1,7 +1,9 @@
 """Stages prepare, caption and curate with what others made, and the ways to choose limits and extractor."""
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from sare_jax.curation.select import Thresholds
 from sare_jax.errors import UserError
 from sare_jax.records.curated import read_curated
 from sare_jax.records.splits import Splits
+from sare_jax.stages import caption
+from sare_jax.stages.context import Context
 from tests import tiny_llava
 from tests.curation.tiny_clip import CAPTIONS, make_clip_folder
 from tests.evaluation.judging.judge_server import JudgeServer, says
@@ -88,6 +92,28 @@ def test_efufs_split_and_captions_made_elsewhere(world, tmp_path):
     assert set(curated.rows.image_id.tolist()) <= set(range(1, 21))
     assert ledger.executed == ["prepare/splits", "caption", "curate"]
     assert stages.run(settings(world), tmp_path).executed == []
+
+
+def test_an_image_exchanged_under_its_name_is_scored_anew(world, tmp_path):
+    shutil.copytree(world / "images", tmp_path / "images")
+    config = settings(world, data={"images": str(tmp_path / "images")})
+    stages.run(config, tmp_path / "run")
+    before = read_curated(tmp_path / "run" / "curated").manifest["scores"]
+    for path in (tmp_path / "images").iterdir():
+        os.utime(path)
+    assert stages.run(config, tmp_path / "run").executed == []
+    changed = tmp_path / "images" / name(3)
+    picture = bytearray((tmp_path / "images" / name(4)).read_bytes())
+    size = max(len(picture), changed.stat().st_size)
+    changed.write_bytes(bytes(picture).ljust(size, b"\0"))
+    assert stages.run(config, tmp_path / "run").executed == ["curate"]
+    assert read_curated(tmp_path / "run" / "curated").manifest["scores"] != before
+    context = Context(
+        settings(world, data={"images": str(tmp_path / "images")}, caption={"file": ""}), tmp_path
+    )
+    context.__dict__["splits"] = Splits.read(tmp_path / "run" / "splits.json")
+    (captioning,) = caption.tasks(context)
+    assert captioning.inputs["images"] == context.images_hash(context.splits.train)
 
 
 def test_captions_of_images_that_are_not_for_training_are_left_out(world, tmp_path):

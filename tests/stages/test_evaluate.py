@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,6 +162,20 @@ def test_adding_a_benchmark_asks_that_alone(world, tmp_path):
         stages.run(settings(world, benchmarks=named(world, "gqa"), benchmark_first=1), tmp_path).executed
         == []
     )
+
+
+def test_images_exchanged_under_their_names_are_asked_about_again(world, tmp_path):
+    shutil.copytree(world, tmp_path / "world")
+    config = settings(tmp_path / "world", benchmarks=named(tmp_path / "world", "gqa"))
+    stages.run(config, tmp_path / "run")
+    other = (world / "scienceqa" / "images" / "test" / "4" / "image.png").read_bytes()
+    (tmp_path / "world" / "gqa" / "images" / "n1.jpg").write_bytes(other)
+    assert stages.run(config, tmp_path / "run").executed[:1] == ["benchmarks/base/origin/gqa"]
+    evaluated = next((tmp_path / "run" / "answers").rglob("captions.jsonl"))
+    image = files.read_jsonl(evaluated)[0]["image"]
+    (tmp_path / "world" / "images" / image).write_bytes(other)
+    assert stages.run(config, tmp_path / "run").executed[:1] == ["answers/base/origin"]
+    assert stages.run(config, tmp_path / "run").executed == []
 
 
 def test_po_09_evaluation_leaves_the_weights_as_they_are(world, tmp_path):
