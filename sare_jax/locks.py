@@ -56,6 +56,23 @@ def locked(file: Path, what: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def writing_into(path: Path | str) -> Iterator[None]:
+    """Holds the lock of the workdir, if any, in which `path` is to be written, while the block runs.
+
+    Raises:
+      UserError: a run is at work there.
+    """
+    path = Path(path).absolute()
+    workdir = next((folder for folder in (path, *path.parents) if _is_workdir(folder)), None)
+    with locked(workdir / ".lock", workdir) if workdir else contextlib.nullcontext():
+        yield
+
+
+def _is_workdir(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and (folder / "records").is_dir()
+
+
 def _taken(file: Path, what: Path) -> int:
     """The open lock file, locked and with this process's name in it."""
     while True:

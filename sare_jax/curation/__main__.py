@@ -20,6 +20,7 @@ from sare_jax.curation.stage import Evidence, curate, gather, look
 from sare_jax.curation.summary import summary
 from sare_jax.curation.truth import Marks, Truth
 from sare_jax.errors import UserError
+from sare_jax.locks import writing_into
 from sare_jax.records.curated import write_curated
 from sare_jax.settings import FixedThresholds
 
@@ -53,7 +54,8 @@ def _curate(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     settings, truth = options.settings_of(given), options.truth_of(given)
     recipe = recipe_of(settings, truth, given.max_pixels)
-    manifest = curate(options.captions_of(given), given.images, given.out, recipe, truth=truth)
+    with writing_into(given.out):
+        manifest = curate(options.captions_of(given), given.images, given.out, recipe, truth=truth)
     print(summary(manifest))
 
 
@@ -111,7 +113,8 @@ def _import(arguments: list[str]) -> None:
     settings = options.settings_of(argparse.Namespace(**vars(given) | {"efuf": str(given.efuf)}), start)
     assert isinstance(settings.thresholds, FixedThresholds)
     curated = read_efuf(given.efuf, thresholds=by_numbers(settings.thresholds), rule=settings.rule)
-    write_curated(given.out, curated)
+    with writing_into(given.out):
+        write_curated(given.out, curated)
     print(summary(curated.manifest))
 
 
@@ -122,7 +125,8 @@ def _export(arguments: list[str]) -> None:
     parser.add_argument("--curated", type=Path, required=True, help="curated folder to read")
     parser.add_argument("--efuf", type=Path, required=True, help="folder to write the two files into")
     given = parser.parse_args(arguments)
-    sizes = write_efuf(given.curated, given.efuf)
+    with writing_into(given.efuf):
+        sizes = write_efuf(given.curated, given.efuf)
     print(", ".join(f"{name}: {rows} rows" for name, rows in sizes.items()) + f" in {given.efuf}")
 
 
@@ -131,7 +135,8 @@ def _gather(given: argparse.Namespace, recipe: Recipe, truth: Truth | Marks) -> 
     captions = options.captions_of(given)
     listed = look(captions, given.images, bad_images=recipe.bad_images, truth=truth)
     model = Clip(recipe.clip)
-    return gather(listed, given.out, model, recipe), model.id
+    with writing_into(given.out):
+        return gather(listed, given.out, model, recipe), model.id
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import jax
 from sare_jax.command import guarded
 from sare_jax.export import export_model, verify
 from sare_jax.export.checkpoint import find_step, read_tuned
+from sare_jax.locks import writing_into
 from sare_jax.models.families import model_folder, open_source
 from sare_jax.models.shared.partition import hash_params
 from sare_jax.settings import ModelConfig
@@ -28,7 +29,8 @@ def main(argv: list[str] | None = None) -> None:
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = read_tuned(checkpoint, step, source, sharding)
     settings = saved_settings(checkpoint)
-    export_model(source, params, options.out, options.form, step=step, settings=settings)
+    with writing_into(options.out):
+        export_model(source, params, options.out, options.form, step=step, settings=settings)
     print(verify(source, params, options.out, options.form, step=step))
     print(f"exported step {step} of {checkpoint}, parameters {hash_params(params)[:12]}, to {options.out}")
 

@@ -8,6 +8,7 @@ from sare_jax.command import guarded
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
 from sare_jax.frontier.writing import as_markdown, frontier, write
+from sare_jax.locks import writing_into
 from sare_jax.settings.report import FrontierConfig, ReportConfig
 
 
@@ -57,7 +58,9 @@ def main(argv: list[str] | None = None) -> None:
         draws=options.draws,
     )
     equal_words = report.get("equal_words", ReportConfig.equal_words)
-    written = write(results, options.out or options.workdirs[0], ours, equal_words)
+    folder = options.out or options.workdirs[0]
+    with writing_into(folder):
+        written = write(results, folder, ours, equal_words)
     print(as_markdown(results, ours, equal_words))
     print("written: " + ", ".join(map(str, written)))
 

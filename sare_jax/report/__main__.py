@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sare_jax import files
 from sare_jax.command import guarded
+from sare_jax.locks import writing_into
 from sare_jax.records.coco import read_truth
 from sare_jax.report import spec_of, table_text, write
 
@@ -25,7 +26,8 @@ def main(argv: list[str] | None = None) -> None:
     annotations = options.annotations or _folder(options.workdir, config, "annotations")
     truth = read_truth(annotations) if annotations else None
     images = options.images or _folder(options.workdir, config, "images")
-    path = write(options.workdir, spec, truth=truth, images_dir=images)
+    with writing_into(options.workdir):
+        path = write(options.workdir, spec, truth=truth, images_dir=images)
     print(table_text(options.workdir, spec))
     print(f"report: {path}")
 

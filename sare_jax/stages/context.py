@@ -269,7 +269,7 @@ class Context:
 
     @property
     def trained_images(self) -> str:
-        """`images_hash` of the images whose captions may be curated: of all, where sets or files bring them."""
+        """`images_hash` of the images whose captions may be curated: of all, where sets bring them."""
         curate = self.config.curate
         return self.images_hash(self.splits.train if curate.efuf or curate.folder else self.training_images)
 

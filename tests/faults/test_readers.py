@@ -1,7 +1,9 @@
 """Every reader of JSON: what it cannot use is one printable line, whatever stands in the file."""
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sare_jax import files
 from sare_jax.curation.captions import read_captions
 from sare_jax.curation.efuf_files import read_efuf
 from sare_jax.curation.select import PAPER
@@ -28,6 +31,8 @@ from tests import tiny_llava
 from tests.evaluation.benchmarks.small_benchmarks import write_gqa, write_qbench, write_scienceqa
 from tests.evaluation.small_worlds import truth_of, write_coco
 from tests.faults.mutate import hostile
+from tests.models.minigpt4.tiny import write_minigpt4
+from tests.tiny_owl import write_owl
 
 COUNT = int(os.environ.get("SARE_FUZZ", "150"))  # mutants a reader; more by hand
 
@@ -118,6 +123,24 @@ def opened(folder: Path) -> Any:
     return source.family.prompter(source, settings), source.family.image_processor(source, settings)
 
 
+def owl(folder: Path) -> Any:
+    settings = ModelConfig(folder=str(folder))
+    source = open_source(folder, settings)
+    read_generation(folder).end_ids(2)
+    return source.family.image_processor(source, settings)
+
+
+def a_minigpt4(folder: Path) -> None:
+    written("settings", dataclasses.asdict(write_minigpt4(folder).settings))(folder)
+
+
+def minigpt4(folder: Path) -> Any:
+    settings = ModelConfig(**json.loads((folder / "settings").read_text()))
+    source = open_source(Path(settings.folder), settings)
+    read_generation(source.folder).end_ids(2)
+    return source.config
+
+
 READERS = {
     "captions": Reader("c.jsonl", written("c.jsonl", CAPTIONS), captions_with_truth),
     "captions to curate": Reader(
@@ -157,6 +180,14 @@ READERS = {
             "tokenizer.json",
         )
     },
+    **{
+        f"an mPLUG-Owl's {name}": Reader(name, write_owl, owl)
+        for name in ("config.json", "preprocessor_config.json", "generation_config.json")
+    },
+    **{
+        f"a MiniGPT-4's {name}": Reader(f"llama/{name}", a_minigpt4, minigpt4)
+        for name in ("config.json", "generation_config.json")
+    },
 }
 
 
@@ -164,6 +195,19 @@ READERS = {
 def folder(tmp_path) -> Path:
     (tmp_path / "f").mkdir()
     return tmp_path / "f"
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if re.match("an? (model|mPLUG|MiniGPT)", name)])
+def test_a_byte_order_mark_is_read_over(folder, name):
+    reader = READERS[name]
+    reader.write(folder)
+    path = folder / reader.file
+    if not path.exists():
+        path.write_text("{}")
+    for encoding in ("utf-8-sig", "utf-16"):
+        text = json.dumps(files.read_json(path))
+        path.write_text(text, encoding=encoding)
+        reader.read(folder)
 
 
 @pytest.mark.filterwarnings("ignore:.*PARTIAL GROUND TRUTH")

@@ -8,9 +8,15 @@ import pytest
 
 from sare_jax import files, stages
 from sare_jax.config import parse
+from sare_jax.curation import __main__ as curation
 from sare_jax.errors import UserError
+from sare_jax.evaluation.metrics import pope
+from sare_jax.locks import locked
+from sare_jax.records.curated import write_curated
+from sare_jax.report import __main__ as report
 from tests import tiny_llava
 from tests.evaluation.small_worlds import write_coco
+from tests.records.test_curated import example
 
 HOLDING = """
 import sys
@@ -35,6 +41,39 @@ def config(tmp_path):
     return parse(
         {"name": "x", "stages": "prepare", "data": data, "model": {"folder": str(tmp_path / "model")}}
     )
+
+
+REFUSED = {
+    "pope": lambda workdir, coco: pope.main(
+        [
+            *f"build --annotations {coco} --kind random --out {workdir}/q.jsonl".split(),
+            *["--images", "1", "--questions-per-image", "2"],
+        ]
+    ),
+    "report": lambda workdir, coco: report.main([str(workdir)]),
+    "export-efuf": lambda workdir, coco: curation.main(
+        ["export-efuf", "--curated", f"{workdir}/curated", "--efuf", f"{workdir}/efuf"]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_command_that_writes_into_the_folder_is_refused_while_a_run_is_there(tmp_path, name):
+    coco = write_coco(tmp_path / "coco", {1: ["dog"], 2: ["cat"]}, {1: ["a dog"], 2: ["a cat"]})
+    workdir = tmp_path / "run"
+    write_curated(workdir / "curated", example())
+    files.write_json(workdir / "config.json", {})
+    (workdir / "records").mkdir()
+    before = sorted(workdir.rglob("*"))
+    with (
+        locked(workdir / ".lock", workdir),
+        pytest.raises(UserError, match="run: another run is at work there"),
+    ):
+        REFUSED[name](workdir, str(coco))
+    assert sorted(workdir.rglob("*")) == before
+    if name != "report":  # of which there is nothing to report
+        REFUSED[name](workdir, str(coco))
+        assert len(sorted(workdir.rglob("*"))) > len(before)
 
 
 def test_the_second_run_is_refused_and_the_next_one_after_it_is_not(config, tmp_path):

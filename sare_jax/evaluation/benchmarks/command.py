@@ -18,6 +18,7 @@ from sare_jax.evaluation.judging.options import add_judge, announce, judge_of
 from sare_jax.evaluation.judging.parse import read_score
 from sare_jax.evaluation.pairing import key_of, texts_of
 from sare_jax.files import json_line, write_jsonl, write_text
+from sare_jax.locks import writing_into
 from sare_jax.records.texts import read_records
 
 _TASK = "  {:<28} {:>6} {:>9} {:>9}"
@@ -74,7 +75,8 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
 def _ask(benchmark: Benchmark, options: argparse.Namespace) -> None:
     made = requests(benchmark, Path(options.data), prompt=options.prompt, first=options.first)
     if options.out:
-        write_jsonl(Path(options.out), made)
+        with writing_into(options.out):
+            write_jsonl(Path(options.out), made)
         print(f"{options.out}: {made[0]['subset']}; images are in {benchmark.images(Path(options.data))}")
     else:
         sys.stdout.writelines(map(json_line, made))
@@ -108,7 +110,8 @@ def _lay_out(benchmark: Benchmark, options: argparse.Namespace) -> None:
         raise UserError(
             f"{options.answers}: its questions are not in the form of {benchmark.name} ({error}); give --data"
         ) from None
-    write_text(Path(options.out), text)
+    with writing_into(options.out):
+        write_text(Path(options.out), text)
     print(f"{options.out}: {len(texts)} of {len(questions)} questions with an answer")
 
 
@@ -121,7 +124,8 @@ def _judge(benchmark: Benchmark, options: argparse.Namespace) -> None:
         judge_of(options, read_score),  # whose reader judged_answers replaces by the benchmark's
         announce=partial(announce, options=options),
     )
-    write_jsonl(Path(options.out), judged)
+    with writing_into(options.out):
+        write_jsonl(Path(options.out), judged)
     lacking = sum(_key(benchmark) not in record for record in judged)
     print(f"{options.out}: {len(judged)} answers, {lacking} without a {_key(benchmark)}")
 

@@ -25,6 +25,7 @@ from sare_jax.evaluation.metrics.pope_score import (
 )
 from sare_jax.evaluation.pairing import key_of
 from sare_jax.files import json_line, write_jsonl
+from sare_jax.locks import writing_into
 from sare_jax.records.coco import Truth, read_truth
 from sare_jax.records.pope_lists import KINDS, Kind, build, read_questions, requests
 from sare_jax.records.texts import read_records
@@ -75,7 +76,8 @@ def _main_build(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     if options.out:
-        write_jsonl(Path(options.out), questions)
+        with writing_into(options.out):
+            write_jsonl(Path(options.out), questions)
     else:
         sys.stdout.writelines(map(json_line, questions))
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.models.shared.config import TextConfig, VisionConfig, require, text_config, vision_config
+from sare_jax.models.shared.config import (
+    TextConfig,
+    VisionConfig,
+    positive,
+    require,
+    section,
+    size,
+    text_config,
+    vision_config,
+)
 
 MODEL_TYPE = "mplug-owl"
 # What a key means when a config.json leaves it out: the defaults of the published classes.
@@ -92,30 +101,32 @@ class OwlConfig:
         """
         if raw.get("model_type") != MODEL_TYPE:
             raise UserError(f"{where}: model_type is {raw.get('model_type')!r}, need {MODEL_TYPE!r}")
-        vision = _vision(raw.get("vision_config") or {}, f"{where}: vision_config")
-        own = {**_ABSTRACTOR, **(raw.get("visual_abstractor_config") or {})}
+        vision = _vision(raw.get("vision_config"), f"{where}: vision_config")
         part = f"{where}: visual_abstractor_config"
+        own = {**_ABSTRACTOR, **section(raw.get("visual_abstractor_config"), part)}
         require(own, "model_type", "mplug_owl_visual_abstract", part)
         for key in ("hidden_size", "encoder_hidden_size"):
             if own.get(key, vision.width) != vision.width:
                 raise UserError(f"{part}: {key} is {own[key]}, need the tower's {vision.width}")
-        if vision.width % own["num_attention_heads"]:
-            raise UserError(f"{part}: {own['num_attention_heads']} heads do not divide {vision.width}")
-        text = text_config(raw.get("text_config") or {}, False, f"{where}: text_config")
+        heads = size(own, "num_attention_heads", part)
+        if vision.width % heads:
+            raise UserError(f"{part}: {heads} heads do not divide {vision.width}")
+        text = text_config(raw.get("text_config"), False, f"{where}: text_config")
         if text.tied:
             raise UserError(
                 f"{where}: text_config.tie_word_embeddings is true; mPLUG-Owl has a head of its own"
             )
         abstractor = AbstractorConfig(
-            mlp=own["intermediate_size"],
-            num_layers=own["num_hidden_layers"],
-            num_heads=own["num_attention_heads"],
-            num_queries=raw.get("num_query_tokens", 64),
-            eps=own["layer_norm_eps"],
+            mlp=size(own, "intermediate_size", part),
+            num_layers=size(own, "num_hidden_layers", part),
+            num_heads=heads,
+            num_queries=size({"num_query_tokens": 64, **raw}, "num_query_tokens", where),
+            eps=positive(own["layer_norm_eps"], f"{part}: layer_norm_eps"),
         )
         return cls(vision, abstractor, text)
 
 
-def _vision(given: Mapping[str, Any], where: str) -> VisionConfig:
-    require(dict(given), "model_type", "mplug_owl_vision_model", where)
-    return vision_config({**_VISION, **given, "model_type": "clip_vision_model"}, where)
+def _vision(given: Any, where: str) -> VisionConfig:
+    values = section(given, where)
+    require(values, "model_type", "mplug_owl_vision_model", where)
+    return vision_config({**_VISION, **values, "model_type": "clip_vision_model"}, where)

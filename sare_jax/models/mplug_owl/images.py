@@ -3,7 +3,7 @@
 from sare_jax.errors import UserError
 from sare_jax.models.mplug_owl.source import OwlSource
 from sare_jax.models.shared.square_images import CLIP_MEAN, CLIP_STD, SquareImageProcessor
-from sare_jax.schema import read_object
+from sare_jax.schema import checked, read_object
 
 _BICUBIC = 3  # Pillow's number
 
@@ -28,13 +28,15 @@ def image_processor(source: OwlSource, mode: str = "auto") -> SquareImageProcess
     raw = read_object(path)
     size = raw.get("size", side)
     found = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
-    checked = (
+    stated = (
         ("size", found, side),
         ("resample", raw.get("resample", _BICUBIC), _BICUBIC),
-        ("image_mean", tuple(raw.get("image_mean", CLIP_MEAN)), CLIP_MEAN),
-        ("image_std", tuple(raw.get("image_std", CLIP_STD)), CLIP_STD),
+        *(
+            (key, checked(raw.get(key, own), tuple[float, float, float], f"{path}: {key}"), own)
+            for key, own in (("image_mean", CLIP_MEAN), ("image_std", CLIP_STD))
+        ),
     )
-    for key, value, own in checked:
+    for key, value, own in stated:
         if value != own:
             raise UserError(f"{path}: {key} is {value}, only {own} is computed here")
     config = source.config

@@ -112,7 +112,7 @@ def vision_config(given: Any, where: str) -> VisionConfig:
         image_size=size(values, "image_size", where),
         patch_size=size(values, "patch_size", where),
         activation=values["hidden_act"],
-        eps=_positive(values["layer_norm_eps"], f"{where}: layer_norm_eps"),
+        eps=positive(values["layer_norm_eps"], f"{where}: layer_norm_eps"),
     )
 
 
@@ -150,7 +150,7 @@ def text_config(given: Any, tied: bool, where: str) -> TextConfig:
         num_kv_heads=kv_heads,
         head_size=size(values, "head_dim", where),
         rope_theta=_rope_theta(values, where),
-        eps=_positive(values["rms_norm_eps"], f"{where}: rms_norm_eps"),
+        eps=positive(values["rms_norm_eps"], f"{where}: rms_norm_eps"),
         tied=tied or flag(values, "tie_word_embeddings", where),
     )
 
@@ -163,7 +163,7 @@ def _rope_theta(values: dict[str, Any], where: str) -> float:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise UserError(f"{where}: rope type is {kind!r}, only 'default' (no scaling) is computed here")
-    return float(_positive(rope.get("rope_theta", values.get("rope_theta", 10000.0)), f"{where}: rope_theta"))
+    return float(positive(rope.get("rope_theta", values.get("rope_theta", 10000.0)), f"{where}: rope_theta"))
 
 
 def require(values: dict[str, Any], key: str, needed: Any, where: str) -> None:
@@ -184,7 +184,12 @@ def size(values: dict[str, Any], key: str, where: str) -> int:
     return value
 
 
-def _positive(value: Any, where: str) -> float:
+def positive(value: Any, where: str) -> float:
+    """A number above 0.
+
+    Raises:
+      UserError: it is something else; `where` names it.
+    """
     if type(value) not in (int, float) or not 0 < value < float("inf"):
         raise UserError(f"{where} is {value!r}, need a number above 0")
     return value
