@@ -35,7 +35,7 @@ def tasks(context: Context) -> Iterator[Task]:
         name="human/session",
         inputs={
             "answers": {"/".join(row): files.hash_file(path) for row, path in answers.items()},
-            "annotations": measuring.annotations_hash(context),
+            "annotations": context.annotations_hash,
             "captions": settings.captions,
             "seed": settings.seed,
         },
