@@ -69,16 +69,13 @@ class Journal:
         known = self._read_partial()
         done = [index for batch in batches if all(i in known for i in batch) for index in batch]
         with files.replacing(self._partial) as draft:
-            rewritten = journal.Journal(draft)
-            for value in ({"key": self._key}, *_records(done, known)):
-                rewritten.append(value)
+            journal.Journal(draft).extend([{"key": self._key}, *_records(done, known)])
         self._lines = journal.Journal(self._partial)
         return {index: known[index] for index in done}
 
     def append(self, answers: dict[int, Answer]) -> None:
         """Adds one batch to the partial file."""
-        for record in _records(answers, answers):
-            self._lines.append(record)
+        self._lines.extend(_records(answers, answers))
 
     def finish(self, records: Iterable[dict[str, Any]]) -> None:
         """Writes `out`, seals it, and removes the partial file."""

@@ -6,7 +6,7 @@ moved or lost is noticed; it and all that follow are cut off, and made again.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,19 @@ class Journal:
         Raises:
           WriteError: the disk is full, or cannot be written to; what the line left is cut off on opening.
         """
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-        line = _HEAD + _sum(text, self._length) + _MIDDLE + text + _END
+        self.extend([value])
+
+    def extend(self, values: Iterable[Any]) -> None:
+        """Adds values, opening the file once; as `append`."""
+        written = self._length
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as stream:
-                stream.write(line)
-        self._length += 1
+                for number, value in enumerate(values, start=self._length):
+                    text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+                    stream.write(_HEAD + _sum(text, number) + _MIDDLE + text + _END)
+                    written = number + 1
+        self._length = written
 
 
 def open_scratch(folder: Path, key: str) -> Path:
