@@ -2,7 +2,7 @@
 
 import sys
 
-from sare_jax.run import main
+from sare_jax.command import launch
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    launch("sare_jax.run:main", sys.argv[1:])

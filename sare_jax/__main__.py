@@ -1,15 +1,14 @@
 """The command `sare NAME …`, also `python -m sare_jax NAME …`: one name for each thing that can be run."""
 
 import difflib
-import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sare_jax.command import guarded
+from sare_jax.command import guarded, launch
 from sare_jax.errors import UserError
 
-_ROAD, _SCORES = "sare_jax.run:main", "sare_jax.evaluation.__main__:run"
+_ROAD, _SCORES = "sare_jax.run:main", "sare_jax.evaluation.command:run"
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,12 @@ def _score(name: str, about: str) -> Command:
 COMMANDS = {
     "run": Command(_ROAD, "the road from images to report: --config NAME_OR_FILE"),
     "plan": Command(_ROAD, "parameters, mesh and peak memory of such a run, without weights", ("--plan",)),
-    "curate": Command("sare_jax.curation.__main__:main", "D_neg, D_pos and D_sent from captions and images"),
-    "export": Command("sare_jax.export.__main__:main", "a checkpoint as a folder that others load"),
-    "report": Command("sare_jax.report.__main__:main", "the report of a finished run, anew"),
-    "reproduce": Command("sare_jax.reproduce.__main__:main", "the paper's tables and figures"),
-    "frontier": Command("sare_jax.frontier.__main__:main", "methods as curves over their weight"),
-    "probe": Command("sare_jax.probe.__main__:main", "how far weights moved, and what they know"),
+    "curate": Command("sare_jax.curation.command:main", "D_neg, D_pos and D_sent from captions and images"),
+    "export": Command("sare_jax.export.command:main", "a checkpoint as a folder that others load"),
+    "report": Command("sare_jax.report.command:main", "the report of a finished run, anew"),
+    "reproduce": Command("sare_jax.reproduce.command:main", "the paper's tables and figures"),
+    "frontier": Command("sare_jax.frontier.command:main", "methods as curves over their weight"),
+    "probe": Command("sare_jax.probe.command:main", "how far weights moved, and what they know"),
     "chair": _score("chair", "captions' invented objects, by every mention and by distinct words"),
     "pope": _score("pope", "the three lists of yes-or-no questions, and scores of their answers"),
     "bleu": _score("bleu", "BLEU-1, 2 and 4 against references"),
@@ -50,6 +49,11 @@ COMMANDS = {
     "gqa": _score("gqa", "GQA: the same"),
     "scienceqa": _score("scienceqa", "ScienceQA: the same"),
     "qbench": _score("qbench", "Q-Bench: the same"),
+    "amber": _score("amber", "AMBER: descriptions by annotated objects, and yes-or-no questions"),
+    "hallusion": _score("hallusion", "HallusionBench: the same, by yes and no"),
+    "repope": _score("repope", "RePOPE: POPE's lists by corrected labels and by their own"),
+    "mmhal": _score("mmhal", "MMHal-Bench: questions for a model, and its answers rated by a judge"),
+    "objhal": _score("objhal", "Object HalBench: the same for descriptions"),
     "compare": _score("compare", "two runs, paired bootstrap differences"),
 }
 """Name → command, in the order of the list that `--help` prints."""
@@ -75,8 +79,7 @@ def _main(arguments: Sequence[str]) -> None:
         raise UserError(f"sare: {name!r} is no command; {advice}")
     command = COMMANDS[name]
     sys.argv[0] = f"sare {name}"  # in messages and usage lines
-    module, _, attribute = command.target.partition(":")
-    getattr(importlib.import_module(module), attribute)([*command.before, *rest])
+    launch(command.target, [*command.before, *rest])
 
 
 def _listing() -> list[str]:

@@ -1,6 +1,7 @@
 """What all command lines share: one line for a mistake, exit status 2; no traceback."""
 
 import contextlib
+import importlib
 import os
 import re
 import signal
@@ -10,12 +11,13 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO, cast
 
 from absl import flags
 
-from sare_jax import shipped
+from sare_jax import extras, shipped
 from sare_jax.errors import Terminated, UserError
 from sare_jax.suggestions import suggestion
 from sare_jax.unwritable import GOES_ON, WriteError, of_system
@@ -29,7 +31,8 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wraps a command so that whatever ends it early is one line and an exit status, without a traceback.
 
     A `UserError`, and a disk that is full or cannot be written to, exit with status 2; standard output counts
-    too, to its last byte. Ctrl-C exits with status 130, SIGTERM with 143; what was finished stays, and the
+    too, to its last byte. So does the import of something that is not installed and that an extra of the
+    package brings. Ctrl-C exits with status 130, SIGTERM with 143; what was finished stays, and the
     same command goes on from there. Where the reader of standard output has gone (`… | head`), the status is
     141 and nothing is said.
     """
@@ -40,6 +43,10 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
                 return function(*args, **kwargs)
         except UserError as error:
             raise _end(2, f"error: {error}") from None
+        except ModuleNotFoundError as error:
+            if needed := extras.lacking(error):
+                raise _end(2, f"error: {_program()} {needed}") from None
+            raise
         except KeyboardInterrupt as error:
             status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
             raise _end(status, f"interrupted; {GOES_ON}") from None
@@ -140,6 +147,27 @@ def _end(status: int, line: str = "") -> SystemExit:
     except OSError:  # standard error may be as full as all else
         _let_go(sys.stderr)
     return SystemExit(status)
+
+
+def launch(target: str, arguments: Sequence[str]) -> None:
+    """Imports and runs a command, guarded.
+
+    Args:
+      target: `module:name` of a function of the command line without the program's name.
+      arguments: that command line.
+    """
+
+    def imported() -> None:
+        module, _, name = target.partition(":")
+        getattr(importlib.import_module(module), name)(arguments)
+
+    guarded(imported)()
+
+
+def _program() -> str:
+    """What the user called: `sare chair`, `main.py`, or the package of `python -m`."""
+    path = Path(sys.argv[0])
+    return path.parent.name if path.stem == "__main__" else path.name
 
 
 def normalise_arguments(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sare_jax.errors import UserError
+from sare_jax.extras import lacking
 
 
 def resolve(name: str, table: Mapping[str, str], where: str) -> Any:
@@ -28,5 +29,8 @@ def resolve(name: str, table: Mapping[str, str], where: str) -> Any:
         raise UserError(f"{where}: {name!r} is not known; {advice}")
     try:
         return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        reason = lacking(error) or f"cannot be imported ({error})"
+        raise UserError(f"{where}: {name!r} {reason}") from None
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{where}: {name!r} cannot be imported ({error})") from None

@@ -106,7 +106,3 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         renamed=renamed_keys(),
         keys=known_keys(),
     )
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sare_jax import __main__ as sare
-from sare_jax.evaluation.__main__ import OTHERS, TABLE
+from sare_jax.evaluation.command import OTHERS, TABLE
 from sare_jax.evaluation.metrics.metric import Metric
 from sare_jax.extensions import resolve
 

@@ -3,24 +3,14 @@
 from typing import Literal
 
 from sare_jax.curation.scored import Engine, local
-from sare_jax.errors import UserError
 
 EngineName = Literal["local", "ray"]
 
 
 def engine_of(name: EngineName) -> Engine:
-    """The engine of a name.
-
-    Raises:
-      UserError: Ray is asked for and not installed.
-    """
+    """The engine of a name."""
     if name == "local":
         return local
-    try:
-        from sare_jax.curation.engine_ray import on_ray  # Ray is an optional extra
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"engine ray: the package {error.name} is not installed; "
-            "pip install -r requirements-ray.txt on every machine"
-        ) from None
+    from sare_jax.curation.engine_ray import on_ray  # an extra of its own
+
     return on_ray

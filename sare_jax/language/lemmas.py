@@ -6,8 +6,6 @@ import sys
 from functools import cache, lru_cache
 from typing import Any
 
-from sare_jax.errors import UserError
-
 
 @lru_cache(maxsize=1 << 16)
 def noun_lemmas(word: str) -> tuple[str, ...]:
@@ -42,7 +40,7 @@ def _lemmatizer() -> Any:
         return sys.modules["lemminflect"].Lemmatizer()
     spec = importlib.util.find_spec("lemminflect")
     if spec is None:
-        raise UserError("lemminflect is not installed; run pip install -r requirements.txt")
+        raise ModuleNotFoundError("No module named 'lemminflect'", name="lemminflect")
     sys.modules["lemminflect"] = importlib.util.module_from_spec(spec)
     try:
         return importlib.import_module("lemminflect.core.Lemmatizer").Lemmatizer()

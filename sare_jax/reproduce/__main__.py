@@ -1,72 +1,8 @@
-"""Command line: `python -m sare_jax.reproduce NAME … [--config FILE] [--workdir FOLDER]`."""
+"""`python -m sare_jax.reproduce …`; see `command`."""
 
-import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from absl import app
-
-from sare_jax.command import config_dict, guarded
-from sare_jax.config import parse
-from sare_jax.errors import UserError
-from sare_jax.extensions import resolve
-from sare_jax.reproduce import EXPERIMENTS
-from sare_jax.run import CONFIG, WORKDIR, parse_flags
-
-USAGE = """\
-usage: python -m sare_jax.reproduce NAME … [--config FILE] [--workdir FOLDER] [--config.KEY=VALUE …]
-
-Makes the paper's tables and figures through the stages, and writes WORKDIR/reproduce/NAME.html, .md, .tex,
-.csv and .svg. Without --config it is configs/demo_baselines.py.
-
-  all      every one of these
-"""
-DEFAULT = "demo_baselines"
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Runs one command line, and exits."""
-    names = [argument for argument in arguments if not argument.startswith("-")]
-    options = [argument for argument in arguments if argument.startswith("-")]
-    if not names or "--help" in options or "-h" in options:
-        print(USAGE + "".join(f"  {name:<8} {_experiment(name).title}\n" for name in EXPERIMENTS), end="")
-        raise SystemExit(0 if options else 2)
-    if not any(option.startswith(("--config=", "-config=")) for option in options):
-        options.append(f"--config={DEFAULT}")
-    sys.argv = [sys.argv[0], *options]
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    app.run(
-        guarded(lambda _: _reproduce(list(EXPERIMENTS) if names == ["all"] else names)),
-        argv=sys.argv,
-        flags_parser=guarded(parse_flags),
-    )
-
-
-def _experiment(name: str) -> Any:
-    if name not in EXPERIMENTS:
-        raise UserError(f"{name}: not known; give one of {', '.join(EXPERIMENTS)}, or all")
-    return resolve(name, EXPERIMENTS, "reproduce")
-
-
-def _reproduce(names: Sequence[str]) -> None:
-    experiments = {name: _experiment(name) for name in names}  # a typo ends before the first one runs
-    raw = config_dict(CONFIG)
-    from sare_jax import stages  # after the checks: a typo should not wait for jax
-    from sare_jax.reproduce.experiment import made
-    from sare_jax.reproduce.writing import write
-    from sare_jax.stages.context import Context
-
-    for name, experiment in experiments.items():
-        config = parse(experiment.changed(raw))
-        workdir = Path(WORKDIR.value or Path("runs") / config.name)
-        stages.run(config, workdir)
-        found = made(Context(config, workdir))
-        page = experiment.page(found)
-        written = write(name, f"{name}: {experiment.title}", page, workdir / "reproduce")
-        print(f"{name}: {', '.join(map(str, written))}", flush=True)
-
+from sare_jax.command import launch
 
 if __name__ == "__main__":
-    guarded(main)(sys.argv[1:])
+    launch("sare_jax.reproduce.command:main", sys.argv[1:])

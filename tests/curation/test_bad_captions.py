@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sare_jax.curation import __main__ as command
+from sare_jax.curation import command
 from sare_jax.curation.clip import ClipConfig
 from sare_jax.curation.objects import spacy_extractor
 from sare_jax.curation.recipe import Recipe

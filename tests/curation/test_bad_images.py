@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sare_jax.curation import __main__ as command
-from sare_jax.curation import stage
+from sare_jax.curation import command, stage
 from sare_jax.curation.clip import ClipConfig
 from sare_jax.curation.objects import spacy_extractor
 from sare_jax.curation.recipe import Recipe

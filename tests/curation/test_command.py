@@ -9,8 +9,7 @@ import sys
 import pytest
 
 from sare_jax import files
-from sare_jax.curation import __main__ as command
-from sare_jax.curation import calibrate, scoring
+from sare_jax.curation import calibrate, command, scoring
 from sare_jax.curation.objects import spacy_extractor
 from sare_jax.curation.recipe import Recipe, recipe_of
 from sare_jax.records.curated import read_curated
@@ -193,7 +192,7 @@ def test_efufs_files_out_and_in(world, clip_folder, tmp_path, monkeypatch, capsy
 
 
 def test_curation_never_imports_jax():
-    code = "import sys, sare_jax.curation.__main__; assert not {'jax', 'flax'} & set(sys.modules)"
+    code = "import sys, sare_jax.curation.command; assert not {'jax', 'flax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

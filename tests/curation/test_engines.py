@@ -4,7 +4,7 @@ import pytest
 
 from sare_jax.curation.engines import engine_of
 from sare_jax.curation.scored import local
-from sare_jax.errors import UserError
+from sare_jax.extras import lacking
 
 
 def test_this_process_is_the_local_engine():
@@ -14,5 +14,6 @@ def test_this_process_is_the_local_engine():
 def test_without_ray_the_engine_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "sare_jax.curation.engine_ray", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"engine ray: .*pip install -r requirements-ray"):
+    with pytest.raises(ModuleNotFoundError) as caught:
         engine_of("ray")
+    assert lacking(caught.value) == "needs ray: pip install 'sare_jax[ray]'"

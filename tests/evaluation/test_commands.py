@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.evaluation.__main__ import main
 from sare_jax.evaluation.benchmarks import (
     amber,
     gqa,
@@ -25,6 +24,7 @@ from sare_jax.evaluation.benchmarks import (
 )
 from sare_jax.evaluation.benchmarks.benchmark import requests
 from sare_jax.evaluation.benchmarks.command import main as benchmark_main
+from sare_jax.evaluation.command import main
 from sare_jax.evaluation.metrics import bleu, chair, perplexity, pope
 from tests.evaluation.benchmarks.small_benchmarks import (
     pairs,
@@ -235,7 +235,7 @@ def test_every_command_starts_quickly_without_heavy_packages(files):
     """Seconds of computing, and not of a loaded machine's clock; one process stands for all commands."""
     code = (
         "import sys, time; start = time.process_time()\n"
-        "from sare_jax.evaluation.__main__ import main\n"
+        "from sare_jax.evaluation.command import main\n"
         "main([])\n"  # imports the module of every command
         f"main(['chair', '--captions', {str(files['captions'])!r}, '--truth', {str(files['coco'])!r}])\n"
         "took = time.process_time() - start\n"

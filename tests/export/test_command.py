@@ -17,7 +17,7 @@ from transformers import LlavaForConditionalGeneration
 
 from sare_jax.command import guarded
 from sare_jax.export import shards
-from sare_jax.export.__main__ import main
+from sare_jax.export.command import main
 from sare_jax.models.llava.source import open_llava
 from sare_jax.models.load import load_model
 from sare_jax.models.shared.partition import hash_params
@@ -163,7 +163,7 @@ def test_too_little_room_is_said_before_anything_is_written(run, tmp_path, capsy
 KILLED = """
 import os, signal, sys
 from sare_jax.export import shards
-from sare_jax.export.__main__ import main
+from sare_jax.export.command import main
 
 write = shards.write_file
 def write_two(file, *rest):

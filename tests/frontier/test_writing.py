@@ -10,7 +10,7 @@ import pytest
 
 from sare_jax import files
 from sare_jax.errors import UserError
-from sare_jax.frontier.__main__ import main
+from sare_jax.frontier.command import main
 from sare_jax.frontier.read import method_of, read_points, shared_label
 from sare_jax.frontier.writing import NAMES, as_markdown, frontier, write
 from sare_jax.report.frontiers import excess_sentence, headline, sentences, tables

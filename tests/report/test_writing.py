@@ -12,7 +12,7 @@ from sare_jax import files
 from sare_jax.frontier.writing import frontier
 from sare_jax.frontier.writing import write as write_frontier
 from sare_jax.report import ReportSpec, spec_of, table_text, write
-from sare_jax.report.__main__ import main
+from sare_jax.report.command import main
 from tests.frontier.workdirs import make as make_frontier
 
 VOID = {"meta", "link", "img", "br"}

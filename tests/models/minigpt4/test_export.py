@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from sare_jax.command import guarded
 from sare_jax.errors import UserError
 from sare_jax.export import export_model, verify
-from sare_jax.export.__main__ import main
+from sare_jax.export.command import main
 from sare_jax.inference.generate import generate
 from sare_jax.models.families import open_source
 from sare_jax.models.interface import LoadedModel
