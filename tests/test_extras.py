@@ -157,9 +157,9 @@ def test_chair_runs_with_the_extra_of_evaluation(captions, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["chair"], "error: sare chair needs lemminflect: pip install 'sare_jax[evaluation]'"),
-        (["run", "--config=demo_sare"], "error: sare run needs ml_collections: pip install 'sare_jax[all]'"),
-        (["export", "--help"], "error: sare export needs flax: pip install 'sare_jax[models]'"),
+        (["chair"], r"error: sare chair needs \w+: pip install 'sare_jax\[evaluation\]'"),
+        (["run", "--config=demo_sare"], r"error: sare run needs \w+: pip install 'sare_jax\[all\]'"),
+        (["export", "--help"], r"error: sare export needs \w+: pip install 'sare_jax\[models\]'"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -167,7 +167,7 @@ def test_without_its_extra_a_command_is_one_line(arguments, line, captions, tmp_
     if arguments == ["chair"]:
         arguments = ["chair", *captions]
     ended = without(BASE, SARE, *arguments, cwd=tmp_path)
-    assert ended.stderr.splitlines() == [line]
+    assert re.fullmatch(f"{line}\n", ended.stderr)
     assert ended.returncode == 2
 
 
