@@ -163,4 +163,4 @@ def test_every_command_is_guarded():
     commands = list(package.glob("*/__main__.py"))
     assert len(commands) >= 6
     for path in commands:
-        assert re.search(r"^    (guarded\(|console\.run\()", path.read_text(), re.MULTILINE), path
+        assert re.search(r"^    launch\(", path.read_text(), re.MULTILINE), path
