@@ -1,4 +1,5 @@
-# `make demo` and `make test` need nothing but Python 3.11 or newer and a package index.
+# `make demo` and `make test` need nothing but Python 3.11 or newer and a package index. TORCH=cpu or TORCH=cuda
+# says which builds of PyTorch are installed; without it, CUDA's where there is an NVIDIA GPU.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -44,11 +45,10 @@ lint: install
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.txt requirements-dev.txt
+$(VENV)/.installed: requirements.txt requirements-dev.txt $(wildcard requirements/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or newer is needed; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	$(PYTHON) requirements/install.py $(VENV) requirements-dev.txt
 	@touch $@
 
 clean:

@@ -11,6 +11,7 @@ EXTRAS = {
     "demo": "all",
     "evaluation": "evaluation",
     "evaluation.benchmarks.amber_objects": "curation",
+    "evaluation.benchmarks.objhal_objects": "curation",
     "evaluation.metrics.language_model": "models",
     "frontier": "report",
     "language": "evaluation",
