@@ -154,7 +154,13 @@ def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
         "The same answers by the rules behind the numbers that EFUF and SARE print, and what else was counted"
     )
     others = in_place(measure for metric in metrics for measure in metric.other)
-    asked = in_place(measure for benchmark in benchmarks_in(spec) for measure in benchmark.columns)
+    scored = {name for result in inputs.metrics.values() for name in result.get("benchmarks", {})}
+    asked = in_place(
+        measure
+        for benchmark in benchmarks_in(spec)
+        if benchmark.name in scored
+        for measure in benchmark.columns
+    )
     more = [
         _measure_table(inputs, spec, others, "other", caption),
         *(
@@ -168,12 +174,13 @@ def result_tables(inputs: Inputs, spec: ReportSpec) -> list[Table]:
 
 
 def _questions_asked(inputs: Inputs) -> tuple[str, ...]:
-    """A note per benchmark: which questions were asked, and with which prompt."""
+    """A note per benchmark: which questions were asked, with which prompt, and who judged the answers."""
     lines: dict[str, None] = {}
     for result in inputs.metrics.values():
         for name, benchmark in result.get("benchmarks", {}).items():
             template = lookup(benchmark, ("prompt", "template"))
-            lines[f"{name}: {benchmark.get('subset')}, asked as “{template}”."] = None
+            judge = f", judged by {benchmark['model']}" if benchmark.get("model") else ""
+            lines[f"{name}: {benchmark.get('subset')}, asked as “{template}”{judge}."] = None
     return tuple(lines)
 
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sare_jax.evaluation.benchmarks import gqa, mme, qbench, scienceqa
+from sare_jax.evaluation.benchmarks import gqa, hallusion, mme, qbench, repope, scienceqa
 from sare_jax.evaluation.benchmarks.benchmark import requests
 from sare_jax.evaluation.metrics import bleu, chair, language_model, perplexity, pope
 from sare_jax.records.coco import read_truth
@@ -16,6 +16,7 @@ from tests.evaluation.benchmarks.small_benchmarks import (
     write_qbench,
     write_scienceqa,
 )
+from tests.evaluation.benchmarks.small_judges import write_hallusion, write_repope
 from tests.evaluation.small_worlds import write_coco
 
 NOUNS = ("dog", "cat", "cup", "train", "man", "tables", "wine glasses", "hot dog", "bear", "sky")
@@ -108,6 +109,8 @@ def test_pope(world, seed):
         ),
         (scienceqa, write_scienceqa),
         (qbench, write_qbench),
+        (hallusion, write_hallusion),
+        (repope, write_repope),
     ],
 )
 def test_benchmarks(module, write, seed, tmp_path):

@@ -127,6 +127,7 @@ def test_the_report_has_a_table_of_the_benchmarks(measured):
     found = row(measured)["benchmarks"]
     shown, table = shown_of_base(measured, "benchmarks")
     assert [shown[f"{name}_n"].text for name in ("mme", "gqa", "scienceqa", "qbench")] == ["6", "2", "2", "2"]
+    assert {column.key.partition("_")[0] for column in table.columns} == set(found)  # none but what was asked
     assert shown["mme_perception"].value == found["mme"]["perception"]
     assert shown["gqa_accuracy"].interval == tuple(found["gqa"]["intervals"]["accuracy"])
     assert any(note.startswith("qbench: the first 2 of all 3 questions, asked as") for note in table.notes)
