@@ -2,8 +2,8 @@
 
 It says first what that downloads, and about how long it takes on a fast line. Where there is no NVIDIA GPU,
 PyTorch comes from its index of CPU builds, which saves some 3 GB; where that index cannot be reached, from
-the usual one. `TORCH=cpu` and `TORCH=cuda` decide instead. Sizes are sums of the wheels for Linux on x86_64 of
-November 2026.
+the usual one. `TORCH=cpu` and `TORCH=cuda` decide instead. Sizes are sums of the wheels for Linux on x86_64
+of November 2026.
 """
 
 import os
