@@ -54,6 +54,11 @@ class Ledger:
             and all(path.exists() and outputs.get(path.name) == files.digest(path) for path in task.outputs)
         )
 
+    def is_done(self, name: str) -> bool:
+        """Whether a task of that name was finished once, whatever became of its inputs since."""
+        path = self._folder / f"{name}.json"
+        return path.exists() and files.read_json(path).get("status") == "done"
+
     def execute(self, task: Task) -> None:
         """Runs the task unless it is current.
 

@@ -16,12 +16,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import Compose
 
+from sare_jax.curation.clip_files import HUB, LOCAL, resolve
 from sare_jax.curation.texts import encode_text, is_cut
 from sare_jax.errors import UserError
-from sare_jax.shipped import located
 
-_LOCAL = "local-dir:"
-_HUB = "hf-hub:"
 _SMALL = 5_000_000  # parameters
 CPU_BATCH = 32  # images; the activations of more leave the caches
 
@@ -67,7 +65,7 @@ class Clip:
         """
         if "{object}" not in config.prompt:
             raise UserError(f"curate.prompt: {config.prompt!r} must hold {{object}} where the phrase goes")
-        name = _resolve(config.model)
+        name = resolve(config.model)
         self.config = config
         self.id = clip_id(config)
         self._device = _device(config.device)
@@ -157,10 +155,10 @@ def alignment(image: np.ndarray, text: np.ndarray, scale: float) -> np.ndarray:
 
 def clip_id(config: ClipConfig) -> str:
     """Name of the model by which thresholds are tied to it: `ViT-B-32-quickgelu/openai`, `local-dir:clip`."""
-    name = _resolve(config.model)
-    if name.startswith(_LOCAL):
-        return _LOCAL + Path(name.removeprefix(_LOCAL)).resolve().name
-    return name if name.startswith(_HUB) else f"{name}/{Path(config.pretrained).name}"
+    name = resolve(config.model)
+    if name.startswith(LOCAL):
+        return LOCAL + Path(name.removeprefix(LOCAL)).resolve().name
+    return name if name.startswith(HUB) else f"{name}/{Path(config.pretrained).name}"
 
 
 def hash_weights(model: torch.nn.Module) -> str:
@@ -172,27 +170,9 @@ def hash_weights(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _resolve(model: str) -> str:
-    """The name as open_clip takes it; a folder is refused where it lacks the model's files."""
-    if model.startswith(_HUB):
-        return model
-    folder = located(model.removeprefix(_LOCAL))
-    if not (model.startswith(_LOCAL) or folder.is_dir() or folder.is_absolute() or len(folder.parts) > 2):
-        return model
-    lacking = [] if list(folder.glob("*.safetensors")) + list(folder.glob("*.bin")) else ["*.safetensors"]
-    if not (folder / "open_clip_config.json").is_file():
-        lacking.insert(0, "open_clip_config.json")
-    if lacking:
-        raise UserError(
-            f"{folder}: no open_clip model there (looked for {' and '.join(lacking)}); "
-            "get one with: hf download laion/CLIP-ViT-B-32-laion2B-s34B-b79K --local-dir FOLDER"
-        )
-    return f"{_LOCAL}{folder}"
-
-
 def _create(name: str, config: ClipConfig) -> tuple[Any, Compose]:
     """The model, whose class depends on its name, and the preprocessing of its images."""
-    local = name.startswith((_LOCAL, _HUB))
+    local = name.startswith((LOCAL, HUB))
     if not local and name not in open_clip.list_models():
         raise UserError(
             f"curate.clip: open_clip knows no model {name!r}; python -c 'import open_clip; "
@@ -235,7 +215,7 @@ def _split(transform: Compose) -> tuple[list[Callable], Compose]:
 
 def _quick(name: str, config: ClipConfig) -> bool:
     """Whether weights under this tag were trained with QuickGELU, whatever the named architecture says."""
-    tag = None if name.startswith((_LOCAL, _HUB)) else open_clip.get_pretrained_cfg(name, config.pretrained)
+    tag = None if name.startswith((LOCAL, HUB)) else open_clip.get_pretrained_cfg(name, config.pretrained)
     return bool(tag and tag.get("quick_gelu"))
 
 

@@ -61,6 +61,16 @@ def llm_extractor(
     """
     if Path(where).is_dir():
         return local_extractor(Path(where))
+    return endpoint_extractor(_endpoint(where, model, key_variable), cache or default_cache())
+
+
+def require(where: str, model: str, key_variable: str) -> None:
+    """Looks for a folder, or for address, model and key of an endpoint; asks nothing. As `llm_extractor`."""
+    if not Path(where).is_dir():
+        _endpoint(where, model, key_variable)
+
+
+def _endpoint(where: str, model: str, key_variable: str) -> Endpoint:
     preset = PRESETS.get(where)
     if preset is None and not where.startswith(("http://", "https://")):
         raise UserError(
@@ -72,8 +82,7 @@ def llm_extractor(
     if not model:
         raise UserError(f"curate.llm_model (--llm-model): empty; name the model that {address} is to use")
     key = read_key(preset.key_variable if preset else key_variable, address)
-    endpoint = Endpoint(address, model, key, max_tokens=MOST_TOKENS)
-    return endpoint_extractor(endpoint, cache or default_cache())
+    return Endpoint(address, model, key, max_tokens=MOST_TOKENS)
 
 
 def endpoint_extractor(endpoint: Endpoint, cache: Path, parallel: int = 8) -> Extractor:

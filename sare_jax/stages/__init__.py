@@ -11,7 +11,7 @@ from sare_jax.errors import UserError
 from sare_jax.locks import locked
 from sare_jax.pipeline import Task
 from sare_jax.settings.road import Config
-from sare_jax.stages import attack, caption, curate, evaluate, export, prepare, report, unlearn
+from sare_jax.stages import attack, caption, curate, evaluate, export, preflight, prepare, report, unlearn
 from sare_jax.stages.context import Context
 
 TASKS: dict[str, Callable[[Context], Iterator[Task]]] = {
@@ -40,13 +40,13 @@ def run(config: Config, workdir: Path) -> pipeline.Ledger:
       The ledger: which tasks ran, and which were up to date.
 
     Raises:
-      UserError: a stage cannot run on several hosts, another run is at work in the folder, or whatever a
-        stage refuses.
+      UserError: a stage cannot run on several hosts, another run is at work in the folder, something is
+        missing that a stage will need, or whatever a stage refuses.
     """
     if hosts.several():
         _check_hosts(config.stages)
     context = Context(config, workdir)
-    context.source  # noqa: B018  a missing model or vision tower is reported before any work is done
+    preflight.check(context)
     workdir.mkdir(parents=True, exist_ok=True)
     stages = {name: partial(tasks, context) for name, tasks in TASKS.items()}
     with locked(workdir / ".lock", workdir) if hosts.is_first() else nullcontext():

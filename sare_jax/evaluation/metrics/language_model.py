@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sare_jax import online
 from sare_jax.errors import UserError
 from sare_jax.files import hash_file
 from sare_jax.progress import track
@@ -73,9 +74,7 @@ def load(path: str) -> LanguageModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if (folder := located(path)).is_dir():
-        path = str(folder)
-    _check_folder(path)
+    path = require(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
@@ -90,17 +89,38 @@ def load(path: str) -> LanguageModel:
     return LanguageModel(model.to(device).eval(), tokenizer, context, Path(path).name, content_hash)
 
 
-def _check_folder(path: str) -> None:
-    """Refuses a local folder with missing files, since transformers would look for its name on the hub."""
-    folder = Path(path)
+def require(path: str) -> str:
+    """Looks for a language model's files, and fetches those of a hub model where that can be done.
+
+    Args:
+      path: as in `load`. What would lie in a folder that is here is no name of the hub.
+
+    Returns:
+      The folder, or the name on the hub.
+
+    Raises:
+      UserError: files are missing and not to be had from here; names them and the way to get them.
+    """
+    folder = located(path)
     hub_name = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", path) is not None
-    if hub_name and not folder.is_dir():
-        return
+    if hub_name and not folder.is_dir() and not ("/" in path and folder.parent.is_dir()):
+        if not online.cached_on_hub(path):
+            if not online.hub_answers():
+                raise UserError(
+                    f"{path}: neither a folder nor in the local hub cache, and the hub does not "
+                    f"answer; {_WAY_OUT}, and name the "
+                    "folder (config.evaluate.options.perplexity.lm; empty leaves perplexity out)"
+                )
+            from huggingface_hub import snapshot_download
+
+            snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.safetensors"])
+        return path
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
     missing += [] if weights else ["*.safetensors"]
     if missing:
         raise UserError(f"{path}: no {', no '.join(missing)} there for the language model; {_WAY_OUT}")
+    return str(folder)
 
 
 def windows_of(tokens: list[int], text: int, context: int, stride: int) -> list[Window]:

@@ -14,7 +14,12 @@ import numpy as np
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap, console
 from sare_jax.evaluation.columns import NOT_MEASURED, Measure, ungrouped
-from sare_jax.evaluation.metrics.language_model import LanguageModel, load, negative_log_likelihood
+from sare_jax.evaluation.metrics.language_model import (
+    LanguageModel,
+    load,
+    negative_log_likelihood,
+    require,
+)
 from sare_jax.evaluation.metrics.metric import AtHand, Metric
 from sare_jax.files import digest
 from sare_jax.records.texts import Dropped, named_captions, read_records, settings_of
@@ -189,6 +194,11 @@ def _measure(at_hand: AtHand, settings: PerplexitySettings) -> dict[str, Any] | 
     return score(texts, settings.lm, image_ids=ids, draws=at_hand.draws, seed=at_hand.seed)
 
 
+def _check(settings: PerplexitySettings) -> None:
+    if settings.lm:
+        require(settings.lm)
+
+
 def _depends_on(settings: PerplexitySettings) -> str:
     """Content hash of a local folder, else the name on the hub."""
     folder = located(settings.lm)
@@ -202,6 +212,7 @@ METRIC = Metric(
     measure=_measure,
     command=main,
     settings=PerplexitySettings,
+    check=_check,
     depends_on=_depends_on,
     counts={"perplexity": ungrouped(COLUMNS, METRICS)},
     columns=(

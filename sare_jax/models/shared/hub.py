@@ -6,6 +6,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from sare_jax import online
 from sare_jax.errors import UserError
 from sare_jax.models.shared.weight_files import (
     ADAPTER,
@@ -110,14 +111,19 @@ def weight_layout(folder: Path) -> Layout:
 
 
 def is_model_id(name: str) -> bool:
-    """Whether a name looks like `owner/model` rather than a path."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    """Whether a name looks like `owner/model`; what would lie in a folder that is here is a path."""
+    owner, slash, model = name.partition("/")
+    is_path = not owner or not model or "/" in model or owner.startswith((".", "~"))
+    return bool(slash) and not is_path and not Path(owner).is_dir()
 
 
 def _from_hub(name: str, needed: Callable[[Path], Needed], way_out: str, looked_for: Needed) -> Path:
     """The snapshot of a model id: from the cache if it is whole there, else from the hub."""
     partial, reason = None, ""
     for fetch in (_cached, _downloaded):
+        if fetch is _downloaded and not online.hub_answers():
+            reason = " (the hub does not answer)"
+            continue
         try:
             folder = fetch(name)
             require_files(folder, needed(folder), way_out)
