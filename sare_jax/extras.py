@@ -18,6 +18,7 @@ EXTRAS = {
     "language.english": "curation",
     "llm": "evaluation",
     "report": "report",
+    "online": "models",
     "run": "all",
     "stages": "all",
     **dict.fromkeys(("configs", "data", "export", "hosts", "inference", "models", "plan"), "models"),

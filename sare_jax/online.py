@@ -29,3 +29,10 @@ def cached_on_hub(name: str, file: str = "config.json") -> bool:
         return isinstance(try_to_load_from_cache(name, file), str)
     except HFValidationError:  # a path, not an id
         return False
+
+
+def fetch(name: str, patterns: list[str]) -> None:
+    """Brings those files of a hub model that a pattern matches into the local cache."""
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(name, allow_patterns=patterns)

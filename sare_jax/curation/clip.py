@@ -186,7 +186,7 @@ def _create(name: str, config: ClipConfig) -> tuple[Any, Compose]:
                 name, pretrained=None if local else config.pretrained, force_quick_gelu=_quick(name, config)
             )
     except pickle.UnpicklingError:
-        where = name.removeprefix(_LOCAL) if local else config.pretrained
+        where = name.removeprefix(LOCAL) if local else config.pretrained
         raise UserError(
             f"curate.clip: {where}: the weights file (.bin, .pt) is damaged or holds more than weights, and "
             "that is not executed; give open_clip_model.safetensors instead (safetensors.torch.save_file "

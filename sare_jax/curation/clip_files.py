@@ -49,9 +49,7 @@ def require(model: str, pretrained: str) -> None:
     if any(online.cached_on_hub(repository, file) for file in _WEIGHTS):
         return
     if online.hub_answers():
-        from huggingface_hub import snapshot_download
-
-        snapshot_download(repository, allow_patterns=["*.json", "*.txt", _WEIGHTS[0]])
+        online.fetch(repository, ["*.json", "*.txt", _WEIGHTS[0]])
         return
     raise UserError(
         f"curate.clip: {model} is not here, and the hub does not answer; get it with: hf download "

@@ -111,9 +111,7 @@ def require(path: str) -> str:
                     f"answer; {_WAY_OUT}, and name the "
                     "folder (config.evaluate.options.perplexity.lm; empty leaves perplexity out)"
                 )
-            from huggingface_hub import snapshot_download
-
-            snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.safetensors"])
+            online.fetch(path, ["*.json", "*.txt", "*.safetensors"])
         return path
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
