@@ -5,7 +5,7 @@ A new attack is a file with its settings and an `Attack`, and a line in `ATTACKS
 settings.
 """
 
-from sare_jax.attacks.interface import AS_CONFIGURED, Asking, Attack, Attacked, Tools
+from sare_jax.attacks.interface import AS_CONFIGURED, Asking, Attack, Attacked, Pictures, Tools
 from sare_jax.extensions import resolve
 
 ATTACKS = {
@@ -15,9 +15,10 @@ ATTACKS = {
     "rounding": "sare_jax.attacks.rounding:ATTACK",
     "prompt": "sare_jax.attacks.prompt:ATTACK",
     "sampling": "sare_jax.attacks.sampling:ATTACK",
+    "lora": "sare_jax.attacks.lora:ATTACK",
 }
 
-__all__ = ["AS_CONFIGURED", "ATTACKS", "Asking", "Attack", "Attacked", "Tools", "attack_of"]
+__all__ = ["AS_CONFIGURED", "ATTACKS", "Asking", "Attack", "Attacked", "Pictures", "Tools", "attack_of"]
 
 
 def attack_of(kind: str, where: str) -> Attack:

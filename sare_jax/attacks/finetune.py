@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -10,11 +11,12 @@ from sare_jax.attacks.interface import Attacked, Tools
 from sare_jax.errors import UserError
 
 if TYPE_CHECKING:
-    import jax
+    import optax
 
     from sare_jax.data.batches import Batch, TokenSet
     from sare_jax.optim import AdamW
     from sare_jax.training.state import Params, TrainState
+    from sare_jax.training.step import Metrics
 
 
 class Tuning(Protocol):
@@ -78,33 +80,76 @@ def finetune(tools: Tools, params: Params, units: TokenSet, order: np.ndarray, s
     Raises:
       loop.NotFiniteError: a loss or gradient is not finite.
     """
-    import jax
-
     from sare_jax.data.batches import count_steps, finetune_batches
     from sare_jax.optim import adamw
-    from sare_jax.training import gradients, loop
-    from sare_jax.training.sharding import compile_step, gathering, on_mesh, spread_rows
-    from sare_jax.training.state import as_arrays, init_state
+    from sare_jax.training import gradients
+    from sare_jax.training.sharding import compile_step
+    from sare_jax.training.state import as_arrays
     from sare_jax.training.static import Static
     from sare_jax.training.step import PLAIN, finetune_step
 
     loaded, mesh = tools.loaded, tools.mesh
     batches = finetune_batches(units, order, batch_size=settings.batch_size, row_multiple=mesh.size)
     static = Static(loaded.merge, PLAIN, gradients.of_model(loaded), remat_policy=tools.remat_policy)
-    compiled = compile_step(finetune_step, mesh, static)
-    arguments, optimizer = as_arrays(settings.adamw), adamw(settings.adamw)
-    losses: list[jax.Array] = []
+    compiled, arguments = compile_step(finetune_step, mesh, static), as_arrays(settings.adamw)
+    steps = count_steps(len(order), settings.batch_size, epochs=1, steps=0)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        features = {"features": tools.features(batch["image"].tolist())}
-        inputs = {key: value for key, value in batch.items() if key != "image"} | features
-        state, metrics = compiled(state, loaded.frozen, spread_rows(inputs, mesh), arguments)
-        losses.append(metrics["loss"])
+    def step(state: TrainState, inputs: Batch) -> tuple[TrainState, Metrics]:
+        return compiled(state, loaded.frozen, inputs, arguments)
+
+    tuned, metrics = train(
+        tools, params, adamw(settings.adamw), batches, step, tools.features, steps=steps, seed=settings.seed
+    )
+    return Attacked(tuned, {"samples": len(order), "steps": steps, "loss": metrics["loss"]})
+
+
+def train(
+    tools: Tools,
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    batches: Iterable[Batch],
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    features: Callable[[Sequence[str]], np.ndarray],
+    *,
+    steps: int,
+    seed: int,
+) -> tuple[Params, dict[str, list[float]]]:
+    """Trains for some steps. An interrupted attack starts anew.
+
+    Args:
+      tools: gives the mesh, and the label of the progress bar.
+      params: the trainable parameters to start from; copied, not changed.
+      optimizer: makes the optimizer's state; its settings do not matter here.
+      batches: at least `steps` batches, with image names.
+      step: (state, a batch with `features`, spread over the mesh) → next state, float[] metrics.
+      features: image file names → image features.
+      steps: number of steps.
+      seed: makes the PRNG key of the training state.
+
+    Returns:
+      The tuned parameters, and each metric's values by step.
+
+    Raises:
+      loop.NotFiniteError: a loss or gradient is not finite.
+    """
+    import jax
+
+    from sare_jax.training import loop
+    from sare_jax.training.sharding import gathering, on_mesh, spread_rows
+    from sare_jax.training.state import init_state
+
+    mesh = tools.mesh
+    kept: list[Metrics] = []
+
+    def take(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        inputs = {key: value for key, value in batch.items() if key != "image"}
+        inputs["features"] = features(batch["image"].tolist())
+        state, metrics = step(state, spread_rows(inputs, mesh))
+        kept.append(metrics)
         return state, metrics
 
     with gathering(mesh):
-        state = on_mesh(lambda params: init_state(params, optimizer, settings.seed), mesh, params)
-        steps = count_steps(len(order), settings.batch_size, epochs=1, steps=0)
-        tuned = loop.run(state, iter(batches), step, steps=steps, name=tools.name).params
-    record = {"samples": len(order), "steps": steps, "loss": [float(x) for x in jax.device_get(losses)]}
-    return Attacked(tuned, record)
+        state = on_mesh(lambda params: init_state(params, optimizer, seed), mesh, params)
+        tuned = loop.run(state, iter(batches), take, steps=steps, name=tools.name).params
+    values = jax.device_get(kept)
+    return tuned, {name: [float(step[name]) for step in values] for name in values[0]}

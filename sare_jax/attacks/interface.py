@@ -7,15 +7,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from jax.sharding import Mesh
 
     from sare_jax.data.batches import Tokenizer
     from sare_jax.models.interface import LoadedModel
+    from sare_jax.models.prompting import ImagePrompter
     from sare_jax.records.coco import Truth
     from sare_jax.records.curated import Curated
     from sare_jax.training.remat import Policy
     from sare_jax.training.state import Params
+
+
+class Pictures(NamedTuple):
+    """A folder of images, as a model is trained on them.
+
+    Attributes:
+      folder: where they lie.
+      prompter: tokenizes prompt and caption; images are given by file name.
+      features: image file names → image features [images, …], the vision tower's output.
+    """
+
+    folder: Path
+    prompter: ImagePrompter
+    features: Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,8 @@ class Tools:
       remat_policy: which activations of a layer are kept for the backward pass; None keeps all.
       instruction: the prompt before each training caption of the attacked run.
       name: label of the progress bar, `RUN ATTACK`.
+      at: the path that a setting means; where `data.prepare` makes the data, relative ones lie in its folder.
+      pictures: a folder of images, by its name as a setting; empty for the run's own.
     """
 
     loaded: LoadedModel
@@ -43,13 +62,15 @@ class Tools:
     remat_policy: Policy | None
     instruction: str
     name: str
+    at: Callable[[str], Path]
+    pictures: Callable[[str], Pictures]
 
 
 class Attacked(NamedTuple):
     """Result of an attack on weights.
 
     Attributes:
-      params: the trainable parameters after the attack.
+      params: the trainable parameters after the attack, and any adapters (`models.shared.lora`) beside them.
       record: what was done, such as the number of steps and their losses; JSON values, written to
         `attacks/RUN/NAME.json`.
     """
@@ -88,8 +109,10 @@ class Attack:
       weights: (tools, a run's params, settings) → new params and a record; it must not change its arguments.
         None leaves the weights as they are.
       asking: settings → how the model is asked. None asks as configured.
+      reads: settings → files, named as settings name them, on whose content the weights depend.
     """
 
     settings: type
     weights: Callable[[Tools, Params, Any], Attacked] | None = None
     asking: Callable[[Any], Asking] | None = None
+    reads: Callable[[Any], tuple[str, ...]] | None = None

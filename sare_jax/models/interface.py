@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from sare_jax.models.shared import partition
+from sare_jax.models.shared import lora, partition
 from sare_jax.models.shared.answer_end import AnswerEnd
 from sare_jax.models.shared.config import TextConfig
 from sare_jax.models.shared.entry import Entry
@@ -195,6 +195,14 @@ class Prompter(Protocol):
         """Tokens of instruction and answer in one piece, and where spans of the answer lie among them."""
         ...
 
+    def follow_up(self, instruction: str, text: str) -> tuple[list[int], int]:
+        """Tokens of a further instruction and its answer, to stand behind an answer and what ended it.
+
+        Returns:
+          ids, and the index of the answer's first token among them.
+        """
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated tokens, without special ones."""
         ...
@@ -368,5 +376,12 @@ class LoadedModel:
 
 
 def merge(graphdef: nnx.GraphDef, params: Tree, frozen: Tree) -> Model:
-    """The model of this structure with these weights; pure, so it may be called inside `jax.jit`."""
-    return nnx.merge(graphdef, partition.combine(params, frozen))
+    """The model of this structure with these weights; pure, so it may be called inside `jax.jit`.
+
+    Args:
+      graphdef: the structure without adapters.
+      params: trainable weights.
+      frozen: the others. Adapters in either tree (`shared.lora`) come to stand beside their layers.
+    """
+    weights, adapters = lora.split(partition.combine(params, frozen))
+    return lora.attach(nnx.merge(graphdef, weights), adapters)

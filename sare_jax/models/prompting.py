@@ -47,5 +47,9 @@ class ImagePrompter:
         slots = self._slots(image)
         return self.prompter.answer(instruction, text, spans, eos=eos, num_image_tokens=slots)
 
+    def follow_up(self, instruction: str, text: str) -> tuple[list[int], int]:
+        """As `Prompter.follow_up`; images stand before the first instruction alone."""
+        return self.prompter.follow_up(instruction, text)
+
     def _slots(self, image: str) -> int:
         return self.processor.num_image_tokens(self.images_dir / image)

@@ -1,6 +1,5 @@
 """Stage 5: attempts to bring the hallucinations back; each is measured as the run itself was in stage 4."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def _attacking(context: Context, run: str, name: str, weights: Weights) -> Task:
         | {
             "curated": context.digest(context.curated, "curate"),
             "images": context.trained_images,
-            "attack": {"kind": config.kind} | dataclasses.asdict(config.settings),
+            "attack": attacking.identity_of(context, name),
             "instruction": attacking.instruction_of(context, run),
         },
         outputs=(folder, record),

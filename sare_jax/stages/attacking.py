@@ -1,9 +1,13 @@
 """What attack, masking and matched share: weights before an attack, and what attacks make of them."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
+from sare_jax import files
 from sare_jax.attacks import AS_CONFIGURED, Asking, Attack, Attacked, Tools, attack_of
 from sare_jax.config import BASE_RUN
+from sare_jax.errors import UserError
 from sare_jax.records.curated import read_curated
 from sare_jax.stages import measuring
 from sare_jax.stages.context import Context
@@ -46,7 +50,24 @@ def tools_of(context: Context, run: str, name: str) -> Tools:
         remat_policy=remat_policy(context.config.model.remat, context.mesh),
         instruction=instruction_of(context, run),
         name=name,
+        at=context.in_root,
+        pictures=context.pictures,
     )
+
+
+def identity_of(context: Context, name: str) -> dict[str, Any]:
+    """Task inputs that identify the attack `name`: its settings, and the content of files that it reads.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    config, reads = context.config.attacks[name], attack_named(context, name).reads
+    contents = {}
+    for path in reads(config.settings) if reads else ():
+        if not context.in_root(path).is_file():
+            raise UserError(f"config.attacks.{name}: {context.in_root(path)}: no such file")
+        contents[path] = files.digest(context.in_root(path))
+    return {"kind": config.kind} | dataclasses.asdict(config.settings) | contents
 
 
 def instruction_of(context: Context, run: str) -> str:

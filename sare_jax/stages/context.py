@@ -13,6 +13,7 @@ from sare_jax.settings.road import Config
 if TYPE_CHECKING:
     from jax.sharding import Mesh, Sharding
 
+    from sare_jax.attacks import Pictures
     from sare_jax.data.contents import Contents
     from sare_jax.inference.features import FeatureCache
     from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter, Source
@@ -41,12 +42,12 @@ class Context:
     @property
     def images(self) -> Path:
         """Folder of the images."""
-        return self._in_root(self.config.data.images)
+        return self.in_root(self.config.data.images)
 
     @property
     def annotations(self) -> Path:
         """Folder of the COCO annotation files."""
-        return self._in_root(self.config.data.annotations)
+        return self.in_root(self.config.data.annotations)
 
     @property
     def captions(self) -> Path:
@@ -168,15 +169,29 @@ class Context:
     @cached_property
     def features(self) -> "FeatureCache":
         """Image features by file name, each computed once and kept up to `model.feature_cache_gib`."""
+        return self._features_in(self.images)
+
+    def _features_in(self, folder: Path) -> "FeatureCache":
         from sare_jax.inference.features import FeatureCache
 
         return FeatureCache(
             self.loaded,
             self.processor,
-            self.images,
+            folder,
             max_bytes=int(self.config.model.feature_cache_gib * 2**30),
             rows=self.rows,
         )
+
+    def pictures(self, name: str) -> "Pictures":
+        """A folder of images as training sees it, by its name in the config; empty for `data.images`."""
+        from sare_jax.attacks import Pictures
+        from sare_jax.models.prompting import ImagePrompter
+
+        if not name:
+            return Pictures(self.images, self.image_prompter, self.features)
+        folder = self.in_root(name)
+        prompter = ImagePrompter(self.prompter, self.processor, folder)
+        return Pictures(folder, prompter, self._features_in(folder))
 
     def ask(
         self,
@@ -288,5 +303,6 @@ class Context:
             "generation": self.generation.identity,
         }
 
-    def _in_root(self, name: str) -> Path:
+    def in_root(self, name: str) -> Path:
+        """The path that a setting names; where `prepare` makes the data, relative ones lie in its folder."""
         return self.data_root / name if self.config.data.prepare else Path(name)

@@ -4,7 +4,6 @@ A method that erases less has less to lose to an attack. So, besides the final w
 compared that are alike on validation images before the attack: the final one of one run and any of the other.
 """
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,14 +60,13 @@ def tasks(context: Context) -> Iterator[Task]:
     runs = (settings.baseline, settings.ours)
     if not settings.matched or any(run not in context.config.runs for run in runs):
         return
-    attacking = context.config.attacks[settings.matched_attack]
     yield Task(
         name="report/matched",
         inputs=context.model_inputs()
         | {run: _hashes(context, run) for run in runs}
         | {
             "curated": context.digest(context.curated, "curate"),
-            "attack": {"kind": attacking.kind} | dataclasses.asdict(attacking.settings),
+            "attack": attacking.identity_of(context, settings.matched_attack),
             "images": [context.images_hash(images) for images in (_validation(context), context.eval_images)],
             "footings": list(FOOTINGS),
             "annotations": context.annotations_hash,

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from sare_jax import files, hosts
 from sare_jax.errors import UserError
+from sare_jax.models.shared import lora, partition
 from sare_jax.training import about
 from sare_jax.training.about import About
 from sare_jax.training.state import Params, TrainState
@@ -176,6 +178,8 @@ def saved_hash(folder: Path, step: int) -> str:
 def load_params(folder: Path, base: Base, *, step: int | None = None) -> Params:
     """The trainable parameters of a run, on the devices where `base.params` lie.
 
+    Adapters that an attack has put beside them (`models.shared.lora`) come with them.
+
     Args:
       folder: a run's folder of checkpoints, or a folder that `save_params` wrote.
       base: the model that was tuned.
@@ -191,9 +195,16 @@ def load_params(folder: Path, base: Base, *, step: int | None = None) -> Params:
         what = "no checkpoint" if step is None else f"no checkpoint of step {step}"
         raise UserError(f"{folder}: {what}; there are {steps or 'none'}. Run the unlearn stage first")
     chosen = folder / str(steps[-1] if step is None else step)
-    _check_base(folder, about.read(chosen), base)
-    wanted = jax.tree.map(_abstract, base.params)
-    _, trees, fault = _read_sound(chosen, {"params": wanted})
+    facts = about.read(chosen)
+    _check_base(folder, facts, base)
+    wanted = partition.flatten(jax.tree.map(_abstract, base.params))
+    place = next(iter(wanted.values())).sharding
+    wanted |= {
+        path: jax.ShapeDtypeStruct(tuple(shape), np.float32, sharding=place)
+        for path, shape in facts.members["params"].items()
+        if lora.is_adapter(path)
+    }
+    _, trees, fault = _read_sound(chosen, {"params": partition.unflatten(wanted)})
     if fault:
         raise UserError(f"{chosen}: damaged ({fault}); run the stage that made it again")
     return trees["params"]

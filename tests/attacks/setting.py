@@ -1,8 +1,9 @@
 """The tiny model with what an attack may use."""
 
 import functools
+from pathlib import Path
 
-from sare_jax.attacks.interface import Tools
+from sare_jax.attacks.interface import Pictures, Tools
 from sare_jax.language.words import coco_table
 from sare_jax.records.coco import Truth
 from sare_jax.training.sharding import make_mesh
@@ -28,4 +29,6 @@ def tools(curated=CURATED, mesh=ONE) -> Tools:
         remat_policy=None,
         instruction="say it",
         name="attack",
+        at=Path,
+        pictures=lambda name: Pictures(Path(name), tiny.Letters(), tiny.features),
     )

@@ -11,7 +11,7 @@ from PIL import Image
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from sare_jax import files
-from sare_jax.attacks.interface import Tools
+from sare_jax.attacks.interface import Pictures, Tools
 from sare_jax.attacks.relearn import Relearn, relearn, sample_order
 from sare_jax.data.batches import SETS, TokenSets, tokenize, unlearn_batches
 from sare_jax.export.tensors import tuned_tensors
@@ -91,6 +91,8 @@ class World:
             remat_policy=None,
             instruction=INSTRUCTION,
             name="oracle",
+            at=Path,
+            pictures=lambda name: Pictures(Path(name), prompter, features),
         )
 
     def pixels(self, name: str) -> torch.Tensor:

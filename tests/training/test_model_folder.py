@@ -1,12 +1,14 @@
 """Curated text and pictures through a model folder as transformers writes it: tokens, features, training."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sare_jax import files
-from sare_jax.attacks.interface import Tools
+from sare_jax.attacks.interface import Pictures, Tools
 from sare_jax.attacks.relearn import Relearn, relearn
 from sare_jax.data.batches import tokenize
 from sare_jax.files import read_json
@@ -119,6 +121,8 @@ def test_unlearning_and_relearning_move_the_projector_of_a_loaded_model(folder, 
         remat_policy=None,
         instruction=settings.instruction,
         name="relearn",
+        at=Path,
+        pictures=lambda name: Pictures(Path(name), prompter, features),
     )
     attacked = relearn(tools, params, Relearn(num_samples=3, adamw=AdamW(3e-3, 0.0), batch_size=3)).params
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), attacked, params)

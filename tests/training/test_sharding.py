@@ -1,6 +1,7 @@
 """The mesh, where weights lie on it, and rows that devices cannot share evenly (case SH-01)."""
 
 import functools
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from sare_jax import files, hosts
-from sare_jax.attacks.interface import Tools
+from sare_jax.attacks.interface import Pictures, Tools
 from sare_jax.attacks.relearn import Relearn, relearn
 from sare_jax.errors import UserError
 from sare_jax.language.words import coco_table
@@ -143,6 +144,8 @@ def test_what_is_kept_and_where_weights_lie_does_not_change_an_attack(remat):
             remat_policy=policy,
             instruction="say it",
             name="relearn",
+            at=Path,
+            pictures=lambda name: Pictures(Path(name), tiny.Letters(), tiny.features),
         )
         return relearn(tools, LOADED.params, Relearn(num_samples=6, adamw=AdamW(1e-2, 0.0))).params
 

@@ -161,19 +161,40 @@ class LlavaPrompter:
             token_spans.append((first, last))
         return ids + [self.eos_id] * eos, token_spans
 
+    def follow_up(self, instruction: str, text: str) -> tuple[list[int], int]:
+        """Token ids of a further instruction and its answer, behind an answer and its end token.
+
+        As LLaVA's training joins turns: `…</s>USER: … ASSISTANT: …`, where the text behind the end token is
+        tokenised by itself.
+
+        Returns:
+          ids, and the index of the answer's first token among them.
+
+        Raises:
+          UserError: the instruction names the image token.
+        """
+        before, _, after = self.template
+        self._check_unnamed(instruction)
+        prompt = f"{before.removeprefix(_SYSTEM).lstrip()}{instruction}{after}"
+        encoding = self.tokenizer.encode(f"{prompt} {text}", add_special_tokens=False)
+        return list(encoding.ids), token_border(token_ends(encoding.offsets), len(prompt))
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids; special tokens are left out."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def _text(self, instruction: str) -> str:
         before, between, after = self.template
+        self._check_unnamed(instruction)
+        return f"{before}{_IMAGE_MARK}{between}{instruction}{after}"
+
+    def _check_unnamed(self, instruction: str) -> None:
         named = instruction.count(self.image_token) + instruction.count(_IMAGE_MARK)
         if named:
             raise UserError(
                 f"the instruction {instruction[:60]!r} names {self.image_token} {named} times, so the prompt "
                 f"has {named + 1} image slots for 1 image; leave it out, the template has it"
             )
-        return f"{before}{_IMAGE_MARK}{between}{instruction}{after}"
 
     def _encode(self, text: str, num_image_tokens: int) -> tuple[list[int], list[int]]:
         """Ids with BOS and image slots, and for each the character behind its last one."""

@@ -7,8 +7,8 @@ from sare_jax.models.shared.pieces import PieceTokenizer
 
 LONGEST = 160  # tokens of a target, its end included: `max_txt_len` of both published forms
 IMAGE = "<ImageHere>"
-LLAMA_2 = PromptForm(IMAGE, "[INST] <Img>", "</Img> ", " [/INST]")
-VICUNA = PromptForm(IMAGE, "###Human: <Img>", "</Img> ", " ###Assistant: ", end="###")
+LLAMA_2 = PromptForm(IMAGE, "[INST] <Img>", "</Img> ", " [/INST]", "[INST] ")
+VICUNA = PromptForm(IMAGE, "###Human: <Img>", "</Img> ", " ###Assistant: ", "Human: ", end="###")
 
 
 def prompter_of(source: MiniGpt4Source) -> PiecePrompter:

@@ -14,6 +14,7 @@ _ANSWERING = PromptForm(
     "The assistant gives helpful, detailed, and polite answers to the user's questions.\nHuman: ",
     between="\nHuman: ",
     after="\nAI: ",
+    again="\nHuman: ",
 )
 # Values of `model.template`. The published model answers with no borders besides the image and the answer; in
 # its training data each of the role names is a piece of its own.

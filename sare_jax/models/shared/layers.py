@@ -18,14 +18,18 @@ Stack = tuple[int, ...]
 
 
 class Linear(nnx.Module):
-    """`x @ kernel`, kernel float[*stack, in, out]."""
+    """`x @ kernel`, kernel float[*stack, in, out], and what an adapter beside it adds (`shared.lora`)."""
+
+    adapter: Any
 
     def __init__(self, inner: int, outer: int, *, stack: Stack = (), rngs: nnx.Rngs):
         self.kernel = nnx.Param(_normal(rngs, (*stack, inner, outer), inner**-0.5))
+        self.adapter = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """float[..., in] -> float[..., out]."""
-        return x @ self.kernel[...]
+        result = x @ self.kernel[...]
+        return result if self.adapter is None else result + self.adapter(x)
 
 
 class BiasedLinear(nnx.Module):

@@ -19,6 +19,7 @@ class PromptForm:
       before: text before the image.
       between: text between image and instruction.
       after: text behind the instruction, where the answer begins.
+      again: text before a further instruction, behind an answer and what ended it.
       borders: regular expression of parts of these texts that are tokenised by themselves; empty for none.
       end: text that ends an answer; empty for the end token.
     """
@@ -27,6 +28,7 @@ class PromptForm:
     before: str
     between: str
     after: str
+    again: str
     borders: str = ""
     end: str = ""
 
@@ -83,10 +85,7 @@ class PiecePrompter:
           UserError: the instruction names the image itself.
         """
         form = self.form
-        if form.image in instruction:
-            raise UserError(
-                f"the instruction {instruction[:60]!r} names {form.image}; leave it out, the template has it"
-            )
+        self._check_unnamed(instruction)
         slots = [self.image_token_id] * num_image_tokens
         behind = self._cut(f"{form.between}{instruction}{form.after}")
         return self.pieces.encode([[self.pieces.bos_id], *self._cut(form.before), slots, *behind])
@@ -113,9 +112,29 @@ class PiecePrompter:
         ids, places = self.pieces.answer(text, spans, self.answer_end.ids if eos else ())
         return prompt + ids, [(len(prompt) + start, len(prompt) + end) for start, end in places]
 
+    def follow_up(self, instruction: str, text: str) -> tuple[list[int], int]:
+        """Token ids of a further instruction and its answer, each a piece of its own.
+
+        Returns:
+          ids, and the index of the answer's first token among them.
+
+        Raises:
+          UserError: the instruction names the image.
+        """
+        self._check_unnamed(instruction)
+        asked = self.pieces.encode(self._cut(f"{self.form.again}{instruction}{self.form.after}"))
+        return asked + self.pieces.answer(text, ())[0], len(asked)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids; special tokens are left out."""
         return self.pieces.decode(ids)
+
+    def _check_unnamed(self, instruction: str) -> None:
+        if self.form.image in instruction:
+            raise UserError(
+                f"the instruction {instruction[:60]!r} names {self.form.image}; leave it out, the template "
+                "has it"
+            )
 
     def _cut(self, text: str) -> list[str]:
         return re.split(self.form.borders, text) if self.form.borders else [text]
