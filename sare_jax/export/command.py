@@ -66,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         "--form",
         default="folder",
         help="a form of the model's family; of LLaVA's: folder (the whole Hugging Face folder, default), "
-        "projector (tuned tensors as safetensors) or efuf (EFUF's .pth of them); "
+        "projector (tuned tensors as safetensors), efuf (EFUF's .pth of them) or peft (the LoRA attack's "
+        "adapters, and the projector with them); "
         "of MiniGPT-4's: published",
     )
     return parser

@@ -5,6 +5,7 @@ import numpy as np
 from sare_jax.errors import UserError
 from sare_jax.models.interface import Source
 from sare_jax.models.load import abstract
+from sare_jax.models.shared import lora
 from sare_jax.models.shared.partition import Tree, flatten
 from sare_jax.models.shared.target import here
 
@@ -17,12 +18,17 @@ def tuned_tensors(source: Source, params: Tree) -> dict[str, np.ndarray]:
       params: nested dictionary of the tuned parameters.
 
     Raises:
-      UserError: the base lacks a parameter, or has it in another shape.
+      UserError: the base lacks a parameter, or has it in another shape; or there are adapters.
     """
     _, shapes = abstract(source.family, source.config, here())
     table = {entry.path: entry for entry in source.family.entries(source.config)}
     tensors: dict[str, np.ndarray] = {}
     for path, value in flatten(params).items():
+        if lora.is_adapter(path):
+            raise UserError(
+                "config.export.form: there are LoRA adapters beside the tuned parameters, which this form "
+                "cannot hold; take --form peft, where the family has it"
+            )
         if path not in table:
             raise UserError(
                 f"{source.folder}: has no parameter {path}, so it is not the model that was tuned"

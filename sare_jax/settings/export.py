@@ -13,7 +13,8 @@ class ExportConfig:
     """Name of the unlearning run whose weights are written."""
     form: str = "folder"
     """A form of the model's family, or `module:name`. Of LLaVA's, `folder` is a whole model, `projector` the
-    tuned tensors as safetensors, `efuf` the same as a torch state dict."""
+    tuned tensors as safetensors, `efuf` the same as a torch state dict. `peft` is for weights that the LoRA
+    attack has made, which `python -m sare_jax.export` reads."""
     check_captions: int = 0
     """Images on which transformers has to give the same captions, for forms that are whole models; 0 skips
     the check."""

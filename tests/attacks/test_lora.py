@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
@@ -11,11 +12,15 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration, get_cosine_schedule_with_warmup
 
-from sare_jax.attacks.lora import Lora, adapt
+from sare_jax.attacks.lora import Lora, _chosen, adapt
 from sare_jax.data.conversations import dialogue_rows
+from sare_jax.errors import UserError
 from sare_jax.models.shared import lora
-from sare_jax.models.shared.partition import flatten
+from sare_jax.models.shared.partition import flatten, hash_params, unflatten
 from sare_jax.records.conversations import read_conversations
+from sare_jax.settings import ModelConfig
+from sare_jax.settings.building import build
+from sare_jax.training.checkpoints import load_params, save_params
 from tests.attacks.conversing import make_tools, write_conversations, write_model
 
 RANK, ALPHA, STEPS, ROWS = 4, 8.0, 10, 4
@@ -41,9 +46,10 @@ def world(tmp_path_factory):
 
 
 def recipe(path, **changes) -> Lora:
-    """Ten steps of all rows: five passes, since the attack itself makes one."""
-    own = dict(rank=RANK, alpha=ALPHA, dropout=0.0, num_rows=0, batch_rows=ROWS, rows_at_once=2, turns="all")
-    return Lora(str(path), **{**own, "learning_rate": 3e-3, "mapping_rate": 3e-4, **changes})
+    """A small attack on all rows of the file."""
+    own = {"rank": RANK, "alpha": ALPHA, "dropout": 0.0, "learning_rate": 3e-3, "mapping_rate": 3e-4}
+    sizes = {"num_rows": 0, "batch_rows": ROWS, "rows_at_once": 2, "turns": "all"}
+    return Lora(str(path), **own | sizes | changes)
 
 
 def repeated(path, times: int):
@@ -137,3 +143,114 @@ def test_ten_steps_are_those_of_peft(world):
     (theirs,) = (p for n, p in trained.items() if n.endswith("multi_modal_projector.linear_1.weight"))
     np.testing.assert_allclose(projector, theirs.detach().T, atol=1e-5)
     assert np.abs(np.asarray(projector) - tools.loaded.params["projector"]["linear_1"]["kernel"]).max() > 1e-4
+
+
+def trained(tools, settings):
+    params, record = adapt(tools, tools.loaded.params, settings)
+    return flatten(params), record
+
+
+def assert_close(actual, expected, atol):
+    assert actual.keys() == expected.keys()
+    for path, value in expected.items():
+        np.testing.assert_allclose(actual[path], value, atol=atol, err_msg=path)
+
+
+@pytest.fixture(scope="module")
+def dropped(world):
+    """Two steps with dropout, all rows at once."""
+    tools, _, path = world
+    return trained(tools, recipe(repeated(path, 2), warmup=0.0, dropout=0.5, rows_at_once=ROWS))
+
+
+def test_what_is_dropped_depends_on_neither_micro_batches_nor_devices(world, dropped):
+    """On two devices that share the frozen weights, one row of each at a time."""
+    tools, _, path = world
+    config = ModelConfig(folder=str(tools.loaded.folder))
+    spread = make_tools(config, tools.prompter.images_dir, devices=1, fsdp=2)
+    kernel = spread.loaded.frozen["language_model"]["layers"]["q"]["kernel"]
+    assert not kernel.sharding.is_fully_replicated
+    made, _ = trained(spread, recipe(repeated(path, 2), warmup=0.0, dropout=0.5, rows_at_once=1))
+    assert_close(made, dropped[0], 2e-6)
+    assert all(leaf.sharding.is_fully_replicated for leaf in made.values())
+
+
+def test_dropout_changes_what_is_learnt_and_rates_are_told(world, dropped):
+    tools, _, path = world
+    _, record = dropped
+    plain, told = trained(tools, recipe(repeated(path, 2), warmup=0.0))
+    assert record["loss"][0] == pytest.approx(told["loss"][0], rel=1e-6)  # B = 0: nothing is added yet
+    assert record["loss"][1] != pytest.approx(told["loss"][1], rel=1e-3)
+    assert told["rate_adapters"] == pytest.approx([3e-3, 1.5e-3])
+    assert told["rate_mapping"] == pytest.approx([3e-4, 1.5e-4])
+    assert (told["rows"], told["steps"], told["left_out"]) == (8, 2, {})
+    assert told["adapters"]["number"] == 7 * 2
+    sizes = [leaf.size for path, leaf in plain.items() if path.endswith(("lora/a", "lora/b"))]
+    assert told["adapters"]["parameters"] == sum(sizes)
+    by_hand = [
+        plain[f"{path}/scale"][:, None, None] * (plain[f"{path}/a"] @ plain[f"{path}/b"])
+        for path in {path.rsplit("/", 1)[0] for path in plain if lora.is_adapter(path)}
+    ]
+    norm = math.sqrt(sum(float((delta**2).sum()) for delta in by_hand))
+    assert told["adapters"]["l2"] == pytest.approx(norm, rel=1e-5)
+
+
+def test_lo_04_adapters_and_projector_move_at_their_own_rates(world):
+    """Adam's first step moves each weight by its rate."""
+    tools, _, path = world
+    before = flatten(tools.loaded.params)
+    moved, _ = trained(tools, recipe(path, warmup=0.0))
+    assert float(np.abs(moved["language_model/layers/up/lora/b"]).max()) == pytest.approx(3e-3, rel=1e-2)
+    step = np.abs(np.asarray(moved["projector/linear_1/kernel"]) - before["projector/linear_1/kernel"]).max()
+    assert float(step) == pytest.approx(3e-4, rel=1e-2)
+
+
+def test_lo_02_a_saved_attack_comes_back_whole(world, dropped, tmp_path):
+    """Adapters and projector: the same parameters, and the same hidden states."""
+    tools, _, _ = world
+    flat, _ = dropped
+    save_params(tmp_path / "saved", unflatten(flat), tools.loaded)
+    again = load_params(tmp_path / "saved", tools.loaded)
+    assert hash_params(again) == hash_params(unflatten(flat))
+    assert again["projector"]["linear_1"]["kernel"].sharding.is_fully_replicated
+
+
+@pytest.mark.parametrize(("family", "mapping_rate"), [("mplug_owl", 1e-3), ("llama2", 0.0)])
+def test_other_families_learn_too_and_at_rate_0_their_own_parameters_stay(family, mapping_rate, tmp_path):
+    path = write_conversations(tmp_path)
+    tools = make_tools(write_model(family, tmp_path / "model"), tmp_path / "images")
+    settings = recipe(repeated(path, 3), warmup=0.0, learning_rate=2e-2, mapping_rate=mapping_rate)
+    flat, record = trained(tools, settings)
+    assert record["loss"][-1] < record["loss"][0] - 0.1
+    assert all(path.startswith(tools.loaded.shape.layers) for path in flat if lora.is_adapter(path))
+    own = flatten(tools.loaded.params)
+    assert all(np.array_equal(flat[path], leaf) for path, leaf in own.items()) == (mapping_rate == 0)
+
+
+def test_more_rows_begin_with_fewer_and_too_many_are_refused(world):
+    tools, _, path = world
+    few, many = (_chosen(tools, tools.pictures(""), recipe(path, num_rows=count))[0] for count in (2, 4))
+    assert many[:2] == few
+    with pytest.raises(UserError, match=r"num_rows is 5, but .*lessons\.json has 4 that can be used"):
+        adapt(tools, tools.loaded.params, recipe(path, num_rows=5))
+
+
+def test_images_that_are_missing_or_broken_are_left_out(world, tmp_path):
+    tools, _, path = world
+    for name in ("0.png", "1.png"):
+        shutil.copy(tools.prompter.images_dir / name, tmp_path / name)
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    settings = recipe(path, images=str(tmp_path))
+    rows, left_out = _chosen(tools, tools.pictures(settings.images), settings)
+    assert sorted(row.image for row in rows) == ["0.png", "1.png"]
+    assert left_out == {"image missing": 1, "image cannot be read": 1}
+
+
+def test_settings_out_of_range_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"where\.conversations: empty"):
+        build(Lora, {}, "where")
+    with pytest.raises(UserError, match=r"where\.conversations: .*none\.json: no such file"):
+        build(Lora, {"conversations": str(tmp_path / "none.json")}, "where")
+    for key, value in {"dropout": 1.0, "rank": 0, "alpha": 0.0, "num_rows": -1, "mapping_rate": -1.0}.items():
+        with pytest.raises(UserError, match=rf"where\.{key}: must be"):
+            build(Lora, {"conversations": "lessons.json", key: value}, "where")

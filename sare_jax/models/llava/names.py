@@ -82,8 +82,14 @@ def written_name(name: str, tensors: Mapping[str, Tensor]) -> str:
         rest = other.removeprefix(prefix)
         if rest != other and tensor.name.endswith(rest):
             return tensor.name.removesuffix(rest) + name.removeprefix(prefix)
-    in_memory = any(tensor.name.startswith("model.") for tensor in tensors.values())
-    return _PARTS[prefix] + name.removeprefix(prefix) if in_memory else name
+    by_modules = any(tensor.name.startswith("model.") for tensor in tensors.values())
+    return in_memory(name) if by_modules else name
+
+
+def in_memory(name: str) -> str:
+    """The name in the memory of transformers 5 of a tensor that the hub calls `name`."""
+    prefix = next(prefix for prefix in _PARTS if name.startswith(prefix))
+    return _PARTS[prefix] + name.removeprefix(prefix)
 
 
 def is_buffer(name: str) -> bool:

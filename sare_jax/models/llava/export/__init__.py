@@ -7,6 +7,7 @@ from typing import Any
 from sare_jax.export.folder import verify_folder
 from sare_jax.models.interface import ExportForm
 from sare_jax.models.llava.export import in_transformers
+from sare_jax.models.llava.export.adapters import PEFT
 from sare_jax.models.llava.export.folder import export_folder
 from sare_jax.models.llava.export.tuned import export_efuf, export_projector, verify_efuf, verify_projector
 from sare_jax.models.llava.source import LlavaSource
@@ -32,3 +33,5 @@ def _efuf(source: LlavaSource, params: Tree, folder: Path, step: int, settings: 
 FOLDER = ExportForm(_folder, verify_folder, in_transformers.answers)
 PROJECTOR = ExportForm(_projector, verify_projector)
 EFUF = ExportForm(_efuf, verify_efuf)
+
+__all__ = ["EFUF", "FOLDER", "PEFT", "PROJECTOR"]

@@ -26,10 +26,31 @@ def answers(
     import torch
     from transformers import LlavaForConditionalGeneration
 
-    about = ImagePrompter(prompter, processor, images_dir)
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     model.generation_config.stop_strings = None  # the run's own are cut off behind
-    end_ids = read_generation(folder).end_ids(prompter.eos_id)
+    yield from generated(
+        model,
+        requests,
+        about=ImagePrompter(prompter, processor, images_dir),
+        end_ids=read_generation(folder).end_ids(prompter.eos_id),
+        max_new_tokens=max_new_tokens,
+        decoding=decoding,
+    )
+
+
+def generated(
+    model: Any,
+    requests: Sequence[Mapping[str, Any]],
+    *,
+    about: ImagePrompter,
+    end_ids: Sequence[int],
+    max_new_tokens: int,
+    decoding: DecodingConfig,
+) -> Iterator[str]:
+    """Yields what a LLaVA of transformers, in float32, answers to requests (`image`, `instruction`)."""
+    import torch
+
+    prompter, processor, images_dir = about.prompter, about.processor, about.images_dir
     for request in requests:
         ids = torch.tensor([about.prompt(request["image"], request["instruction"])])
         pixels = np.stack(processor.load(images_dir, [request["image"]]))
