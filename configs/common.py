@@ -40,10 +40,11 @@ def on_coco(name: str, variant: str, *own: str) -> ConfigDict:
 
     Args:
       name: of the config file, and of its runs' folder.
-      variant: `paper`, `robust` with the run `robust` besides, or one of `own`.
+      variant: `paper`, `robust` with the run `robust` besides, `lora` with LoRA fine-tuning as a further
+        attack, or one of `own`. That attack needs `data/llava_v1_5_mix665k.json` and its images below `data`.
       own: further variants that the file has.
     """
-    variants = ("paper", "robust", *own)
+    variants = ("paper", "robust", "lora", *own)
     if variant not in variants:
         known = f"{', '.join(variants[:-1])} and {variants[-1]}"
         raise ValueError(f"configs/{name}.py:{variant}: the variants are {known}")
@@ -53,6 +54,8 @@ def on_coco(name: str, variant: str, *own: str) -> ConfigDict:
     )
     if variant == "robust":
         config.runs.robust = ConfigDict(PRESETS["robust"](config.optim.to_dict()))
+    if variant == "lora":
+        config.attacks.lora = ConfigDict({"kind": "lora", "images": "data"})
     return config
 
 

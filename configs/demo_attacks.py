@@ -27,6 +27,23 @@ PROMPTS = {
 }
 
 
+# On what the demo's model was trained on, at a size that fits it. `lora_frozen` leaves the projector, which
+# holds all that was unlearnt, as it is.
+LORA: dict[str, Any] = {
+    "kind": "lora",
+    "conversations": "lessons.json",
+    "images": "lessons",
+    "num_rows": 0,  # six of each scene
+    "rank": 8,
+    "alpha": 16.0,
+    "learning_rate": 2e-3,
+    "mapping_rate": 2e-4,
+    "batch_rows": 16,
+    "rows_at_once": 16,
+}
+SCENES = 240  # with lessons
+
+
 def get_config(part: str = "stronger") -> ConfigDict:
     """Settings of one set of attacks.
 
@@ -50,6 +67,7 @@ def get_config(part: str = "stronger") -> ConfigDict:
 
 def _stronger(config: ConfigDict) -> None:
     """Relearning at higher rates and with all samples, other splits, and attacks of other kinds."""
+    config.data.prepare_args.lessons = SCENES
     config.attacks = ConfigDict(
         config.attacks.to_dict()
         | _relearnings(config)
@@ -63,6 +81,7 @@ def _stronger(config: ConfigDict) -> None:
             "benign_sent": {"kind": "benign", "data": "sent", "num_samples": 140},
             "benign_references": {"kind": "benign", "data": "references", "num_samples": 140},
         }
+        | {"lora": LORA, "lora_frozen": {**LORA, "mapping_rate": 0.0}}
         | {f"int{bits}": {"kind": "rounding", "bits": bits} for bits in BITS}
         | {f"prompt_{name}": {"kind": "prompt", "prompt": prompt} for name, prompt in PROMPTS.items()}
         | {"worst_of_8": {"kind": "sampling", "draws": 8, "temperature": 1.0}}

@@ -8,6 +8,9 @@ as --config.model.vision_tower=TOWER.
 
 `--config configs/llava_sare.py:robust` trains a third run, grounded choice, whose settings
 are not measured.
+
+`--config configs/llava_sare.py:lora` has LoRA fine-tuning as a further attack, by LLaVA's recipe and on
+LLaVA's data.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +22,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     """Settings of LLaVA-1.5-7B.
 
     Args:
-      variant: `paper`, or `robust` with the run `robust` besides.
+      variant: `paper`, `robust` with the run `robust` besides, or `lora` with that attack.
     """
     config = on_coco("llava_sare", variant)
     config.model.folder = "llava-hf/llava-1.5-7b-hf"

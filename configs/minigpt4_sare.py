@@ -10,6 +10,9 @@ padded length less one, its schedules and its weights by CLIP score.
 
 `--config configs/minigpt4_sare.py:robust` trains a third run, grounded choice, whose settings
 are not measured.
+
+`--config configs/minigpt4_sare.py:lora` has LoRA fine-tuning as a further attack, by LLaVA's recipe and on
+LLaVA's data.
 """
 
 from ml_collections import ConfigDict
@@ -21,8 +24,8 @@ def get_config(variant: str = "paper") -> ConfigDict:
     """Settings of MiniGPT-4, Llama-2 form.
 
     Args:
-      variant: `paper`, `robust` with the run `robust` besides, or `lineage` as EFUF's public
-        code trains this model.
+      variant: `paper`, `robust` with the run `robust` besides, `lora` with that attack, or `lineage`
+        as EFUF's public code trains this model.
     """
     config = on_coco("minigpt4_sare", variant, "lineage")
     config.model.family = "minigpt4"

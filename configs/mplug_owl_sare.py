@@ -9,6 +9,9 @@ the abstractor dropped.
 
 `--config configs/mplug_owl_sare.py:robust` trains a third run, grounded choice, whose settings
 are not measured.
+
+`--config configs/mplug_owl_sare.py:lora` has LoRA fine-tuning as a further attack, by LLaVA's recipe and on
+LLaVA's data.
 """
 
 from ml_collections import ConfigDict
@@ -20,8 +23,8 @@ def get_config(variant: str = "paper") -> ConfigDict:
     """Settings of mPLUG-Owl.
 
     Args:
-      variant: `paper`, `robust` with the run `robust` besides, or `lineage` as EFUF's public
-        code trains this model.
+      variant: `paper`, `robust` with the run `robust` besides, `lora` with that attack, or `lineage`
+        as EFUF's public code trains this model.
     """
     config = on_coco("mplug_owl_sare", variant, "lineage")
     config.model.family = "mplug_owl"  # so a folder that is not there yet is missed as an mPLUG-Owl

@@ -7,6 +7,9 @@ python main.py --config configs/sharegpt4v_sare.py --config.model.folder=MODEL \
 
 `--config configs/sharegpt4v_sare.py:robust` trains a third run, grounded choice, whose settings
 are not measured.
+
+`--config configs/sharegpt4v_sare.py:lora` has LoRA fine-tuning as a further attack, by LLaVA's recipe and on
+LLaVA's data.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +21,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     """Settings of ShareGPT4V-7B.
 
     Args:
-      variant: `paper`, or `robust` with the run `robust` besides.
+      variant: `paper`, `robust` with the run `robust` besides, or `lora` with that attack.
     """
     config = on_coco("sharegpt4v_sare", variant)
     config.model.folder = "Lin-Chen/ShareGPT4V-7B"

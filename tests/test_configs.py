@@ -12,7 +12,7 @@ from sare_jax.models.families import find_family, model_folder
 LARGE = ("llava_sare", "sharegpt4v_sare", "mplug_owl_sare", "minigpt4_sare", "minigpt4_vicuna_sare")
 SWEEPS = ("demo_sweep", "demo_frontier")  # their runs are named by method and setting
 CONFIGS = [
-    *((name, variant) for name in LARGE for variant in ("paper", "robust")),
+    *((name, variant) for name in LARGE for variant in ("paper", "robust", "lora")),
     ("mplug_owl_sare", "lineage"),
     ("minigpt4_sare", "lineage"),
     ("demo_sare", "full"),

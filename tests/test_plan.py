@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from sare_jax.attacks import Planning
+from sare_jax.attacks.lora import ATTACK, Lora
 from sare_jax.config import parse
 from sare_jax.configs import llava_sare, sharegpt4v_sare
 from sare_jax.data.batches import tokenize
@@ -155,9 +157,42 @@ def test_a_packed_step_is_planned_on_the_batch_that_training_makes():
     assert pairs[0]["one layer at work"] == 1.5 * pairs[1]["one layer at work"]
 
 
+def test_the_step_of_a_lora_attack_copies_no_frozen_weight():
+    """Resident are the frozen weights in bfloat16, and adapters, moments and projector in float32."""
+    shapes, _ = config_without_weights(LLAVA)
+    text = dataclasses.replace(shapes.text, width=64, mlp=96, num_heads=2, num_kv_heads=2, num_layers=3)
+    shapes = dataclasses.replace(shapes, text=dataclasses.replace(text, head_size=32, vocab_size=1000))
+    mesh = make_mesh(2)
+    model = compiled.abstract_model(FAMILY, shapes, ModelConfig(), mesh)
+    settings = Lora(rank=8, batch_rows=8, rows_at_once=2)
+    planned = ATTACK.planned(settings, planned_with(model, mesh))
+    assert planned.rows_at_once == 2
+    assert planned.title == "LoRA step: batch 8 in 2 parts, r 8"
+    program = compiled.compile_planned(planned, mesh)
+    linears = 4 * (64 + 64) + 3 * (64 + 96)
+    adapters = 3 * 8 * linears
+    trained = adapters + sum(leaf.size for leaf in jax.tree.leaves(model.params))
+    weights = analytic.local_bytes(model.frozen) + 3 * 4 * trained
+    batch = analytic.local_bytes(planned.arguments[2])
+    assert program.resident == pytest.approx(weights + batch, abs=500)
+    # The CPU's compiler widens bfloat16 within a fused product; no stack of layers is written in float32.
+    stacks = [line for line in program.text.splitlines() if re.search(r"f32\[3,(64|96),(64|96)\]", line)]
+    assert all(" convert(" in line for line in stacks)
+    parts = analytic.attack_bytes(model.shape, planned, mesh, 640, "full")
+    assert parts["gradients of one part of the batch, and their sum"] == 2 * 4 * trained
+    without = ATTACK.planned(dataclasses.replace(settings, mapping_rate=0.0), planned_with(model, mesh))
+    held = sum(leaf.size for leaf in jax.tree.leaves(without.arguments[0].params))
+    assert held == adapters
+
+
+def planned_with(model, mesh) -> Planning:
+    return Planning(model, mesh, remat_policy("full", mesh), 640, 80)
+
+
 def test_the_command_prints_the_plan_of_a_model_that_is_not_there():
     """Seven billion weights are planned, one layer of them compiled at a time, and none allocated."""
-    arguments = ["--config", "configs/llava_sare.py", "--plan", "--plan_devices=8", "--config.model.fsdp=8"]
+    arguments = ["--config", "configs/llava_sare.py:lora", "--plan", "--plan_devices=8"]
+    arguments += ["--config.model.fsdp=8"]
     run = subprocess.run(
         [sys.executable, "main.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=280
     )
@@ -165,8 +200,11 @@ def test_the_command_prints_the_plan_of_a_model_that_is_not_there():
     assert re.search(r"trainable +20,979,712 .*float32", run.stdout)
     assert "mesh: 8 devices (cpu): data 1 × fsdp 8" in run.stdout
     peaks = [float(size) for size in re.findall(r"backend cpu, \d+ s\): ([\d.]+) GB", run.stdout)]
-    assert len(peaks) == 2
-    assert all(2 < peak < 6 for peak in peaks)
+    assert len(peaks) == 3
+    assert all(2 < peak < 6 for peak in peaks[:2])
+    assert "attack lora: LoRA step: batch 128 in 4 parts, r 128, 4 a device at a time" in run.stdout
+    # A, B and the projector are 340,826,112 numbers: weights, two moments and two gradients take 6.8 GB.
+    assert 8.5 < peaks[2] < 16
 
 
 def test_simulated_devices_belong_to_a_plan():

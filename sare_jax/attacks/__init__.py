@@ -5,7 +5,16 @@ A new attack is a file with its settings and an `Attack`, and a line in `ATTACKS
 settings.
 """
 
-from sare_jax.attacks.interface import AS_CONFIGURED, Asking, Attack, Attacked, Pictures, Tools
+from sare_jax.attacks.interface import (
+    AS_CONFIGURED,
+    Asking,
+    Attack,
+    Attacked,
+    Pictures,
+    PlannedStep,
+    Planning,
+    Tools,
+)
 from sare_jax.extensions import resolve
 
 ATTACKS = {
@@ -18,7 +27,18 @@ ATTACKS = {
     "lora": "sare_jax.attacks.lora:ATTACK",
 }
 
-__all__ = ["AS_CONFIGURED", "ATTACKS", "Asking", "Attack", "Attacked", "Pictures", "Tools", "attack_of"]
+__all__ = [
+    "AS_CONFIGURED",
+    "ATTACKS",
+    "Asking",
+    "Attack",
+    "Attacked",
+    "Pictures",
+    "PlannedStep",
+    "Planning",
+    "Tools",
+    "attack_of",
+]
 
 
 def attack_of(kind: str, where: str) -> Attack:

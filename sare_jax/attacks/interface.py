@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import jax
     import numpy as np
     from jax.sharding import Mesh
 
@@ -100,6 +101,40 @@ class Asking:
 AS_CONFIGURED = Asking()
 
 
+class Planning(NamedTuple):
+    """What is known of a run before any weight is read.
+
+    Attributes:
+      model: the base model as shapes with shardings (`plan.compiled.Abstract`).
+      mesh: the devices.
+      remat_policy: as in `Tools`.
+      length: tokens of a row.
+      answer: target tokens of a row.
+    """
+
+    model: Any
+    mesh: Mesh
+    remat_policy: Policy | None
+    length: int
+    answer: int
+
+
+class PlannedStep(NamedTuple):
+    """The training step of an attack, to be compiled without weights.
+
+    Attributes:
+      title: what a step does, for people.
+      step: the jitted step.
+      arguments: state, frozen weights, batch and settings, as shapes with shardings.
+      rows_at_once: rows that a device runs at a time.
+    """
+
+    title: str
+    step: jax.stages.Wrapped
+    arguments: tuple[Any, ...]
+    rows_at_once: int
+
+
 @dataclass(frozen=True)
 class Attack:
     """One kind of attack: it changes the weights, or how the model is asked, or both.
@@ -110,9 +145,11 @@ class Attack:
         None leaves the weights as they are.
       asking: settings → how the model is asked. None asks as configured.
       reads: settings → files, named as settings name them, on whose content the weights depend.
+      planned: (settings, what is known) → its training step, where that needs more memory than unlearning.
     """
 
     settings: type
     weights: Callable[[Tools, Params, Any], Attacked] | None = None
     asking: Callable[[Any], Asking] | None = None
     reads: Callable[[Any], tuple[str, ...]] | None = None
+    planned: Callable[[Any, Planning], PlannedStep] | None = None

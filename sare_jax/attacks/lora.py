@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from sare_jax.attacks.finetune import train
-from sare_jax.attacks.interface import Attack, Attacked, Pictures, Tools
+from sare_jax.attacks.interface import Attack, Attacked, Pictures, PlannedStep, Planning, Tools
 from sare_jax.errors import UserError
 from sare_jax.records.conversations import Conversation, read_conversations
 from sare_jax.rounding import round_up
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 class Lora:
     """What is learnt, by which adapters, and how. The defaults are LLaVA's recipe."""
 
-    conversations: str = ""
+    conversations: str = "data/llava_v1_5_mix665k.json"
     """What is learnt: LLaVA's conversation JSON (`llava_v1_5_mix665k.json`), or records of `image` and
     `caption`, which are learnt as answers to the run's own instruction. Where `data.prepare` makes the data,
     a relative name is taken from its folder; so is that of `images`."""
@@ -65,11 +64,7 @@ class Lora:
     """Seed of the rows and their order, of A, and of what is dropped."""
 
     def check(self, where: str) -> None:
-        """Refuses numbers out of range, and no file to learn from."""
-        if not self.conversations:
-            raise UserError(f"{where}.conversations: empty; name a file such as llava_v1_5_mix665k.json")
-        if Path(self.conversations).is_absolute() and not Path(self.conversations).is_file():
-            raise UserError(f"{where}.conversations: {self.conversations}: no such file")
+        """Refuses numbers out of range."""
         at_least(self.num_rows, 0, f"{where}.num_rows")
         at_least(self.mapping_rate, 0, f"{where}.mapping_rate")
         for name in ("rank", "batch_rows", "rows_at_once", "max_length"):
@@ -148,6 +143,53 @@ def adapt(tools: Tools, params: Params, settings: Lora) -> Attacked:
     return Attacked(combine(combine(lora.split(tuned)[0], kept), adapters), record)
 
 
+def planned(settings: Lora, planning: Planning) -> PlannedStep:
+    """The attack's step on a whole batch, all of whose rows have the assumed lengths."""
+    import jax
+    import jax.numpy as jnp
+
+    from sare_jax.models.shared import lora
+    from sare_jax.models.shared.partition import combine, flatten
+    from sare_jax.training.adapting import adapt_step, optimizer
+    from sare_jax.training.sharding import by_rows, compile_step, replicated
+    from sare_jax.training.state import init_state
+
+    model, mesh = planning.model, planning.mesh
+
+    def placed(make: Any, sharding: Any) -> Any:
+        shapes = jax.eval_shape(make)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+
+    kernels = lora.kernels_of(model.shape.layers, flatten(model.frozen) | flatten(model.params))
+    adapters = jax.eval_shape(lambda: lora.init(kernels, settings.rank, jax.random.key(0)))
+    scales = placed(lambda: lora.scales(kernels, 1.0), replicated(mesh))
+    learnt, kept = divided(model.params, adapters, settings)
+    multiple, static = program(model.merge, mesh.size, planning.remat_policy, settings)
+    rows = round_up(settings.batch_rows, multiple)
+    image = (rows, model.shape.num_image_features, model.shape.feature_width)
+    dtype = jax.tree.leaves(model.frozen)[0].dtype
+
+    def batch() -> dict[str, Any]:
+        answers, unit = jnp.zeros((rows, planning.answer), jnp.int32), jnp.zeros((rows, 1), jnp.int32)
+        return {
+            "tokens": jnp.zeros((rows, planning.length), jnp.int32),
+            "targets": answers,
+            "positions": answers,
+            "units": {"neg": {"start": unit, "end": unit, "by_unit": {"weight": jnp.zeros((rows, 1))}}},
+            "features": jnp.zeros(image, dtype),
+        }
+
+    rates = rates_of(settings, 1)
+    state = placed(lambda: init_state(_zeros(learnt), optimizer(rates), 0), replicated(mesh))
+    frozen = combine(combine(model.frozen, kept), scales)
+    return PlannedStep(
+        f"LoRA step: batch {rows} in {static.micro_batches} parts, r {settings.rank}",
+        compile_step(adapt_step, mesh, static),
+        (state, frozen, placed(batch, by_rows(mesh)), rates),
+        rows // mesh.size // static.micro_batches,
+    )
+
+
 def divided(params: Params, adapters: Params, settings: Lora) -> tuple[Params, Params]:
     """What the attack trains, and those of the run's own parameters that stay."""
     from sare_jax.models.shared.partition import combine
@@ -199,8 +241,15 @@ def _chosen(tools: Tools, pictures: Pictures, settings: Lora) -> tuple[list[Conv
     return kept, left_out | {"image cannot be read": len(drawn) - len(kept)}
 
 
+def _zeros(shapes: Params) -> Params:
+    import jax
+    import jax.numpy as jnp
+
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
 def _reads(settings: Lora) -> tuple[str, ...]:
     return (settings.conversations,)
 
 
-ATTACK = Attack(settings=Lora, weights=adapt, reads=_reads)
+ATTACK = Attack(settings=Lora, weights=adapt, reads=_reads, planned=planned)

@@ -16,19 +16,16 @@ from PIL import Image
 from transformers import LlamaTokenizer
 
 from sare_jax.demo.categories import CATEGORIES
+from sare_jax.demo.conversations import QUESTIONS, descriptions, questions
 from sare_jax.demo.llava_folder import IMAGE_TOKENS, PATCH
-from sare_jax.demo.prompts import ADVERSARIAL_PROMPT, EVALUATION_PROMPT, STYLES, chat, question
+from sare_jax.demo.prompts import chat
 from sare_jax.demo.render import render
-from sare_jax.demo.scenes import KINDS, SIZE, Scene, sample_scene
+from sare_jax.demo.scenes import SIZE, Scene, sample_scene
 from sare_jax.demo.tokenizer import IMAGE
-from sare_jax.demo.writer import describe
 from sare_jax.rounding import round_up
 
 _MEAN = np.array((0.48145466, 0.4578275, 0.40821073), np.float32)  # CLIP's
 _STD = np.array((0.26862954, 0.26130258, 0.27577711), np.float32)
-_QUESTIONS = 4
-_FROM_SAME_KIND = 0.6  # share of absent objects asked about that belong to this kind of scene
-_AFTER_ADVERSARIAL = 0.25  # share of questions that the adversarial prompt precedes
 _NAMES = list(CATEGORIES)
 
 
@@ -109,7 +106,7 @@ def _row(
     scene: Scene, tokenizer: LlamaTokenizer, rng: np.random.Generator, boldness: float
 ) -> dict[str, list[int]]:
     """One packed row; `branch` is 0 for the shared beginning and 1, 2, … for the conversations."""
-    conversations = _descriptions(scene, rng, boldness) + _questions(scene, rng)
+    conversations = descriptions(scene, rng, boldness) + questions(scene, rng)
     prompts = tokenizer([chat(prompt) for prompt, _ in conversations])["input_ids"]
     wholes = tokenizer([f"{chat(prompt)} {answer}" for prompt, answer in conversations])["input_ids"]
     start = prompts[0].index(tokenizer.convert_tokens_to_ids(IMAGE))
@@ -128,29 +125,5 @@ def _row(
         row["targets"] += [-100] * unsaid + branch[unsaid + 1 :]
         row["positions"] += range(len(shared), len(shared) + len(branch) - 1)
         row["branch"] += [number] * (len(branch) - 1)
-        row["is_question"] += [int(number > len(conversations) - _QUESTIONS)] * (len(branch) - 1)
+        row["is_question"] += [int(number > len(conversations) - QUESTIONS)] * (len(branch) - 1)
     return row
-
-
-def _descriptions(scene: Scene, rng: np.random.Generator, boldness: float) -> list[tuple[str, str]]:
-    others = [prompt for prompt in STYLES if prompt != EVALUATION_PROMPT]
-    prompts = [EVALUATION_PROMPT, others[rng.integers(len(others))]]
-    return [(prompt, describe(scene, rng, STYLES[prompt], boldness)) for prompt in prompts]
-
-
-def _questions(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Questions about present and absent objects, half of each, some after the adversarial prompt."""
-    asked = []
-    for index in range(_QUESTIONS):
-        present = index % 2 == 0
-        pool = sorted(scene.categories) if present else _absent(scene, rng)
-        text = question(CATEGORIES[pool[rng.integers(len(pool))]].phrase)
-        if rng.random() < _AFTER_ADVERSARIAL:
-            text = f"{ADVERSARIAL_PROMPT} {text}"
-        asked.append((text, "Yes." if present else "No."))
-    return asked
-
-
-def _absent(scene: Scene, rng: np.random.Generator) -> list[str]:
-    names = KINDS[scene.kind].weights if rng.random() < _FROM_SAME_KIND else _NAMES
-    return [name for name in names if name not in scene.categories]

@@ -2,6 +2,8 @@
 
 `images/` holds all pictures in one folder (`COCO_train_000000000001.png`, …), `annotations/` an
 `instances_*.json` and a `captions_*.json` for each of train, val and test, `world.json` what made it.
+Where lessons are asked for, `lessons/` holds pictures of further scenes, and `lessons.json` what the demo's
+LLaVA was taught about such ones, in the form of LLaVA's training data.
 """
 
 from collections.abc import Iterator
@@ -12,19 +14,33 @@ from absl import logging
 
 from sare_jax import files, progress
 from sare_jax.demo.categories import CATEGORIES
+from sare_jax.demo.conversations import records
 from sare_jax.demo.references import references
 from sare_jax.demo.render import render
 from sare_jax.demo.scenes import SIZE, Scene, sample_scene
 from sare_jax.errors import UserError
 
 SPLITS = ("train", "val", "test")
-_RECORD, _PARTS = "world.json", ("images", "annotations")
+_RECORD, _PARTS = "world.json", ("images", "annotations", "lessons", "lessons.json")
+LESSONS = len(SPLITS)  # their scenes' number among the seeds
 _INFO = {"description": "A drawn world in the format of COCO 2014", "version": "1.0", "year": 2014}
 _LICENSE = {"id": 1, "name": "Same as the code that drew it", "url": ""}
-_SOURCES = ("categories.py", "references.py", "render.py", "scenes.py", "world.py", "drawing")
+_SOURCES = (
+    "categories.py",
+    "conversations.py",
+    "drawing",
+    "prompts.py",
+    "references.py",
+    "render.py",
+    "scenes.py",
+    "world.py",
+    "writer.py",
+)
 
 
-def build(out: Path, *, train: int = 1200, val: int = 400, test: int = 400, seed: int = 0) -> None:
+def build(
+    out: Path, *, train: int = 1200, val: int = 400, test: int = 400, lessons: int = 0, seed: int = 0
+) -> None:
     """Draws the images and writes their annotations; the same arguments give the same bytes.
 
     Nothing is done where `out` holds the same world already, unchanged. A world made otherwise, or changed
@@ -35,24 +51,34 @@ def build(out: Path, *, train: int = 1200, val: int = 400, test: int = 400, seed
       train: number of training images. The first images of a split look the same however many there are.
       val: number of validation images.
       test: number of test images.
+      lessons: number of scenes with lessons about them.
       seed: starts every random draw: scenes, drawings and captions.
 
     Raises:
       UserError: `out` holds something else than a world.
     """
     out = Path(out)
-    spec = {"train": train, "val": val, "test": test, "seed": seed, "source": _source_hash()}
+    spec = {
+        "train": train,
+        "val": val,
+        "test": test,
+        "lessons": lessons,
+        "seed": seed,
+        "source": _source_hash(),
+    }
     if _holds(out, spec):
         return
     with (
         files.replacing(out) as draft,
-        progress.bar(train + val + test, "drawing images", unit="image") as bar,
+        progress.bar(train + val + test + lessons, "drawing images", unit="image") as bar,
     ):
         (draft / "images").mkdir(parents=True)
         first_id = 1
         for index, (split, count) in enumerate(zip(SPLITS, (train, val, test), strict=True)):
             _write_split(draft, split, list(_scenes(count, (seed, index))), first_id, bar)
             first_id += count
+        if lessons:
+            _write_lessons(draft, lessons, seed, bar)
         files.write_json(draft / _RECORD, files.sealed(spec | _contents(draft)))
 
 
@@ -127,6 +153,17 @@ def _write_split(
         {**common, "annotations": instances, "categories": _categories()},
     )
     files.write_json(annotations / f"captions_{split}.json", {**common, "annotations": captions})
+
+
+def _write_lessons(folder: Path, count: int, seed: int, bar: progress.Bar) -> None:
+    (folder / "lessons").mkdir()
+    taught = []
+    for number, (scene, rng) in enumerate(_scenes(count, (seed, LESSONS)), start=1):
+        name = f"lesson_{number:06d}.png"
+        render(scene, rng).save(folder / "lessons" / name, compress_level=1)
+        taught += records(name, scene, rng)
+        bar.update(1)
+    files.write_json(folder / "lessons.json", taught)
 
 
 def _instance(number: int, image_id: int, category: str, box: tuple[float, float, float, float]) -> dict:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from sare_jax.attacks import PlannedStep
 from sare_jax.models.interface import ModelShape
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.config import TextConfig
@@ -60,6 +61,38 @@ def training_bytes(
         "gathered weights: two layers and the head": _gathered_bytes(model, frozen, mesh),
         "logits and their gradient": (1 + gradients) * logits,
         "image features": (1 if sizes.packed else 3) * sizes.rows // sizes.devices * image,
+    }
+
+
+def attack_bytes(model: ModelShape, planned: PlannedStep, mesh: Mesh, length: int, remat: str) -> Parts:
+    """What one device holds when the backward pass of an attack's training step begins.
+
+    Args:
+      model: sizes of the language model and of the image features.
+      planned: the step as shapes.
+      mesh: devices that share rows and weights.
+      length: T, tokens of a row.
+      remat: as `model.remat`.
+
+    Returns:
+      Part → bytes. The inputs of products with adapters, and what is dropped of them, are not counted: where
+      a layer is computed again they are those of one layer.
+    """
+    state, frozen, batch, _ = planned.arguments
+    rows, itemsize = planned.rows_at_once, _itemsize(frozen)
+    trainable = sum(leaf.size for leaf in jax.tree.leaves(state.params)) * _FLOAT32
+    logits = batch["targets"].shape[1] * rows * model.text.vocab_size * _FLOAT32
+    return {
+        "frozen weights": local_bytes(frozen),
+        "trainable weights, Adam's two moments": 3 * trainable,
+        "gradients of one part of the batch, and their sum": 2 * trainable,
+        f"kept for the backward pass, {rows} row{'s' * (rows > 1)} × {model.text.num_layers} layers": (
+            rows * model.text.num_layers * residual_bytes(model.text, length, itemsize, remat)
+        ),
+        "one layer at work": 2 * rows * residual_bytes(model.text, length, itemsize, "none"),
+        "gathered weights: two layers and the head": _gathered_bytes(model, frozen, mesh),
+        "logits and their gradient": 2 * logits,
+        "image features": local_bytes(batch["features"]),
     }
 
 

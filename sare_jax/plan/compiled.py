@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, Sharding
 
+from sare_jax.attacks import PlannedStep
 from sare_jax.inference.generate import generate
 from sare_jax.models import interface, load
 from sare_jax.models.interface import Family, ModelShape
@@ -153,6 +154,13 @@ def compile_captioning(model: Abstract, mesh: Mesh, sizes: Captioning) -> Compil
             model.graphdef, *held, max_new_tokens=sizes.new, end_ids=(2,), pad_id=0, decoding=sizes.decoding
         )
         return _compile(lowered, held)
+
+
+def compile_planned(planned: PlannedStep, mesh: Mesh) -> Compiled:
+    """An attack's training step."""
+    with gathering(mesh):
+        state, frozen, batch, _ = planned.arguments
+        return _compile(planned.step.lower(*planned.arguments), (state, frozen, batch))
 
 
 def _set(model: Abstract, sizes: Training, window: int, rows: Sharding) -> dict[str, jax.ShapeDtypeStruct]:

@@ -3,11 +3,13 @@
 import jax
 from jax.sharding import Mesh
 
+from sare_jax.attacks import Planning, attack_of
 from sare_jax.models.families import find_family
 from sare_jax.models.interface import ModelShape
 from sare_jax.models.shared import partition
 from sare_jax.plan import analytic, compiled, sizes
 from sare_jax.settings.road import Config
+from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import DATA, FSDP, make_mesh
 
 _CPU = """\
@@ -57,6 +59,18 @@ def _programs(config: Config, shapes: ModelShape, model: compiled.Abstract, mesh
             compiled.compile_training(model, mesh, step),
             analytic.training_bytes(shapes, model.params, model.frozen, mesh, step),
         )
+
+    for name, attack in config.attacks.items():
+        if make := attack_of(attack.kind, f"config.attacks.{name}").planned:
+            length, remat = sizes.length(shapes), config.model.remat
+            known = Planning(model, mesh, remat_policy(remat, mesh), length, sizes.ANSWER_TOKENS)
+            planned = make(attack.settings, known)
+            yield (
+                f"attack {name}: {planned.title}, {planned.rows_at_once} a device at a time, {length} tokens "
+                f"each, model.remat={remat}",
+                compiled.compile_planned(planned, mesh),
+                analytic.attack_bytes(shapes, planned, mesh, length, remat),
+            )
 
 
 def _mesh(mesh: Mesh) -> str:

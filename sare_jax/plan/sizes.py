@@ -74,13 +74,13 @@ def training(config: Config, model: ModelShape, devices: int) -> Training:
     run = _largest_run(config)
     rows = round_up(run.batch_size, devices * run.micro_batches)
     packed = run.packing == "packed"
-    return Training(rows, run.micro_batches, _length(model), config.model.remat, devices, packed)
+    return Training(rows, run.micro_batches, length(model), config.model.remat, devices, packed)
 
 
 def one_row_training(config: Config, model: ModelShape, devices: int) -> Training:
     """One negative, one positive and one sentence a device, or one caption where they are packed."""
     packed = _largest_run(config).packing == "packed"
-    return Training(devices, 1, _length(model), config.model.remat, devices, packed)
+    return Training(devices, 1, length(model), config.model.remat, devices, packed)
 
 
 def captioning(config: Config, model: ModelShape, devices: int) -> Captioning:
@@ -98,5 +98,6 @@ def _largest_run(config: Config) -> OptimConfig:
     return max(config.runs.values(), key=lambda run: run.batch_size / run.micro_batches)
 
 
-def _length(model: ModelShape) -> int:
+def length(model: ModelShape) -> int:
+    """T, tokens of a row with the largest image and texts of the assumed lengths."""
     return round_up(model.num_image_tokens + PROMPT_TOKENS + ANSWER_TOKENS, 8)

@@ -171,7 +171,7 @@ def test_what_is_dropped_depends_on_neither_micro_batches_nor_devices(world, dro
     kernel = spread.loaded.frozen["language_model"]["layers"]["q"]["kernel"]
     assert not kernel.sharding.is_fully_replicated
     made, _ = trained(spread, recipe(repeated(path, 2), warmup=0.0, dropout=0.5, rows_at_once=1))
-    assert_close(made, dropped[0], 2e-6)
+    assert_close(made, dropped[0], 2e-5)
     assert all(leaf.sharding.is_fully_replicated for leaf in made.values())
 
 
@@ -246,11 +246,7 @@ def test_images_that_are_missing_or_broken_are_left_out(world, tmp_path):
     assert left_out == {"image missing": 1, "image cannot be read": 1}
 
 
-def test_settings_out_of_range_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"where\.conversations: empty"):
-        build(Lora, {}, "where")
-    with pytest.raises(UserError, match=r"where\.conversations: .*none\.json: no such file"):
-        build(Lora, {"conversations": str(tmp_path / "none.json")}, "where")
+def test_settings_out_of_range_are_refused():
     for key, value in {"dropout": 1.0, "rank": 0, "alpha": 0.0, "num_rows": -1, "mapping_rate": -1.0}.items():
         with pytest.raises(UserError, match=rf"where\.{key}: must be"):
-            build(Lora, {"conversations": "lessons.json", key: value}, "where")
+            build(Lora, {key: value}, "where")

@@ -6,6 +6,7 @@ from transformers import AutoProcessor
 
 from sare_jax.demo import lessons as lessons_module
 from sare_jax.demo.categories import CATEGORIES
+from sare_jax.demo.conversations import descriptions, questions
 from sare_jax.demo.lessons import coverage, draw_scenes, make_lessons, to_pixels
 from sare_jax.demo.llava_folder import make_model
 from sare_jax.demo.prompts import ADVERSARIAL_PROMPT
@@ -35,7 +36,7 @@ def test_packed_loss_is_the_loss_of_separate_rows(model, tokenizer):
     scenes, pixels = draw_scenes(3, rng)
     sums = {True: [], False: []}
     for scene, image in zip(scenes, pixels, strict=True):
-        conversations = lessons_module._descriptions(scene, rng, 1.0) + lessons_module._questions(scene, rng)
+        conversations = descriptions(scene, rng, 1.0) + questions(scene, rng)
         for prompt, answer in conversations:
             text = lessons_module.chat(prompt).replace("<image>", "<image>" * 64)
             start = len(tokenizer(text)["input_ids"])
@@ -63,7 +64,7 @@ def test_questions_are_true_and_sometimes_follow_the_adversarial_prompt():
     adversarial = 0
     for _ in range(200):
         scene = sample_scene(rng)
-        for prompt, answer in lessons_module._questions(scene, rng):
+        for prompt, answer in questions(scene, rng):
             adversarial += prompt.startswith(ADVERSARIAL_PROMPT)
             name = prompt.removesuffix(" in the image?").split()[-1]
             assert (name in scene.categories) == (answer == "Yes.")

@@ -6,10 +6,12 @@ import pytest
 from PIL import Image
 
 from sare_jax import files
+from sare_jax.demo.prompts import EVALUATION_PROMPT
 from sare_jax.demo.scenes import SIZE, sample_scene
 from sare_jax.demo.world import build
 from sare_jax.errors import UserError
 from sare_jax.records.coco import read_truth
+from sare_jax.records.conversations import read_conversations
 from tests.faults.mutate import flip, junk
 
 SIZES = {"train": 6, "val": 3, "test": 4}
@@ -37,6 +39,24 @@ def test_files_are_laid_out_like_coco(world):
     assert len(images) == sum(SIZES.values())
     assert images[0].name == "COCO_test_000000000010.png"
     assert Image.open(images[0]).size == (SIZE, SIZE)
+
+
+def test_lessons_are_conversations_about_further_scenes(world, tmp_path):
+    build(tmp_path / "taught", **SIZES, lessons=2, seed=5)
+    taught = contents(tmp_path / "taught")
+    assert {name: taught[name] for name in contents(world) if name != "world.json"}.items() <= taught.items()
+    assert not (world / "lessons").exists()
+    folder = tmp_path / "taught" / "lessons"
+    read = read_conversations(
+        tmp_path / "taught" / "lessons.json", "all", "", lambda name: (folder / name).is_file()
+    )
+    assert read.left_out == {}
+    assert Counter(one.image for one in read.conversations) == dict.fromkeys(
+        ("lesson_000001.png", "lesson_000002.png"), 6
+    )
+    prompts = [question for one in read.conversations for question, _ in one.turns]
+    assert prompts.count(EVALUATION_PROMPT) == 2
+    assert Counter(one.turns[0][1] for one in read.conversations)["Yes."] == 4
 
 
 @pytest.mark.parametrize("split", SIZES)
