@@ -62,7 +62,7 @@ def build(
         "train": train,
         "val": val,
         "test": test,
-        "lessons": lessons,
+        "scenes_with_lessons": lessons,
         "seed": seed,
         "source": _source_hash(),
     }
