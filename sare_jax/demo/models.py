@@ -6,6 +6,7 @@ The same seeds give the same data and initial weights; sums of floating-point nu
 bits between machines, so that the figures agree, but not every byte of the weights.
 """
 
+import argparse
 import subprocess
 import sys
 import time
@@ -24,6 +25,12 @@ _STEPS = (
 
 def main() -> None:
     """Runs the scripts in turn, each in a process of its own, since they set different numbers of threads."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sare_jax.demo.models",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
     for step in _STEPS:
         script, *arguments = step
         print(f"--- {' '.join(step)}", flush=True)
