@@ -13,14 +13,16 @@ from ml_collections import ConfigDict
 from sare_jax.configs import demo_sare
 from sare_jax.configs.demo_sweep import on_validation
 
-WEIGHTS = {
-    "ga": (0.05, 0.1, 0.2, 0.4),
+# GA has no other loss to be weighed against, and Adam divides its scale away, so its candidates are rates.
+CANDIDATES: dict[str, tuple[float, ...]] = {
+    "ga": (2.5e-5, 5e-5, 1e-4, 2e-4),
     "graddiff": (0.1, 0.2, 0.3, 0.4),
-    "dpo": (0.1, 0.2, 0.4, 0.8),
+    "dpo": (0.0125, 0.025, 0.05, 0.1),
     "npo": (0.03, 0.06, 0.12, 0.25),
     "simnpo": (0.1, 0.2, 0.4, 0.8),
 }
-CHOSEN = {"ga": 0.1, "graddiff": 0.2, "dpo": 0.2, "npo": 0.06, "simnpo": 0.2}
+CHOSEN = {"ga": 5e-5, "graddiff": 0.2, "dpo": 0.025, "npo": 0.03, "simnpo": 0.4}
+LABELS = {"ga": "GA", "graddiff": "GradDiff", "dpo": "DPO", "npo": "NPO", "simnpo": "SimNPO"}
 
 
 def get_config(variant: str = "full") -> ConfigDict:
@@ -35,14 +37,14 @@ def get_config(variant: str = "full") -> ConfigDict:
         config = demo_sare.get_config()
         config.unlock()
         config.name = "demo_baselines"
-        config.runs.update({name: _run(name, weight) for name, weight in CHOSEN.items()})
+        config.runs.update({name: _run(name, value) for name, value in CHOSEN.items()})
         return config.lock()
     config = on_validation("demo_baselines_search")
     config.runs = ConfigDict(
         {
-            f"{name}_{number}": _run(name, weight)
-            for name, weights in WEIGHTS.items()
-            for number, weight in enumerate(weights, start=1)
+            f"{name}_{number}": _run(name, value)
+            for name, values in CANDIDATES.items()
+            for number, value in enumerate(values, start=1)
         }
     )
     config.report.update({"baseline": "graddiff_1", "ours": "npo_1"})
@@ -50,13 +52,14 @@ def get_config(variant: str = "full") -> ConfigDict:
     return config.lock()
 
 
-def _run(name: str, weight: float) -> dict:
-    """A method of open-unlearning at a weight; GA has no retention, the others keep D_pos alone."""
-    objective = "ascent" if name in ("ga", "graddiff") else name
-    run = {"objective": objective, "rho": 0.0, "neg_weight": weight, "sent_weight": 0.0}
+def _run(name: str, value: float) -> dict:
+    """A method of open-unlearning (protocols 6); all but GA keep D_pos, and D_sent counts in none."""
     if name == "ga":
-        run["pos_weight"] = 0.0
+        run = {"objective": "ascent", "neg_weight": 1.0, "pos_weight": 0.0, "adamw": {"learning_rate": value}}
+        told = f"rate {value:g}"
+    else:
+        run = {"objective": "ascent" if name == "graddiff" else name, "neg_weight": value}
+        told = f"λ₁ {value:g}"
     if name == "dpo":
         run["packing"] = "unpacked"
-    labels = {"ga": "GA", "graddiff": "GradDiff", "dpo": "DPO", "npo": "NPO", "simnpo": "SimNPO"}
-    return {**run, "label": f"{labels[name]}, λ₁ {weight:g}"}
+    return {**run, "rho": 0.0, "sent_weight": 0.0, "label": f"{LABELS[name]}, {told}"}
