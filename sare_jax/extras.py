@@ -5,6 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 EXTRAS = {
+    "api.model": "models",
+    "api.texts": "evaluation",
     "curation": "curation",
     "curation.engine_ray": "ray",
     "curation.histogram": "report",

@@ -13,7 +13,7 @@ FAMILY_FOLDERS = sorted(path.parent.name for path in (ROOT / "models").glob("*/f
 # entry of its own is no part of the one around it.
 EVERYBODY = (
     *("disk", "errors", "extensions", "files", "hosts", "nested", "locks", "progress", "rounding", "schema"),
-    *("extras", "online", "shipped", "unwritable"),
+    *("extras", "lazy", "online", "shipped", "unwritable"),
 )
 ALLOWED = {
     "optim": (),

@@ -13,6 +13,8 @@ import jax
 from sare_jax.objectives.likelihood import token_mean_nll
 from sare_jax.objectives.needs import Need
 
+__all__ = ["OBJECTIVES", "Need", "Objective", "UnitLoss", "token_mean_nll"]
+
 # log_probs float32[..., W], mask bool[..., W], and a keyword for each need → float32[...], 0 where no token
 # counts. The axes before the tokens' broadcast: a unit a row is [B, 1, W] and [B, 1, W], and several units in
 # one row are [B, 1, W] and [B, U, W].

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,23 +126,37 @@ def read_truth(path: Path | str, table: WordTable | None = None) -> Truth:
     content = read_json(path)
     if not isinstance(content, dict) or "annotations" in content:
         raise UserError(f"{path}: expected {{image id: [category, …]}}; for COCO give the annotations folder")
-    instances = {}
-    for key, names in content.items():
-        image_id = _last_number(key)
-        if image_id is None or not isinstance(names, list):
-            raise UserError(f"{path}: entry {key!r} is not an image id with a list of categories")
+    return listed_truth(content, str(path), table)
+
+
+def listed_truth(listed: Mapping[Any, Any], source: str, table: WordTable | None = None) -> Truth:
+    """Ground truth from a list of categories an image, which holds instances and captions together.
+
+    Args:
+      listed: image id, or a name that ends in it, → list of categories.
+      source: where it comes from, for messages.
+      table: vocabulary; the COCO table where none is given.
+
+    Raises:
+      UserError: an entry is none of these, or two are of one image; names it.
+    """
+    table, instances, files = table or coco_table(), dict[int, tuple[str, ...]](), dict[int, str]()
+    for key, names in listed.items():
+        image_id = _last_number(str(key))
+        if image_id is None or not isinstance(names, list | tuple):
+            raise UserError(f"{source}: entry {key!r} is not an image id with a list of categories")
         if image_id in instances:
-            raise UserError(f"{path}: entry {key!r} is image {image_id} again; keep one entry an image")
-        instances[image_id] = tuple(dict.fromkeys(_fold(str(n), table, path) for n in names))
-    numbers = {key: _last_number(key) for key in content if not key.isdigit()}
-    files = {number: key for key, number in numbers.items() if number is not None}
-    return Truth(instances, {}, files, table, str(path))
+            raise UserError(f"{source}: entry {key!r} is image {image_id} again; keep one entry an image")
+        instances[image_id] = tuple(dict.fromkeys(_fold(str(n), table, source) for n in names))
+        if not str(key).isdigit():
+            files[image_id] = str(key)
+    return Truth(instances, {}, files, table, source)
 
 
-def _fold(name: str, table: WordTable, path: Path) -> str:
+def _fold(name: str, table: WordTable, source: Path | str) -> str:
     category = table.fold(name)
     if category is None:
-        raise UserError(f"{path}: category {name!r} is not in the word table {table.source}; add it there")
+        raise UserError(f"{source}: category {name!r} is not in the word table {table.source}; add it there")
     return category
 
 

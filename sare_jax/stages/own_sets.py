@@ -65,7 +65,7 @@ def task(context: Context) -> Task:
 
 
 def _take(context: Context, folder: Path, given: dict[str, str]) -> None:
-    curated = checked_sets(folder, context.images, context.splits)
+    curated = checked_sets(folder, context.images, context.splits, context.config.data.max_pixels)
     sizes = {name: len(getattr(curated, name)) for name in ("neg", "pos", "sent")}
     counts = curated.manifest.get("counts", {}) | sizes
     manifest = curated.manifest | {"counts": counts, "given": given}
@@ -77,13 +77,14 @@ def _take(context: Context, folder: Path, given: dict[str, str]) -> None:
     )
 
 
-def checked_sets(folder: Path, images: Path, splits: Splits) -> Curated:
+def checked_sets(folder: Path, images: Path, splits: Splits, max_pixels: int) -> Curated:
     """Reads sets that were made elsewhere.
 
     Args:
       folder: holds the five files.
       images: folder of the images that the rows name.
       splits: which images are set aside.
+      max_pixels: width times height of the largest image that is read.
 
     Raises:
       UserError: a file is not as docs/own_data.md has it, D_neg is empty, a score is no finite number, or an
@@ -100,7 +101,7 @@ def checked_sets(folder: Path, images: Path, splits: Splits) -> Curated:
                 raise UserError(f"{folder / name}.npz: {column.name} holds NaN or infinity; {_WAY_OUT}")
     _check_told(curated.manifest, f"{folder / 'manifest.json'}")
     _refuse_reserved(curated.rows, splits, folder)
-    require_images(images, curated.rows.image.tolist())
+    require_images(images, curated.rows.image.tolist(), max_pixels)
     return curated
 
 

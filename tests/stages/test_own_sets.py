@@ -113,7 +113,7 @@ def test_images_that_are_set_aside_are_refused(world, sets, tmp_path, by, column
         (
             "rows",
             {"image": np.array(["9.jpg"]), "image_id": np.array([9])},
-            r"1 of 1 images are missing: .*9",
+            r"1 of 1 images cannot be used: .*9.jpg: missing",
         ),
         ("rows", {"caption": np.array(["A dog."])}, r"neg\.npz: unit 0 has the span 24:40, not in its capt"),
         ("neg", {"row": np.array([1])}, r"neg\.npz: row points outside of the 1 captions"),

@@ -1,0 +1,1 @@
+"""What `sare_jax` offers in Python, thin over the rooms; docs/python.md shows it."""
