@@ -50,11 +50,7 @@ def task(context: Context) -> Task:
       UserError: the folder or one of its files does not exist.
     """
     folder = Path(context.config.curate.folder)
-    if not folder.is_dir():
-        raise UserError(f"{_KEY}: {folder}: no such folder")
-    for name in FILES:
-        if not (folder / name).is_file():
-            raise UserError(f"{_KEY}: {folder / name}: no such file; {_WAY_OUT}")
+    require(folder)
     given = {name: files.hash_file(folder / name) for name in FILES}
     return Task(
         name="curate",
@@ -62,6 +58,19 @@ def task(context: Context) -> Task:
         outputs=(context.curated,),
         run=lambda: _take(context, folder, given),
     )
+
+
+def require(folder: Path) -> None:
+    """Looks for the five files.
+
+    Raises:
+      UserError: the folder or one of its files does not exist.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{_KEY}: {folder}: no such folder")
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise UserError(f"{_KEY}: {folder / name}: no such file; {_WAY_OUT}")
 
 
 def _take(context: Context, folder: Path, given: dict[str, str]) -> None:

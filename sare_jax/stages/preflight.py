@@ -16,7 +16,7 @@ from sare_jax.errors import UserError
 from sare_jax.evaluation.benchmarks.benchmark import Benchmark, benchmarks_of
 from sare_jax.extensions import resolve
 from sare_jax.settings import AuditThresholds
-from sare_jax.stages import measuring, room
+from sare_jax.stages import measuring, own_sets, room
 from sare_jax.stages.context import Context
 
 WITH_MODEL = ("caption", "unlearn", "evaluate", "attack", "export", "report")
@@ -60,11 +60,11 @@ def looks(context: Context) -> Iterator[Look]:
     """Functions that look for one thing each, the model aside; `UserError` where it is missing."""
     config, stages = context.config, context.config.stages
     for name, (stage, extra) in PACKAGES.items():
-        if stage in stages and not (stage == "curate" and config.curate.efuf):
+        if stage in stages and not (stage == "curate" and _has_sets(context)):
             yield partial(_package, name, f"the stage {stage}", extra)
     yield from _data(context)
     yield from _artifacts(context)
-    if "caption" in stages and config.caption.file:
+    if "caption" in stages and config.caption.file and not config.curate.folder:
         yield lambda: _file(config.caption.file, "config.caption.file")
     if "curate" in stages:
         yield from _curation(context)
@@ -136,8 +136,16 @@ def _coco(folder: Path, key: str, url: str) -> None:
         )
 
 
+def _has_sets(context: Context) -> bool:
+    """Whether the curated sets are given, so that none are made of captions."""
+    return bool(context.config.curate.efuf or context.config.curate.folder)
+
+
 def _curation(context: Context) -> Iterator[Look]:
     settings = context.config.curate
+    if settings.folder:
+        yield lambda: own_sets.require(Path(settings.folder))
+        return
     if settings.efuf:
         for name in ("pos_neg.json", "sentences.json"):
             yield partial(_file, str(Path(settings.efuf) / name), "config.curate.efuf")
@@ -177,7 +185,7 @@ def _artifacts(context: Context) -> Iterator[Look]:
         if stage in stages and earlier not in stages:
             for path in paths:
                 yield partial(pipeline.require, path, earlier)
-    if "curate" in stages and "caption" not in stages and not context.config.curate.efuf:
+    if "curate" in stages and "caption" not in stages and not _has_sets(context):
         yield partial(pipeline.require, context.captions, "caption")
 
 

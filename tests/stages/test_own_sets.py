@@ -49,11 +49,11 @@ def sets(world, tmp_path) -> Path:
     return Path(shutil.copytree(world / "sets", tmp_path / "sets"))
 
 
-def settings(root: Path, sets: Path, **curate):
+def settings(root: Path, sets: Path, stages: str = "prepare,caption,curate", **curate):
     return parse(
         {
             "name": "own",
-            "stages": "prepare,caption,curate",
+            "stages": stages,
             "data": {
                 "images": str(root / "images"),
                 "annotations": str(root / "annotations"),
@@ -82,6 +82,8 @@ def test_the_pages_example_enters_the_road_without_captions_or_clip(world, sets,
     assert curated.manifest["counts"] == {"neg": 1, "pos": 1, "sent": 0}
     assert curated.manifest["given"]["neg.npz"] == files.hash_file(sets / "neg.npz")
     assert stages.run(settings(world, sets), tmp_path / "w").executed == []
+    done = stages.run(settings(world, sets, stages="prepare,curate"), tmp_path / "without").executed
+    assert done == ["prepare/splits", "curate"]
     change(sets, "neg", score=np.ones(1, np.float32))
     assert stages.run(settings(world, sets), tmp_path / "w").executed == ["curate"]
 
