@@ -15,9 +15,9 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
+    absent,
     change_cell,
     number_cell,
-    plain,
 )
 
 NO_BASE = "base not attacked"
@@ -95,10 +95,10 @@ def with_excess(table: Table, inputs: Inputs, spec: ReportSpec) -> Table:
 
 def _in_results(inputs: Inputs, spec: ReportSpec, run: str, setting: str) -> Cell:
     if setting == "origin" or run == spec.base:
-        return plain("–")
+        return absent("–")
     given = given_back(inputs, spec, run, setting)
     if given is None:
-        return plain(NOT_RUN if inputs.result(run, setting) is None else NOT_MEASURED)
+        return absent(NOT_RUN if inputs.result(run, setting) is None else NOT_MEASURED)
     return excess_cell(given)
 
 
@@ -135,8 +135,8 @@ def _cells(
         number_cell(given.before),
         number_cell(given.after),
         change_cell(given.amount),
-        plain("–") if base else _by_base(given),
-        plain("–") if base else excess_cell(given),
+        absent("–") if base else _by_base(given),
+        absent("–") if base else excess_cell(given),
         number_cell(recall),
         number_cell(recall_after),
         number_cell(words),
@@ -144,11 +144,11 @@ def _cells(
 
 
 def _by_base(given: GivenBack) -> Cell:
-    return plain(NO_BASE) if given.by_base is None else change_cell(given.by_base)
+    return absent(NO_BASE) if given.by_base is None else change_cell(given.by_base)
 
 
 def excess_cell(given: GivenBack) -> Cell:
     """A cell with the excess and its interval; words if the base model was not attacked."""
     if given.excess is None:
-        return plain(NO_BASE)
+        return absent(NO_BASE)
     return change_cell(given.excess, interval=given.interval, best=given.verdict in ("less", "more"))

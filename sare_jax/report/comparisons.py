@@ -14,6 +14,7 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
+    absent,
     interval_text,
     plain,
     signed_text,
@@ -29,10 +30,17 @@ def comparisons(inputs: Inputs, spec: ReportSpec) -> Table | None:
     if not by_row:
         return None
     metrics = list(dict.fromkeys(item["metric"] for item in inputs.comparisons))
-    rows = []
-    for number, ((name, a, b, note), by_metric) in enumerate(by_row.items()):
+    places = {setting.key: place for place, setting in enumerate(spec.settings)}
+    in_order = sorted(by_row, key=lambda key: places.get(_setting(key[0]), len(places)))
+    rows, repeated = [], []
+    for number, key in enumerate(in_order):
+        name, a, b, note = key
+        above = (by_row[k] for k in in_order[:number] if (_setting(k[0]), *k[1:3]) == (_setting(name), a, b))
+        if any(_repeats(by_row[key], other) for other in above):
+            repeated.append(_named(name, spec))
+            continue
         cells = [plain(f"{spec.label(b)} − {spec.label(a)}")]
-        cells += [_difference(by_metric.get(metric)) for metric in metrics]
+        cells += [_difference(by_row[key].get(metric)) for metric in metrics]
         rows.append(Row(str(number), _named(name, spec), (*cells, plain(note))))
     columns = [Column("sides", "Difference")]
     columns += [_column(metric, all_measures(spec).get(metric)) for metric in metrics]
@@ -45,7 +53,19 @@ def comparisons(inputs: Inputs, spec: ReportSpec) -> Table | None:
         (
             "Small figures: 95 % bootstrap intervals of the difference. Bold: the interval excludes 0, and "
             f"at least {LEAST_DISCORDANT} images differ.",
+            *((f"With the numbers of a row above: {'; '.join(repeated)}.",) if repeated else ()),
         ),
+    )
+
+
+def _setting(name: str) -> str:
+    return name.partition(", ")[0]
+
+
+def _repeats(item: dict[str, dict], other: dict[str, dict]) -> bool:
+    """Whether all differences of an entry are those of another one, as of the same final weights."""
+    return all(
+        metric in other and _difference(entry) == _difference(other[metric]) for metric, entry in item.items()
     )
 
 
@@ -102,7 +122,7 @@ def _sentence(item: dict, footing: str, setting: SettingSpec, spec: ReportSpec) 
 
 def _difference(item: dict | None) -> Cell:
     if item is None:
-        return plain("–")
+        return absent("–")
     low, high = item.get("interval") or (0.0, 0.0)
     bounds = (low, high) if item.get("interval") else None
     return Cell(

@@ -8,7 +8,7 @@ from sare_jax.report.figures import FigureGroup, Panel
 from sare_jax.report.palette import INK, MUTED
 from sare_jax.report.read import Inputs
 from sare_jax.report.svg import inline, panel
-from sare_jax.report.tables import Cell, Column, Group, Row, Table, number_text, plain
+from sare_jax.report.tables import Cell, Column, Group, Row, Table, absent, number_text, plain
 
 _SETS = (
     ("neg", "D_neg: to unlearn", "t1", "S(o) < T₁ ="),
@@ -55,7 +55,7 @@ def _sets(manifest: dict) -> Table:
 
 def _percent(share: Any) -> Cell:
     if not isinstance(share, int | float):
-        return plain(NOT_MEASURED)
+        return absent(NOT_MEASURED)
     return Cell(f"{number_text(100 * share)} %", value=share)
 
 

@@ -12,12 +12,13 @@ from sare_jax.report.excess import given_back
 from sare_jax.report.figures import scan_points
 from sare_jax.report.measures import lookup, metrics_in, price_in
 from sare_jax.report.read import Inputs, trained
-from sare_jax.report.spec import ReportSpec
+from sare_jax.report.spec import ReportSpec, natural
 from sare_jax.report.tables import (
     Column,
     Group,
     Row,
     Table,
+    absent,
     change_cell,
     number_cell,
     plain,
@@ -50,7 +51,7 @@ def summary(inputs: Inputs, spec: ReportSpec) -> Table:
             change_cell(erased),
             number_cell(after),
             change_cell(given.amount if given else None),
-            excess_cell(given) if given else plain(NOT_MEASURED),
+            excess_cell(given) if given else absent(NOT_MEASURED),
             *(change_cell(change) for change in price),
         )
         rows.append(Row(run.key, run.label, cells))
@@ -164,7 +165,7 @@ def provenance(inputs: Inputs) -> list[Table]:
     first = next(iter(inputs.metrics.values()))
     about = {key: first[key] for key in ("settings", "bootstrap", "provenance") if key in first}
     tables = (
-        mapping_table("config", "Settings of the run (config.json)", inputs.config),
+        mapping_table("config", "Settings of the run (config.json)", _in_order(inputs.config)),
         mapping_table(
             "provenance", "How the first row was measured: what was asked, bootstrap, provenance", about
         ),
@@ -173,6 +174,12 @@ def provenance(inputs: Inputs) -> list[Table]:
         ),
     )
     return [table for table in tables if table]
+
+
+def _in_order(config: Mapping) -> dict[str, Any]:
+    """Dotted keys, with numbers in names as numbers: the attack of 60 samples before that of 100."""
+    flat = flatten(config, ".")
+    return {key: flat[key] for key in sorted(flat, key=natural)}
 
 
 def _dotless(sources: Mapping[str, str]) -> dict[str, str]:

@@ -19,11 +19,11 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
+    absent,
     change_cell,
     interval_text,
     number_cell,
     number_text,
-    plain,
     signed_text,
 )
 
@@ -132,9 +132,9 @@ def _contrast(
 def _cells(inputs: Inputs, spec: ReportSpec, run: str, settings: Sequence[SettingSpec]) -> tuple[Cell, ...]:
     held_out = _tables(inputs, run, settings, "held_out")
     before, after = _values(held_out)
-    by_base, excess = plain("–"), plain("–")
+    by_base, excess = absent("–"), absent("–")
     if run != spec.base:
-        by_base, excess = plain(NO_BASE), plain(NO_BASE)
+        by_base, excess = absent(NO_BASE), absent(NO_BASE)
         if all(_measured(inputs, spec.base, setting) for setting in settings):
             base = _tables(inputs, spec.base, settings, "held_out")
             base_before, base_after = _values(base)

@@ -1,4 +1,4 @@
-"""The figures: relearning curve (Fig. 1b), prompts, landscape (Fig. 2), training, curation."""
+"""The figures: relearning curve (Fig. 1b), prompts, landscape (Fig. 2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +11,20 @@ from sare_jax.report.contrasts import Number, measured
 from sare_jax.report.measures import Value, metrics_in
 from sare_jax.report.palette import INK, MUTED, look
 from sare_jax.report.read import Inputs, trained
+from sare_jax.report.spans import widen
 from sare_jax.report.spec import ReportSpec
-from sare_jax.report.svg import inline, panel
+from sare_jax.report.svg import Point, inline, panel
 from sare_jax.report.tables import number_text
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing: its heading, its SVG, and `better`, which is `lower`, `higher` or None."""
+    """One drawing: its heading, its SVG, `better`, which is `lower`, `higher` or None, and its numbers."""
 
     label: str
     svg: str
     better: str | None = None
+    points: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,8 @@ def relearning(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
 
 
 def hero(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
-    """The part of Fig. 1b that the headline is about: the two compared runs and the base model."""
-    whole = relearned(inputs, spec)
-    runs = tuple(key for key in (spec.baseline, spec.ours) if key in whole)
+    """The part of Fig. 1b that the headline is about: CHAIR_S of all runs and of the base model."""
+    runs = relearned(inputs, spec)
     if not runs:
         return None
     base = (spec.base,) if (spec.base, "origin") in inputs.metrics else ()
@@ -74,7 +75,7 @@ def _relearning_panel(
     inputs: Inputs, spec: ReportSpec, runs: Sequence[str], measure: Measure, place: str = "relearn"
 ) -> Panel:
     steps = [(setting.samples, setting.key) for setting in spec.settings if setting.samples is not None]
-    described = []
+    described, told = [], []
     with panel() as (figure, axes):
         base = measured(inputs, spec.base, "origin", measure)
         if base.number is not None:
@@ -85,6 +86,9 @@ def _relearning_panel(
             values = [(x, measured(inputs, run, key, measure)) for x, key in steps]
             points = [(x, Number(v.number, v.interval)) for x, v in values if v.number is not None]
             _curve(axes, spec, run, points)
+            told += [
+                Point(spec.label(run), x, v.number, v.interval, digits=measure.digits) for x, v in points
+            ]
             described.append(
                 f"{spec.label(run)} " + ", ".join(f"{number_text(v.number)} at {x}" for x, v in points)
             )
@@ -92,10 +96,10 @@ def _relearning_panel(
         axes.set_xlabel("relearning samples")
         if measure in (CHAIR_S, CHAIR_I):
             axes.set_ylim(bottom=0)
-        if measure is RECALL:
-            axes.set_ylim(top=min(axes.get_ylim()[1], 101))
+        widen(axes, measure.key, most=101 if measure is RECALL else float("inf"))
         text = f"{measure.label} by number of relearning samples. {'; '.join(described)}."
-        return Panel(measure.label, inline(figure, f"{place}-{measure.key}", text), measure.better)
+        svg = inline(figure, f"{place}-{measure.key}", text, told)
+        return Panel(measure.label, svg, measure.better, tuple(told))
 
 
 def _level(axes: Axes, base: Number, color: str) -> None:
@@ -111,10 +115,11 @@ def _curve(axes: Axes, spec: ReportSpec, run: str, points: list[tuple[int, Numbe
         xs, bounds = zip(*banded, strict=True)
         lows, highs = zip(*bounds, strict=True)
         axes.fill_between(xs, lows, highs, color=style.color, alpha=0.12, linewidth=0)
-    _line(axes, spec, run, [x for x, _ in points], [v.number for _, v in points])
+    line(axes, spec, run, [x for x, _ in points], [v.number for _, v in points])
 
 
-def _line(axes: Axes, spec: ReportSpec, run: str, xs: Sequence, ys: Sequence, every: int = 1) -> None:
+def line(axes: Axes, spec: ReportSpec, run: str, xs: Sequence, ys: Sequence, every: int = 1) -> None:
+    """Draws a curve in the run's look, with a mark at every so many points."""
     style = look(spec, run)
     axes.plot(
         xs,
@@ -147,82 +152,38 @@ def prompts(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
 def _prompt_panel(
     inputs: Inputs, spec: ReportSpec, runs: Sequence[str], setting: str, label: str, measure: Measure
 ) -> Panel:
-    described = []
+    described, told = [], []
     with panel((420, 50 + 36 * len(runs))) as (figure, axes):
         for row, run in enumerate(runs):
             color = look(spec, run).color
             before, after = (measured(inputs, run, key, measure) for key in ("origin", setting))
-            for point, offset, filled in ((before, -0.14, False), (after, 0.14, True)):
+            for point, offset, filled, when in (
+                (before, -0.14, False, "before"),
+                (after, 0.14, True, label),
+            ):
                 if point.number is None:
                     continue
                 if point.interval:
                     axes.plot(point.interval, [row + offset] * 2, color=color, linewidth=1.6)
                 fill = color if filled else "white"
                 axes.plot(point.number, row + offset, "o", color=color, markerfacecolor=fill, markersize=6)
+                place = (point.number, row + offset)
+                told.append(Point(spec.label(run), when, point.number, point.interval, place, measure.digits))
             described.append(f"{spec.label(run)} {_shown(before)} before, {_shown(after)} under the prompt")
         axes.set_yticks(range(len(runs)), [spec.label(run) for run in runs])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(len(runs) - 0.5, -0.5)
+        widen(axes, measure.key, "x")
         axes.grid(visible=True, axis="x")
         axes.grid(visible=False, axis="y")
         text = f"{measure.label} before and under the {label}. {'; '.join(described)}."
-        svg = inline(figure, f"prompt-{setting}-{measure.key}", text)
+        svg = inline(figure, f"prompt-{setting}-{measure.key}", text, told)
         svg = svg.replace("#ffffff", "var(--page)")
-        return Panel(measure.label, svg, measure.better)
+        return Panel(measure.label, svg, measure.better, tuple(told))
 
 
 def _shown(value: Value) -> str:
     return value.reason if value.number is None else number_text(value.number)
-
-
-ERASING = (("neg", "L_neg at θ"), ("neg_perturbed", "L_neg at θ + ε*"), ("neg_grad_norm", "‖∇L_neg(θ)‖"))
-SHARED = (("pos", "L_pos"), ("sent", "L_sent"), ("cosine", "cosine of ∇L_neg at θ and θ + ε*"))
-CURVE_POINTS = 40
-
-
-def training(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
-    """Losses and gradient norms by step; None without logs.
-
-    The erasing losses of two objectives differ in scale, so each pair of runs gets panels of its own.
-    """
-    runs = tuple(run.key for run in trained(spec) if run.key in inputs.logs)
-    paired = [key for pair in spec.pairs for key in pair]
-    sets = [
-        [run for run in runs if run not in paired],
-        *([r for r in pair if r in runs] for pair in spec.pairs),
-    ]
-    wanted = [(key, label, members) for members in sets for key, label in ERASING]
-    wanted += [(key, label, list(runs)) for key, label in SHARED]
-    panels = []
-    for key, label, members in wanted:
-        series = {run: pairs for run in members if (pairs := _series(inputs.logs[run], key))}
-        if series:
-            panels.append(_training_panel(spec, key, label, series))
-    return FigureGroup("training", runs, tuple(panels)) if panels else None
-
-
-def _series(records: list[dict], key: str) -> list[tuple[float, float]]:
-    """(step, value) pairs of a logged metric, averaged over neighbours to at most `CURVE_POINTS` pairs."""
-    pairs = [
-        (record["step"], record[key])
-        for record in records
-        if isinstance(record.get(key), int | float) and isinstance(record.get("step"), int | float)
-    ]
-    width = max(1, -(-len(pairs) // CURVE_POINTS))
-    chunks = [pairs[start : start + width] for start in range(0, len(pairs), width)]
-    return [(sum(x for x, _ in c) / len(c), sum(y for _, y in c) / len(c)) for c in chunks]
-
-
-def _training_panel(spec: ReportSpec, key: str, label: str, series: dict[str, list]) -> Panel:
-    described = []
-    with panel() as (figure, axes):
-        for run, pairs in series.items():
-            xs, ys = zip(*pairs, strict=True)
-            _line(axes, spec, run, xs, ys, every=8)
-            described.append(f"{spec.label(run)} from {number_text(ys[0], 2)} to {number_text(ys[-1], 2)}")
-        axes.set_xlabel("step")
-        text = f"{label} by training step. {'; '.join(described)}."
-        return Panel(label, inline(figure, f"training-{key}-{'-'.join(series)}", text))
 
 
 DIRECTIONS = (("eps", "along ε*"), ("random", "along a random direction"))
@@ -275,19 +236,21 @@ def _landscape_panel(
     limits: tuple[float, float] | None,
     rho: float | None,
 ) -> Panel:
-    described = []
+    described, told = [], []
     with panel() as (figure, axes):
         axes.axvline(0, color=MUTED, linewidth=0.8)
         if isinstance(rho, int | float) and rho > 0:
             axes.axvspan(-rho, rho, color=MUTED, alpha=0.12, linewidth=0)
         for run, points in curves.items():
             xs, ys = zip(*points, strict=True)
-            _line(axes, spec, run, xs, ys)
+            line(axes, spec, run, xs, ys)
+            told += [Point(spec.label(run), x, y, digits=2) for x, y in points]
             described.append(
                 f"{spec.label(run)} " + ", ".join(f"{number_text(y, 2)} at {x:g}" for x, y in points)
             )
         if limits:
             axes.set_ylim(*limits)
+        widen(axes, name[0])
         axes.set_xlabel("‖Δθ‖₂,  towards hallucination →" if name[1] == "eps" else "‖Δθ‖₂")
         text = f"{label}, by distance from the solution. {'; '.join(described)}."
-        return Panel(label, inline(figure, f"landscape-{'-'.join(name)}", text), None)
+        return Panel(label, inline(figure, f"landscape-{'-'.join(name)}", text, told), None, tuple(told))

@@ -6,7 +6,8 @@ from typing import Any
 from sare_jax.report import palette
 from sare_jax.report.figures import FigureGroup, Panel
 from sare_jax.report.palette import INK, MUTED
-from sare_jax.report.svg import inline, panel
+from sare_jax.report.spans import widen
+from sare_jax.report.svg import Point, inline, panel
 from sare_jax.report.tables import number_text
 
 _PANELS = (("after", "CHAIR_S after the attack"), ("before", "CHAIR_S before the attack"))
@@ -18,7 +19,8 @@ def frontiers(frontier: Mapping[str, Any]) -> FigureGroup:
 
 
 def _panel(frontier: Mapping[str, Any], key: str, label: str) -> Panel:
-    told = []
+    described: list[str] = []
+    told: list[Point] = []
     with panel((460, 320)) as (figure, axes):
         for recall in frontier["recalls"]:
             axes.axvline(recall, color=MUTED, linewidth=0.8, linestyle=":")
@@ -46,14 +48,19 @@ def _panel(frontier: Mapping[str, Any], key: str, label: str) -> Panel:
                 markersize=6,
                 label=frontier["labels"][method],
             )
-            told.append(
+            told += [
+                Point(frontier["labels"][method], f"recall {number_text(x)}", y, at=(x, y)) for x, y in points
+            ]
+            described.append(
                 f"{frontier['labels'][method]} "
                 + ", ".join(f"{number_text(y)} at {number_text(x)}" for x, y in points)
             )
         axes.set_xlabel("recall before the attack")
         axes.set_ylim(bottom=0)
+        widen(axes, "chair_s")
+        widen(axes, "recall", "x", most=101)
         legend = axes.legend(frameon=False, fontsize=11, loc="upper left")
         for name in legend.get_texts():
             name.set_color(INK)
-        text = f"{label} by recall before it. {'; '.join(told)}."
-        return Panel(label, inline(figure, f"frontier-{key}", text), "lower")
+        text = f"{label} by recall before it. {'; '.join(described)}."
+        return Panel(label, inline(figure, f"frontier-{key}", text, told), "lower", tuple(told))

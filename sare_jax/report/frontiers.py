@@ -11,6 +11,7 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
+    absent,
     change_cell,
     interval_text,
     number_cell,
@@ -206,7 +207,7 @@ def _at(frontier: Mapping[str, Any]) -> Table:
             change = _entry(frontier["differences"], recall, method=method)
             if others:
                 cells += [
-                    _cell(change[key], signed=True, bold=True) if change else plain("–")
+                    _cell(change[key], signed=True, bold=True) if change else absent("–")
                     for key in ("before", "after")
                 ]
             rows.append(Row(method, frontier["labels"][method], tuple(cells)))

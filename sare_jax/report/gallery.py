@@ -1,11 +1,14 @@
 """Test images with the captions of every run, before and after the attack (the paper's Figs. 6 and 7)."""
 
 import base64
+import dataclasses
 import hashlib
 import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import pairwise
 from pathlib import Path
 
 from PIL import Image
@@ -22,11 +25,19 @@ SIDE = 440
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a caption. `kind` is `hallucinated`, `grounded`, or empty; `tip` is shown on hovering."""
+    """A part of a caption.
+
+    Attributes:
+      text: the part as it stands in the caption.
+      kind: `hallucinated`, `grounded`, or empty.
+      tip: shown on pointing at it.
+      changed: whether its words do not stand so in the caption that this one is compared with.
+    """
 
     text: str
     kind: str = ""
     tip: str = ""
+    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,11 @@ class Caption:
     mentions: int | None
     words: int
     cut: bool
+
+    @property
+    def text(self) -> str:
+        """The whole caption."""
+        return "".join(piece.text for piece in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -121,22 +137,26 @@ def _exhibit(
 ) -> Exhibit:
     rows: dict[str, dict[str, Caption]] = {}
     name = ""
+    first = by_image.get((spec.base, "origin"), {}).get(image_id)
     for run in spec.runs:
+        against = first["text"] if first and run.key != spec.base else None
         for setting in ("origin", spec.headline_setting):
             record = by_image.get((run.key, setting), {}).get(image_id)
             if record:
                 name = name or record.get("image", "")
-                rows.setdefault(run.key, {})[setting] = mark(record, present)
+                rows.setdefault(run.key, {})[setting] = mark(record, present, against)
+                against = record["text"]
     source = image_uri(images, name, spec.max_pixels) if images and name else ""
     return Exhibit(image_id, source, present, rows)
 
 
-def mark(record: dict, present: tuple[str, ...] | None) -> Caption:
+def mark(record: dict, present: tuple[str, ...] | None, against: str | None = None) -> Caption:
     """Cuts a caption at its object words and marks each as in the picture or not.
 
     Args:
       record: one answer, with `text` and `finish_reason`.
       present: annotated categories of the picture; None marks nothing.
+      against: the caption that it is compared with; None calls nothing changed.
     """
     text = record["text"]
     mentions = [] if present is None else chair.explain(text, frozenset(present))
@@ -148,6 +168,8 @@ def mark(record: dict, present: tuple[str, ...] | None) -> Caption:
         pieces.append(_piece(text[mention.start : mention.end], mention.category, mention.hallucinated))
         position = mention.end
     pieces.append(Piece(text[position:]))
+    if against is not None:
+        pieces = with_changes(pieces, against)
     return Caption(
         pieces=tuple(piece for piece in pieces if piece.text),
         hallucinated=None if present is None else sum(mention.hallucinated for mention in mentions),
@@ -155,6 +177,41 @@ def mark(record: dict, present: tuple[str, ...] | None) -> Caption:
         words=len(re.findall(r"\S+", text)),
         cut=record.get("finish_reason") == "length",
     )
+
+
+def with_changes(pieces: Iterable[Piece], against: str) -> list[Piece]:
+    """The pieces of a caption with those marked that hold words which another caption does not have there.
+
+    Plain pieces are cut where changed words begin and end; an object's words stay together.
+    """
+    pieces = list(pieces)
+    spans = _changed_spans(against, "".join(piece.text for piece in pieces))
+    marked: list[Piece] = []
+    start = 0
+    for piece in pieces:
+        end = start + len(piece.text)
+        inside = [(max(low, start), min(high, end)) for low, high in spans if low < end and high > start]
+        if piece.kind or not inside:
+            marked.append(dataclasses.replace(piece, changed=bool(inside)))
+        else:
+            edges = sorted({start, end, *(edge for span in inside for edge in span)})
+            marked += [
+                Piece(piece.text[low - start : high - start], changed=(low, high) in inside)
+                for low, high in pairwise(edges)
+            ]
+        start = end
+    return marked
+
+
+def _changed_spans(before: str, after: str) -> list[tuple[int, int]]:
+    """(start, end) in characters of the runs of words of `after` that `before` does not have there."""
+    words = list(re.finditer(r"\S+", after))
+    matcher = SequenceMatcher(None, before.split(), [word[0] for word in words], autojunk=False)
+    return [
+        (words[low].start(), words[high - 1].end())
+        for kind, _, _, low, high in matcher.get_opcodes()
+        if kind != "equal" and high > low
+    ]
 
 
 def _piece(text: str, category: str, hallucinated: bool) -> Piece:

@@ -8,9 +8,9 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
+    absent,
     number_cell,
     number_text,
-    plain,
 )
 
 
@@ -46,7 +46,7 @@ def masking(inputs: Inputs, spec: ReportSpec) -> Table | None:
 
 def _cells(found: dict, base: dict | None) -> tuple[Cell, ...]:
     share = found["gained"] / base["gained"] if base and base["gained"] > 0 else None
-    of_base = plain("base not measured")
+    of_base = absent("base not measured")
     if share is not None:
         of_base = Cell(f"{number_text(100 * share, 0)} %", value=share)
     numbers = (number_cell(found[key], 2) for key in ("before", "after", "gained"))

@@ -1,5 +1,7 @@
 """Fills the page template. Other modules make the texts and numbers; this one only arranges them."""
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from html import escape
@@ -10,7 +12,9 @@ import jinja2
 from markupsafe import Markup
 
 from sare_jax.report import palette
+from sare_jax.report.comma_separated import points_csv, table_csv
 from sare_jax.report.measures import columns_in
+from sare_jax.report.shown import by_row, shown
 from sare_jax.report.spec import ReportSpec
 
 _FOLDER = Path(__file__).parent
@@ -29,12 +33,14 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def render(content: Mapping[str, Any], spec: ReportSpec) -> str:
-    """Makes the HTML page.
+def render(content: Mapping[str, Any], spec: ReportSpec, template: str = "page.html") -> str:
+    """Makes an HTML page.
 
     Args:
-      content: tables, figures and sentences from `writing.gather`, by the names that the template uses.
+      content: tables, figures and sentences by the names that the template uses; those of the report are
+        from `writing.gather`.
       spec: title, labels and order of the runs.
+      template: name of a file beside this one.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
@@ -42,19 +48,38 @@ def render(content: Mapping[str, Any], spec: ReportSpec) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters |= {"typeset": typeset, "sentence": sentence}
+    environment.filters |= {
+        "typeset": typeset,
+        "sentence": sentence,
+        "shown": shown,
+        "by_row": by_row,
+        "csv": table_csv,
+        "points_csv": points_csv,
+    }
     environment.globals |= {
         "swatch": lambda key: _swatch(spec, key),
         "sample": lambda key: _sample(spec, key),
         "run_class": lambda key: _run_class(spec, key),
     }
-    return environment.get_template("page.html").render(
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    return environment.get_template(template).render(
         content,
         spec=spec,
         css=_css(),
+        js=script,
+        policy=_policy(script),
         signs=SIGNS,
         contents=_contents(content),
         reading=_reading(spec),
+    )
+
+
+def _policy(script: str) -> str:
+    """What a browser may load for the page: what stands in it, and of scripts this one alone."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
@@ -110,14 +135,15 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("prompts", "Adversarial prompt"),
         ("landscape", "Sharpness"),
         ("gallery", "Captions"),
-        ("training", "Training"),
         ("curation", "Curation"),
         ("selection", "Choice of settings"),
     )
+    last = (("training", "Training"),) if content.get("training") else ()
     return [
         ("short", "In short"),
         ("results", "Results"),
-        *((key, name) for key, name in optional if content[key]),
+        *((key, name) for key, name in optional if content.get(key)),
         ("reading", "How to read the numbers"),
+        *last,
         ("provenance", "Settings and provenance"),
     ]

@@ -16,10 +16,10 @@ from sare_jax.report.tables import (
     Group,
     Row,
     Table,
+    absent,
     change_cell,
     interval_text,
     number_cell,
-    plain,
     signed_text,
 )
 
@@ -100,7 +100,7 @@ def _cells(found: Probes, spec: ReportSpec, run: str, setting: str) -> tuple[Cel
 def _measure(probe: Mapping[str, Any], measure: Measure) -> Cell:
     number = lookup(dict(probe), measure.path)
     if not isinstance(number, int | float):
-        return plain(NOT_MEASURED)
+        return absent(NOT_MEASURED)
     bounds = lookup(dict(probe), measure.interval)
     interval = (bounds[0], bounds[1]) if isinstance(bounds, list) else None
     return number_cell(number, measure.digits, interval)
@@ -109,7 +109,7 @@ def _measure(probe: Mapping[str, Any], measure: Measure) -> Cell:
 def _taught(found: Probes, run: str, setting: str) -> Cell:
     before = found.get((run, "origin"))
     if setting == "origin" or before is None:
-        return plain("–")
+        return absent("–")
     rows = ({"separation": probe["separation"]} for probe in (before, found[run, setting]))
     change = compare(*rows, known=COUNTS)["metrics"][INVENTED.result_name]
     interval = (change["interval"][0], change["interval"][1])
@@ -118,10 +118,10 @@ def _taught(found: Probes, run: str, setting: str) -> Cell:
 
 def _excess_cell(found: Probes, spec: ReportSpec, run: str, setting: str) -> Cell:
     if setting == "origin" or run == spec.base:
-        return plain("–")
+        return absent("–")
     taught = _excess(found, spec, run, setting)
     if taught is None:
-        return plain(NO_BASE)
+        return absent(NO_BASE)
     interval = (taught["interval"][0], taught["interval"][1])
     return change_cell(taught["difference"], 2, interval, best=_notable(taught))
 

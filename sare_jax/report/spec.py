@@ -1,5 +1,6 @@
 """What a report is about: which runs and settings it shows, and which two runs it compares."""
 
+import re
 from dataclasses import dataclass
 
 from sare_jax.data.images import MOST_PIXELS
@@ -188,8 +189,13 @@ def _settings(attacks: dict) -> tuple[SettingSpec, ...]:
         label = "adversarial prompt" if name == "adversarial" else name.replace("_", " ")
         on_curve = attack.get("kind") == "relearn" and _but_for_size(attack) == relearning[0]
         settings.append(SettingSpec(name, label, attack.get("num_samples") or None if on_curve else None))
-    settings.sort(key=lambda setting: (setting.samples is None, setting.samples or 0))
+    settings.sort(key=lambda setting: (setting.samples is None, setting.samples or 0, natural(setting.key)))
     return tuple(settings) if attacks else SETTINGS
+
+
+def natural(name: str) -> tuple[str | int, ...]:
+    """A key by which names sort with their numbers as numbers: `lora_60` before `lora_100`."""
+    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name))
 
 
 def _but_for_size(attack: dict) -> dict:

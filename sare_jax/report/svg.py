@@ -2,8 +2,9 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sare_jax.report.palette import HAIR, INK, MUTED, SHADES, variables
+from sare_jax.report.tables import interval_text, number_text
 
 # Points. A panel is shown between 340 and 520 CSS pixels wide, so its text stays between 10 and 15 pixels.
 PANEL = (420, 270)
@@ -42,11 +44,39 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Point:
+    """A number that a figure draws; it is told where a reader points at it.
+
+    Attributes:
+      series: whose number it is, such as a run's label.
+      x: where on the abscissa, or under which condition.
+      value: the number.
+      interval: its (low, high), or None.
+      at: its place in the axes' coordinates; None for (x, value).
+      digits: decimals shown.
+    """
+
+    series: str
+    x: float | str
+    value: float
+    interval: tuple[float, float] | None = None
+    at: tuple[float, float] | None = None
+    digits: int = 1
+
+    @property
+    def told(self) -> str:
+        """What a reader sees, in a line."""
+        where = f"{self.x:g}" if isinstance(self.x, int | float) else self.x
+        bounds = f" ({interval_text(self.interval, self.digits)})" if self.interval else ""
+        return f"{self.series}, {where}: {number_text(self.value, self.digits)}{bounds}"
+
+
 @contextmanager
 def panel(size: tuple[int, int] = PANEL) -> Iterator[tuple[Figure, Axes]]:
     """Opens an empty panel in the page's style; draw in it and call `inline` before the block ends."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")
+        figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout="constrained")
         figure.patch.set_visible(False)
         axes = figure.add_subplot()
         axes.patch.set_visible(False)
@@ -54,13 +84,14 @@ def panel(size: tuple[int, int] = PANEL) -> Iterator[tuple[Figure, Axes]]:
         yield figure, axes
 
 
-def inline(figure: Figure, name: str, description: str) -> str:
+def inline(figure: Figure, name: str, description: str, points: Sequence[Point] = ()) -> str:
     """Turns a figure into an `<svg>` element.
 
     Args:
       figure: drawn in the stand-in colours of `palette`.
       name: unique on the page; it is put before every id, so that ids of two figures differ.
       description: text for readers who cannot see the figure (`aria-label`).
+      points: the numbers that the figure's only axes draw, each told where it stands.
 
     Returns:
       The element without metadata, dates or fonts, so that equal data give equal text.
@@ -85,7 +116,20 @@ def inline(figure: Figure, name: str, description: str) -> str:
         text = text.replace(color, f"var({variable})")
     view = text[text.index('viewBox="') :].split('"')[1]
     head = f'<svg viewBox="{view}" role="img" aria-label="{escape(description)}" xmlns="http://www.w3.org/2000/svg">'
-    return head + text[text.index(">") + 1 :].rstrip()
+    body = text[text.index(">") + 1 :].rstrip().removesuffix("</svg>")
+    return f"{head}{body}{_told(figure, points)}</svg>"
+
+
+def _told(figure: Figure, points: Sequence[Point]) -> str:
+    """An unseen disc over each point, whose title browsers show on pointing at it."""
+    height = figure.get_figheight() * 72
+    discs = []
+    for point in points:
+        x, y = figure.axes[0].transData.transform(point.at or (point.x, point.value))
+        discs.append(
+            f'<circle cx="{x:.1f}" cy="{height - y:.1f}" r="7"><title>{escape(point.told)}</title></circle>'
+        )
+    return f'<g class="points" fill="none" pointer-events="all">{"".join(discs)}</g>' if discs else ""
 
 
 def standing_alone(svg: str, heading: str) -> str:

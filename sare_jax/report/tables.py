@@ -25,6 +25,7 @@ class Cell:
       interval: (low, high) of `value`, or None.
       best: whether the number is the best under its setting.
       whisker: (low, point, high) in percent of the cell's width, for a drawn interval; or None.
+      absent: whether `text` says why there is no number where the column has one.
     """
 
     text: str
@@ -33,6 +34,7 @@ class Cell:
     interval: tuple[float, float] | None = None
     best: bool = False
     whisker: tuple[float, float, float] | None = None
+    absent: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ def plain(text: str) -> Cell:
     return Cell(text, value=text)
 
 
+def absent(reason: str) -> Cell:
+    """A cell without the number that its column is for; says why, such as `not run`."""
+    return Cell(reason, value=reason, absent=True)
+
+
 def number_cell(
     number: float | None, digits: int = 1, interval: tuple[float, float] | None = None, *, best: bool = False
 ) -> Cell:
@@ -131,7 +138,7 @@ def _numeric(
     best: bool,
 ) -> Cell:
     if number is None:
-        return plain(NOT_MEASURED)
+        return absent(NOT_MEASURED)
     detail = interval_text(interval, digits) if interval else ""
     return Cell(write(number, digits), detail, number, interval, best)
 
@@ -228,7 +235,7 @@ def _row(
 
 def _cell(shown: Value, measure: Measure, rivals: list[Value]) -> Cell:
     if shown.number is None:
-        return plain(shown.reason)
+        return absent(shown.reason)
     whisker = None
     if measure is CHAIR_S and shown.interval:
         low, high = shown.interval

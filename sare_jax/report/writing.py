@@ -5,7 +5,7 @@ from typing import Any
 
 from sare_jax import files
 from sare_jax.records.coco import Truth
-from sare_jax.report import details, figures, frontier_figures, frontiers, page
+from sare_jax.report import details, figures, frontier_figures, frontiers, page, training_figures
 from sare_jax.report.attacked import attacks, with_excess
 from sare_jax.report.comparisons import at_equal_footing, comparisons
 from sare_jax.report.curated import curation, score_figure
@@ -17,6 +17,7 @@ from sare_jax.report.headline import headline, qualification
 from sare_jax.report.masked import masking
 from sare_jax.report.probed import probes
 from sare_jax.report.read import Inputs, read
+from sare_jax.report.shown import shown
 from sare_jax.report.spec import ReportSpec
 from sare_jax.report.tables import Table, inert, result_tables, table_json, table_markdown
 
@@ -83,12 +84,13 @@ def gather(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path |
         "prompts": figures.prompts(inputs, spec),
         "landscape": figures.landscape(inputs, spec),
         "sharpness": details.sharpness(inputs, spec),
-        "training": figures.training(inputs, spec),
+        "training": training_figures.training(inputs, spec),
         "gallery": exhibits(inputs, spec, truth, images),
         "gallery_first": shown,
         "gallery_rest": [run.key for run in spec.runs if run.key not in shown],
         "attack_label": setting.label if setting else spec.headline_setting,
         "marked": truth is not None,
+        "refresh": 0,
         "curation": curation(inputs),
         "curation_figures": score_figure(inputs),
         "selection": details.selection(inputs, spec),
@@ -131,7 +133,7 @@ def as_markdown(content: dict[str, Any], spec: ReportSpec) -> str:
     parts = [f"# {spec.title}", f"**{content['headline'].text}**"]
     parts += [text for text in (content["qualification"], spec.subject) if text]
     parts.append("\n".join(f"- {item.text}" for item in content["findings"]))
-    parts += [table_markdown(table).rstrip() for table in _tables(content)]
+    parts += [table_markdown(shown(table)).rstrip() for table in _tables(content)]
     notes = [*content["counts"], *(f"{name}: {rule}" for name, rule in content["rules"])]
     if notes:
         parts.append("## Counts and rules\n\n" + "\n".join(f"- {note}" for note in notes))

@@ -30,6 +30,26 @@ def test_missing_entry_leaves_a_dash(inputs):
     assert comparisons(inputs, SPEC).groups[0].rows[1].cells[3].text == "–"
 
 
+def test_rows_come_by_setting_and_those_that_repeat_are_named_below(inputs):
+    first = inputs.comparisons[0]
+    inputs.comparisons[:] = [
+        first | {"name": name, "difference": difference}
+        for name, difference in (
+            ("relearn_140", -9.5),
+            ("relearn_140, equal length", -9.5),
+            ("relearn_140, equal recall", -3.0),
+            ("relearn_60", -9.5),
+        )
+    ]
+    table = comparisons(inputs, SPEC)
+    assert [row.label for row in table.groups[0].rows] == [
+        "relearn 60",
+        "relearn 140",
+        "relearn 140, equal recall",
+    ]
+    assert table.notes[-1] == "With the numbers of a row above: relearn 140, equal length."
+
+
 def test_no_entries_no_table(inputs):
     inputs.comparisons.clear()
     assert comparisons(inputs, SPEC) is None

@@ -1,11 +1,14 @@
+import csv
 import re
 
 import pytest
 
-from sare_jax.report import ReportSpec, RunSpec, figures
+from sare_jax.report import ReportSpec, RunSpec, figures, training_figures
+from sare_jax.report.comma_separated import points_csv
 from sare_jax.report.curated import curation, score_figure
 from sare_jax.report.details import sharpness
 from sare_jax.report.palette import look
+from sare_jax.report.spans import LEAST, widen
 from sare_jax.report.svg import inline, panel
 
 SPEC = ReportSpec()
@@ -17,7 +20,7 @@ def all_panels(inputs):
         figures.relearning(inputs, SPEC),
         figures.prompts(inputs, SPEC),
         figures.landscape(inputs, SPEC),
-        figures.training(inputs, SPEC),
+        training_figures.training(inputs, SPEC),
         score_figure(inputs),
     )
     return [panel for group in groups for panel in group.panels]
@@ -94,17 +97,69 @@ def test_absent_artifacts_give_no_figures(bare):
     from sare_jax.report.read import read
 
     inputs = read(bare, SPEC)
-    for make in (figures.hero, figures.relearning, figures.prompts, figures.landscape, figures.training):
+    for make in (
+        figures.hero,
+        figures.relearning,
+        figures.prompts,
+        figures.landscape,
+        training_figures.training,
+    ):
         assert make(inputs, SPEC) is None
     assert score_figure(inputs) is None
     assert curation(inputs) == []
 
 
-def test_training_curves_are_averages_of_neighbours():
-    records = [{"step": step, "neg": float(step)} for step in range(1, 401)]
-    found = figures._series(records, "neg")
+def test_training_curves_are_means_of_neighbours():
+    records = [{"step": step, "neg": float(step % 2)} for step in range(1, 401)]
+    found = training_figures._series(records, "neg")
     assert len(found) == 40
-    assert found[0] == pytest.approx((5.5, 5.5))
+    assert found[0] == pytest.approx((11.0, 11 / 21))
+    assert found[20] == pytest.approx((206.0, 20 / 41)) or found[20] == pytest.approx((206.0, 21 / 41))
+    assert all(0.4 < y < 0.6 for _, y in found), "the swing of single steps is gone"
+    assert training_figures._series([{"step": 3, "neg": 1.5}, {"step": 4, "neg": float("nan")}], "neg") == [
+        (3.0, 1.5)
+    ]
+
+
+def test_an_axis_spans_at_least_what_the_measure_needs(inputs):
+    with panel() as (_, axes):
+        axes.plot([0, 1], [40.0, 40.1])
+        widen(axes, "mean_words")
+        low, high = axes.get_ylim()
+        assert high - low == pytest.approx(LEAST["mean_words"])
+        assert (low + high) / 2 == pytest.approx(40.05)
+        axes.set_ylim(97, 102)
+        widen(axes, "recall", most=101)
+        assert axes.get_ylim() == (97, 101)
+        axes.set_ylim(99, 100.8)
+        widen(axes, "recall", most=101)
+        assert axes.get_ylim() == pytest.approx((96, 101))
+        axes.set_ylim(0, 60)
+        widen(axes, "chair_s")
+        assert axes.get_ylim() == (0, 60)
+
+
+def test_each_number_is_told_where_it_stands(inputs):
+    drawn = figures.hero(inputs, SPEC).panels[0]
+    number, interval = (
+        inputs.result("sare", "relearn_100")["chair"]["chair_s"],
+        inputs.result("sare", "relearn_100")["chair"]["intervals"]["chair_s"],
+    )
+    title = f"SARE, 100: {number:.1f} ({interval[0]:.1f}–{interval[1]:.1f})"
+    discs = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="7"><title>([^<]*)</title>', drawn.svg)
+    assert title in [text for *_, text in discs]
+    assert len(discs) == 5 * 4
+    by_text = {text.partition(":")[0]: (float(x), float(y)) for x, y, text in discs}
+    width, height = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', drawn.svg).groups())
+    assert all(0 < x < width and 0 < y < height for x, y in by_text.values())
+    assert by_text["SARE, 0"][0] < by_text["SARE, 60"][0] < by_text["SARE, 140"][0]
+    assert by_text["Base model, 0"][1] < by_text["SARE, 0"][1], "the higher number stands higher"
+    rows = list(csv.reader(points_csv(drawn.points).splitlines()))
+    assert ["SARE", "100", str(number), str(interval[0]), str(interval[1])] in rows
+
+
+def test_the_headline_shows_all_methods(inputs):
+    assert figures.hero(inputs, SPEC).runs == tuple(run.key for run in SPEC.runs)
 
 
 def test_curation_without_truth_says_not_measured(inputs):

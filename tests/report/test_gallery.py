@@ -21,6 +21,15 @@ def test_words_are_marked_where_they_stand():
     assert found.pieces[-2].tip == "kite: not in the picture"
 
 
+def test_words_that_changed_are_marked_and_objects_stay_whole():
+    record = {"text": "A dog sits by a traffic light. Birds fly."}
+    found = mark(record, ("dog",), "A cat sits by a red traffic car.")
+    assert "".join(piece.text for piece in found.pieces) == record["text"] == found.text
+    assert [piece.text for piece in found.pieces if piece.changed] == ["dog", "traffic light", ". ", "Birds", " fly."]
+    assert not any(piece.changed for piece in mark(record, ("dog",), record["text"]).pieces)
+    assert not any(piece.changed for piece in mark(record, ("dog",)).pieces)
+
+
 def test_without_truth_nothing_is_marked_or_counted():
     found = mark({"text": "A kite.", "finish_reason": "length"}, None)
     assert [piece.kind for piece in found.pieces] == [""]

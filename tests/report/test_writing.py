@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import itertools
 import json
 import re
@@ -5,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 
@@ -15,7 +18,7 @@ from sare_jax.report import ReportSpec, spec_of, table_text, write
 from sare_jax.report.command import main
 from tests.frontier.workdirs import make as make_frontier
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "input"}
 
 
 class Page(HTMLParser):
@@ -44,7 +47,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> closes nothing"
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text.append(data)
 
 
@@ -57,9 +60,28 @@ def test_page_needs_nothing_from_outside(page, written):
     for resource in page.resources:
         assert resource.startswith(("#", "data:")), resource[:80]
     text = (written / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"url\((?!#)|@import|<script", text)
+    assert not re.search(r"url\((?!#)|@import|<script[^>]|fetch|XMLHttpRequest|import\(", text)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = next(attrs["content"] for tag, attrs in page.tags if "http-equiv" in attrs)
+    assert policy.startswith(
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
     assert str(written) not in text
     assert len(text.encode()) < 2_000_000
+
+
+def test_every_table_and_figure_is_offered_as_csv(page):
+    links = {
+        attrs["download"]: attrs["href"] for tag, attrs in page.tags if tag == "a" and "download" in attrs
+    }
+    shown = {attrs["id"].removeprefix("table-") for tag, attrs in page.tags if tag == "table"}
+    drawn = {attrs["data-name"] for tag, attrs in page.tags if tag == "figure"}
+    without_numbers = {"curation-1"}
+    assert set(links) == {f"{name}.csv" for name in shown | drawn - without_numbers}
+    lines = unquote(links["relearning-1.csv"].partition(",")[2]).splitlines()
+    assert lines[0] == "series,x,value,low,high"
+    assert len(lines) == 21
 
 
 def test_anchors_lead_somewhere_and_ids_are_unique(page):
@@ -137,7 +159,7 @@ def test_text_from_models_and_files_is_escaped(bare, tmp_path):
     files.write_jsonl(folder / "answers/base/origin/captions.jsonl", [record])
     files.write_json(folder / "config.json", {"name": "</table><script>"})
     text = write(folder).read_text(encoding="utf-8")
-    assert "<script" not in text
+    assert re.findall("<script", text) == ["<script"], "the page's own is the only one"
     assert evil in "".join(Page(text).text)
 
 
@@ -148,7 +170,12 @@ def test_the_little_that_there_is_makes_a_page(bare, tmp_path):
     assert "so the question is open." in text
     assert "loss landscape (landscape.json)" in text
     assert "relearning" not in found.ids
-    assert "not run" in text
+    assert "not run" not in text
+    assert (
+        "Without numbers: Base model (relearn 60, relearn 100, relearn 140, adversarial prompt); EFUF;"
+        in text
+    )
+    assert "not run" not in (folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_terminal_table(workdir):
@@ -213,6 +240,12 @@ def test_relearnings_at_another_rate_or_of_all_samples_are_off_the_curve():
     }
     found = {setting.key: setting.samples for setting in spec_of(CONFIG | {"attacks": attacks}).settings}
     assert found == {"origin": 0, "few": 60, "many": 140, "all": None, "fast": None}
+
+
+def test_attacks_sort_with_their_numbers_as_numbers():
+    attacks = {f"lora_{n}": {"kind": "lora"} for n in (100, 140, 60)} | {"few": {"kind": "prompt"}}
+    keys = [setting.key for setting in spec_of(CONFIG | {"attacks": attacks}).settings]
+    assert keys == ["origin", "few", "lora_60", "lora_100", "lora_140"]
 
 
 def test_spec_of_no_config_is_the_default():

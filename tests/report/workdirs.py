@@ -230,6 +230,7 @@ def _comparisons() -> list[dict]:
             }
             if "equal" in name:
                 entry |= {"footings": [_footing("CHAIR_S", 0.5)], "final": False}
+                difference += 1.5
             found.append(entry | {"difference": difference, "interval": bounds})
     return found
 
