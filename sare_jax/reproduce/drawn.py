@@ -59,7 +59,7 @@ def _case(made: Made, image_id: int) -> str:
     name = next(record["image"] for record in records if record["image_id"] == image_id)
     present = ", ".join(sorted(made.context.truth.categories(image_id)))
     parts = [
-        f'<section><img src="{image_uri(made.context.images / name)}" alt="test image {image_id}">'
+        f'<section><img src="{image_uri(made.context.images, name, made.spec.max_pixels)}" alt="test image {image_id}">'
         f"<p>Image {image_id}. In the picture: {escape(present)}.</p>"
     ]
     for run in made.spec.runs:
