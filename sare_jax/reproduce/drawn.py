@@ -58,8 +58,9 @@ def _case(made: Made, image_id: int) -> str:
     records = made.inputs.answers.get((made.spec.baseline, "origin"), [])
     name = next(record["image"] for record in records if record["image_id"] == image_id)
     present = ", ".join(sorted(made.context.truth.categories(image_id)))
+    source = image_uri(made.context.images, name, made.spec.max_pixels)
     parts = [
-        f'<section><img src="{image_uri(made.context.images, name, made.spec.max_pixels)}" alt="test image {image_id}">'
+        f'<section><img src="{source}" alt="test image {image_id}">'
         f"<p>Image {image_id}. In the picture: {escape(present)}.</p>"
     ]
     for run in made.spec.runs:
