@@ -4,6 +4,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sare_jax.command import guarded, launch
 from sare_jax.errors import UserError
@@ -78,7 +79,8 @@ def _main(arguments: Sequence[str]) -> None:
         advice = f"did you mean {close[0]}?" if close else f"they are {', '.join(COMMANDS)}"
         raise UserError(f"sare: {name!r} is no command; {advice}")
     command = COMMANDS[name]
-    sys.argv[0] = f"sare {name}"  # in messages and usage lines
+    typed = "python -m sare_jax" if Path(sys.argv[0]).stem == "__main__" else "sare"
+    sys.argv[0] = f"{typed} {name}"  # in messages and usage lines
     launch(command.target, [*command.before, *rest])
 
 

@@ -164,6 +164,19 @@ def launch(target: str, arguments: Sequence[str]) -> None:
     guarded(imported)()
 
 
+SARE = ("sare ", "python -m sare_jax ")
+"""How a command line begins that names one of the commands of `sare_jax.__main__`."""
+
+
+def called(otherwise: str) -> str:
+    """What the user typed to get here, for a usage line.
+
+    Args:
+      otherwise: what was typed unless it was `sare NAME` or `python -m sare_jax NAME`.
+    """
+    return sys.argv[0] if sys.argv[0].startswith(SARE) else otherwise
+
+
 def _program() -> str:
     """What the user called: `sare chair`, `main.py`, or the package of `python -m`."""
     path = Path(sys.argv[0])

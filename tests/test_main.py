@@ -62,6 +62,19 @@ def test_an_unknown_name_is_one_line(name, advice, capsys):
     assert advice in line
 
 
+@pytest.mark.parametrize(
+    ("path", "typed"),
+    [("/env/bin/sare", "sare"), ("/env/site-packages/sare_jax/__main__.py", "python -m sare_jax")],
+)
+@pytest.mark.parametrize("name", ["chair", "pope", "gqa", "curate", "report", "frontier", "reproduce"])
+def test_usage_lines_name_what_was_typed(path, typed, name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [path, name, "--help"])
+    with pytest.raises(SystemExit) as exit_:
+        sare.main()
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: {typed} {name} ")
+
+
 def test_it_runs_as_a_module_from_another_folder(tmp_path):
     result = command("-m", "sare_jax", "run", "--config=demo_sare:long", cwd=tmp_path)
     assert result.returncode == 2

@@ -4,11 +4,13 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sare_jax.command import guarded
+from sare_jax.command import called, guarded
+from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
 from sare_jax.files import hash_file, read_text
 
@@ -16,8 +18,29 @@ COMMAND = "python -m sare_jax.evaluation"
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """An argument parser whose usage line begins with `python -m sare_jax.evaluation NAME`."""
-    return argparse.ArgumentParser(prog=f"{COMMAND} {name}", description=description)
+    """An argument parser whose usage line begins with what was typed: `sare NAME`, or `COMMAND NAME`."""
+    return argparse.ArgumentParser(prog=called(f"{COMMAND} {name}"), description=description)
+
+
+def add_renamed(parser: argparse.ArgumentParser, old: str, new: str) -> None:
+    """Has an option's old name be refused with its new one."""
+
+    class _Refusal(argparse.Action):
+        def __call__(self, *_: Any) -> None:
+            raise UserError(f"{old}: is called {new} now")
+
+    parser.add_argument(old, action=_Refusal, help=argparse.SUPPRESS)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Has errors of the block that name no file begin with that of what is scored."""
+    try:
+        yield
+    except UserError as error:
+        if Path(path).name in str(error):
+            raise
+        raise UserError(f"{path}: {error}") from None
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 
+from sare_jax.command import called
 from sare_jax.export import export_model, verify
 from sare_jax.export.checkpoint import find_step, read_tuned
 from sare_jax.locks import writing_into
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m sare_jax.export",
+        prog=called("python -m sare_jax.export"),
         description="Writes a checkpoint of the unlearn stage, or of a relearning, for others to load.",
     )
     parser.add_argument(

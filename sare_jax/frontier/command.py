@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sare_jax import files
+from sare_jax.command import called
 from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
 from sare_jax.frontier.writing import as_markdown, frontier, write
@@ -14,7 +15,7 @@ from sare_jax.settings.report import FrontierConfig, ReportConfig
 def main(argv: list[str] | None = None) -> None:
     """Reads methods, attack and recalls from the first workdir's settings; the options take precedence."""
     parser = argparse.ArgumentParser(
-        prog="python -m sare_jax.frontier",
+        prog=called("python -m sare_jax.frontier"),
         description="CHAIR_S before and after an attack against recall before it, each method a curve over "
         "its weight; several workdirs are other base models under the same config and are pooled",
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sare_jax import files
+from sare_jax.command import called
 from sare_jax.config import BASE_RUN, ORIGIN, parse_saved
 from sare_jax.errors import UserError
 from sare_jax.locks import locked
@@ -27,7 +28,7 @@ from sare_jax.stages.context import Context
 def main(argv: list[str] | None = None) -> None:
     """Measures every run under every setting whose weights are there, and prints the table."""
     parser = argparse.ArgumentParser(
-        prog="python -m sare_jax.probe",
+        prog=called("python -m sare_jax.probe"),
         description="Displacement of weights by unlearning and attacks, log-odds of present and invented "
         "objects at openings of the base model's captions, and what attacks teach",
     )

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sare_jax import files
+from sare_jax.command import called
 from sare_jax.locks import writing_into
 from sare_jax.records.coco import read_truth
 from sare_jax.report import spec_of, table_text, write
@@ -12,7 +13,7 @@ from sare_jax.report import spec_of, table_text, write
 def main(argv: list[str] | None = None) -> None:
     """Reads the workdir's `config.json` for labels, annotations and images; the options take precedence."""
     parser = argparse.ArgumentParser(
-        prog="python -m sare_jax.report", description="Writes the report of a finished run anew"
+        prog=called("python -m sare_jax.report"), description="Writes the report of a finished run anew"
     )
     parser.add_argument("workdir", type=Path, help="folder of a run")
     parser.add_argument(

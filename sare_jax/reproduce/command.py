@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import app
 
-from sare_jax.command import config_dict, guarded
+from sare_jax.command import called, config_dict, guarded
 from sare_jax.config import parse
 from sare_jax.errors import UserError
 from sare_jax.extensions import resolve
@@ -16,7 +16,7 @@ from sare_jax.reproduce import EXPERIMENTS
 from sare_jax.run import CONFIG, WORKDIR, parse_flags
 
 USAGE = """\
-usage: python -m sare_jax.reproduce NAME … [--config FILE] [--workdir FOLDER] [--config.KEY=VALUE …]
+usage: {called} NAME … [--config FILE] [--workdir FOLDER] [--config.KEY=VALUE …]
 
 Makes the paper's tables and figures through the stages, and writes WORKDIR/reproduce/NAME.html, .md, .tex,
 .csv and .svg. Without --config it is configs/demo_baselines.py.
@@ -31,7 +31,11 @@ def main(arguments: Sequence[str]) -> None:
     names = [argument for argument in arguments if not argument.startswith("-")]
     options = [argument for argument in arguments if argument.startswith("-")]
     if not names or "--help" in options or "-h" in options:
-        print(USAGE + "".join(f"  {name:<8} {_experiment(name).title}\n" for name in EXPERIMENTS), end="")
+        print(
+            USAGE.format(called=called("python -m sare_jax.reproduce"))
+            + "".join(f"  {name:<8} {_experiment(name).title}\n" for name in EXPERIMENTS),
+            end="",
+        )
         raise SystemExit(0 if options else 2)
     if not any(option.startswith(("--config=", "-config=")) for option in options):
         options.append(f"--config={DEFAULT}")

@@ -218,7 +218,8 @@ def test_nothing_left_is_one_line_and_exit_2(name, files, lm_folder):
     command = [sys.executable, "-m", "sare_jax.evaluation", name, *map(str, more)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.startswith("error: nothing left to score")
+    named = f"{files[kind]}: " if name in ("chair", "bleu") else ""
+    assert ended.stderr.startswith(f"error: {named}nothing left to score")
     assert len(ended.stderr.splitlines()) == 1
     assert ended.stdout == ""
 
@@ -303,6 +304,12 @@ def test_usage_says_what_was_typed(name, capsys):
     with pytest.raises(SystemExit):
         main([name, "--help"])
     assert capsys.readouterr().out.startswith(f"usage: python -m sare_jax.evaluation {name} ")
+
+
+def test_chair_names_the_file_that_holds_no_captions(files):
+    with pytest.raises(UserError, match="nothing left") as refused:
+        chair.main(["--captions", str(files["answers"]), "--truth", str(files["coco"])])
+    assert str(refused.value).startswith(f"{files['answers']}: nothing left to score (no image id: ")
 
 
 def test_unknown_names_are_told_the_way_out():

@@ -119,6 +119,8 @@ def test_compare_gives_paired_differences(rows):
     assert result["metrics"]["pope.mean_f1"]["interval"][1] < 0
     for name, entry in result["metrics"].items():
         assert entry["difference"] == pytest.approx(entry["after"] - entry["before"]), name
+    assert "bleu.word.mean_length" in result["metrics"]
+    assert not [name for name in result["metrics"] if "reference" in name]  # no model moves those
     same = compare.compare(before, copy.deepcopy(before), draws=100)
     assert same["warnings"] == []
     assert all(entry["interval"] == [0, 0] for entry in same["metrics"].values())

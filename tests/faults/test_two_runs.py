@@ -46,7 +46,7 @@ def config(tmp_path):
 REFUSED = {
     "pope": lambda workdir, coco: pope.main(
         [
-            *f"build --annotations {coco} --kind random --out {workdir}/q.jsonl".split(),
+            *f"build --truth {coco} --kind random --out {workdir}/q.jsonl".split(),
             *["--images", "1", "--questions-per-image", "2"],
         ]
     ),

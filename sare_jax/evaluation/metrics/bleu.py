@@ -59,13 +59,14 @@ WORD_METRICS: dict[str, bootstrap.Metric] = {
     **{f"bleu_{order}": partial(corpus_bleu, order=order) for order in ORDERS},
     **{f"bleu_{order}_sentence_mean": bootstrap.ratio(11 + i, 0, 1.0) for i, order in enumerate(ORDERS)},
     "mean_length": bootstrap.ratio(9, 0, scale=1.0),
-    "mean_reference_length": bootstrap.ratio(10, 0, scale=1.0),
 }
 CHAR_METRICS: dict[str, bootstrap.Metric] = {
     **{f"bleu_{order}": bootstrap.ratio(1 + i, 0, scale=1.0) for i, order in enumerate(ORDERS)},
     "mean_length": bootstrap.ratio(4, 0, scale=1.0),
-    "mean_reference_length": bootstrap.ratio(5, 0, scale=1.0),
 }
+# Of the references alone: printed beside the captions' length, but no difference between two models.
+WORD_REFERENCE = {"mean_reference_length": bootstrap.ratio(10, 0, scale=1.0)}
+CHAR_REFERENCE = {"mean_reference_length": bootstrap.ratio(5, 0, scale=1.0)}
 
 
 def tokenize_coco(text: str) -> str:
@@ -171,10 +172,11 @@ def score(
     own = [truth.references[image_id] for image_id in matched.image_ids]
     if rule == "word":
         counts = word_counts(matched.texts, own, TOKENIZERS[tokenizer])
-        metrics, columns, described = WORD_METRICS, WORD_COLUMNS, "words, all references, corpus, unsmoothed"
+        metrics, columns = WORD_METRICS | WORD_REFERENCE, WORD_COLUMNS
+        described = "words, all references, corpus, unsmoothed"
     else:
         counts = char_counts(matched.texts, [references[-1] for references in own])
-        metrics, columns = CHAR_METRICS, CHAR_COLUMNS
+        metrics, columns = CHAR_METRICS | CHAR_REFERENCE, CHAR_COLUMNS
         described = "characters, one reference, NLTK smoothing method 7, mean over captions"
     return {
         "metric": f"bleu.{rule}",
@@ -222,15 +224,16 @@ def main(argv: list[str] | None = None) -> None:
         "draws": options.draws,
         "seed": options.seed,
     }
-    results = {rule: score(captions, truth, rule, **common) for rule in options.rule or RULES}
+    with console.naming(options.captions):
+        results = {rule: score(captions, truth, rule, **common) for rule in options.rule or RULES}
     for result in results.values():
         result["settings"] |= {"captions": console.file_identity(options.captions)}
     if options.json:
         console.print_json(results)
         return
     for rule, result in results.items():
-        names = WORD_METRICS if rule == "word" else CHAR_METRICS
-        console.print_table(f"BLEU, {rule}", result, list(names))
+        names = [*(WORD_METRICS if rule == "word" else CHAR_METRICS), "mean_reference_length"]
+        console.print_table(f"BLEU, {rule}", result, names)
 
 
 def _measure(at_hand: AtHand, settings: None) -> dict[str, Any] | str:

@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     truth = read_truth(options.truth, table)
     dropped = Dropped()
     captions = stream_records(options.captions, dropped)
-    with TemporaryFile("w+", encoding="utf-8", newline="") as told:
+    with console.naming(options.captions), TemporaryFile("w+", encoding="utf-8", newline="") as told:
 
         def tell(image_id: int, text: str, judged: list[Judged]) -> None:
             told.writelines(f"{line}\n" for line in explanation(image_id, text, judged, truth))

@@ -41,9 +41,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = console.parser("pope", "Build POPE questions, or score answers to them")
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", help="write a question list (JSON lines)")
-    builder.add_argument(
-        "--annotations", required=True, help="COCO annotations folder or {id: [category, …]}"
-    )
+    builder.add_argument("--truth", required=True, help="COCO annotations folder or {id: [category, …]}")
+    console.add_renamed(builder, "--annotations", "--truth")
     builder.add_argument("--kind", required=True, choices=KINDS)
     builder.add_argument("--images", type=int, default=500)
     builder.add_argument("--questions-per-image", type=int, default=6)
@@ -69,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _main_build(options: argparse.Namespace) -> None:
     questions = build(
-        read_truth(options.annotations),
+        read_truth(options.truth),
         options.kind,
         num_images=options.images,
         questions_per_image=options.questions_per_image,
@@ -117,6 +116,7 @@ def _score_list(
 ) -> dict[str, Any]:
     questions, identity = read_questions(listed, exclude)
     answers, dropped = read_records(answered, text_key="answer")
+    _refuse_questions(answered, answers, questions)
     excluded = set(identity["excluded"])
     answers = [a for a in answers if key_of(a) not in excluded]
     result = score(
@@ -125,6 +125,21 @@ def _score_list(
     result["questions"] |= identity
     result["settings"] |= {"answers": console.file_identity(answered)}
     return result
+
+
+def _refuse_questions(path: str, answers: list[dict], questions: list[dict]) -> None:
+    """Raises `UserError` where a question list stands in for the answers: its texts would count as a yes."""
+    asked = {question["text"] for question in questions}
+    if all(
+        "label" in record
+        and "answer" not in record
+        and str(record.get("text", record.get("question"))) in asked
+        for record in answers
+    ):
+        raise UserError(
+            f"--answers: {path}: is a question list: labels, and no answers; give what a model said, "
+            "records of question_id and answer"
+        )
 
 
 @dataclass(frozen=True)

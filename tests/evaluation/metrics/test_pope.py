@@ -302,7 +302,7 @@ def test_command_line(tmp_path, capsys):
     annotations = tmp_path / "truth.json"
     annotations.write_text(json.dumps(world))
     built = tmp_path / "q.jsonl"
-    common = ["--annotations", str(annotations), "--kind", "popular", "--images", "4"]
+    common = ["--truth", str(annotations), "--kind", "popular", "--images", "4"]
     pope.main(["build", *common, "--out", str(built)])
     pope.main(["build", *common])
     assert capsys.readouterr().out == built.read_text()
@@ -320,3 +320,28 @@ def test_command_line(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "excluded by id: 1, 2" in shown
     assert "robust parser" in shown
+
+
+def test_the_old_name_of_the_truth_is_refused_with_the_new_one(tmp_path):
+    with pytest.raises(UserError, match=r"^--annotations: is called --truth now$"):
+        pope.main(["build", "--annotations", str(tmp_path), "--kind", "random"])
+
+
+@pytest.mark.parametrize("keys", ["question_id image text label", "question_id image question label"])
+def test_a_question_list_is_no_file_of_answers(tmp_path, keys):
+    rows = [{**q, "question": q["text"]} for q in asked(["yes", "no"])]
+    path = tmp_path / "q.jsonl"
+    path.write_text("".join(json.dumps({key: row[key] for key in keys.split()}) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"q\.jsonl: is a question list: labels, and no answers; give what"):
+        pope.main(["score", "--questions", str(path), "--answers", str(path)])
+
+
+def test_answered_requests_hold_labels_and_are_scored(tmp_path, capsys):
+    questions = asked(["yes", "no"])
+    requests = [{**request, "text": "Yes"} for request in pope.requests(questions)]
+    for name, rows in (("q", questions), ("a", requests)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pope.main(
+        ["score", "--questions", str(tmp_path / "q.jsonl"), "--answers", str(tmp_path / "a.jsonl"), "--json"]
+    )
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 50
