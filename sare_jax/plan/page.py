@@ -1,9 +1,11 @@
 """The page that `main.py --plan` prints."""
 
+from collections.abc import Iterator
+
 import jax
 from jax.sharding import Mesh
 
-from sare_jax.attacks import Planning, attack_of
+from sare_jax.attacks import PlannedStep, Planning, attack_of
 from sare_jax.models.families import find_family
 from sare_jax.models.interface import ModelShape
 from sare_jax.models.shared import partition
@@ -60,16 +62,27 @@ def _programs(config: Config, shapes: ModelShape, model: compiled.Abstract, mesh
             analytic.training_bytes(shapes, model.params, model.frozen, mesh, step),
         )
 
+    for title, planned in attack_steps(config, shapes, model, mesh):
+        yield (
+            title,
+            compiled.compile_planned(planned, mesh),
+            analytic.attack_bytes(shapes, planned, mesh, sizes.length(shapes), config.model.remat),
+        )
+
+
+def attack_steps(
+    config: Config, shapes: ModelShape, model: compiled.Abstract, mesh: Mesh
+) -> Iterator[tuple[str, PlannedStep]]:
+    """Title and training step of each configured attack whose memory is not that of unlearning."""
+    length, remat = sizes.length(shapes), config.model.remat
+    known = Planning(model, mesh, remat_policy(remat, mesh), length, sizes.ANSWER_TOKENS)
     for name, attack in config.attacks.items():
         if make := attack_of(attack.kind, f"config.attacks.{name}").planned:
-            length, remat = sizes.length(shapes), config.model.remat
-            known = Planning(model, mesh, remat_policy(remat, mesh), length, sizes.ANSWER_TOKENS)
             planned = make(attack.settings, known)
             yield (
                 f"attack {name}: {planned.title}, {planned.rows_at_once} a device at a time, {length} tokens "
                 f"each, model.remat={remat}",
-                compiled.compile_planned(planned, mesh),
-                analytic.attack_bytes(shapes, planned, mesh, length, remat),
+                planned,
             )
 
 

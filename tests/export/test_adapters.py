@@ -11,12 +11,14 @@ from transformers import LlavaForConditionalGeneration
 
 from sare_jax.errors import UserError
 from sare_jax.export import export_model, verify
+from sare_jax.export.checkpoint import read_tuned
 from sare_jax.inference.ask import ask
 from sare_jax.models.llava.export.in_transformers import generated
 from sare_jax.models.shared import lora
-from sare_jax.models.shared.partition import combine, flatten
+from sare_jax.models.shared.partition import combine, flatten, hash_params
 from sare_jax.models.shared.safetensors_io import read_header
 from sare_jax.settings import GREEDY
+from sare_jax.training.checkpoints import save_params
 from tests.attacks.conversing import make_tools, write_conversations, write_model
 
 RANK, SCALE, NEW = 3, 1.5, 12
@@ -97,6 +99,14 @@ def test_names_and_settings_are_those_of_peft(world, exported):
     assert (config["r"], config["lora_alpha"]) == (RANK, SCALE * RANK)
     assert config["base_model_name_or_path"] == str(tools.loaded.folder)
     assert about["step"] == "3"
+
+
+def test_a_checkpoint_of_the_attack_is_read_for_export(world, tmp_path):
+    tools, params = world
+    save_params(tmp_path / "run+lora", params, tools.loaded)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    again = read_tuned(tmp_path / "run+lora", 0, tools.loaded.source, sharding)
+    assert hash_params(again) == hash_params(params)
 
 
 @pytest.mark.parametrize("form", ["folder", "projector", "efuf"])
