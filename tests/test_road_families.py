@@ -24,6 +24,7 @@ from sare_jax.models.minigpt4.export import TORCH_FILE
 from sare_jax.models.shared.generation import FILE as GENERATION
 from sare_jax.settings import ModelConfig
 from sare_jax.settings.road import Config
+from tests.artifacts import artifacts
 from tests.models.minigpt4.tiny import write_minigpt4
 from tests.tiny_owl import write_owl
 from tests.tiny_sentencepiece import LINES, write_sentencepiece
@@ -178,6 +179,6 @@ def test_the_export_is_read_in_the_base_models_place_and_only_tuned_tensors_diff
 
 def test_a_second_run_finds_everything_up_to_date(road):
     form, model, workdir = road
-    before = files.digest(workdir)
+    before = artifacts(workdir)
     assert stages.run(settings(form, model), workdir).executed == []
-    assert files.digest(workdir) == before
+    assert artifacts(workdir) == before
