@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from sare_jax.command import guarded
 from sare_jax.curation import command
 from sare_jax.curation.clip import ClipConfig
 from sare_jax.curation.objects import spacy_extractor
@@ -37,7 +38,7 @@ def options(world, clip_folder, tmp_path):
 def ended(monkeypatch, capsys, options) -> tuple[int, str]:
     monkeypatch.setattr(sys, "argv", ["curation", *options])
     with pytest.raises(SystemExit) as stop:
-        command.guarded(command.main)()
+        guarded(command.main)()
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     return stop.value.code, lines[0]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sare_jax.command import guarded
 from sare_jax.curation import command, stage
 from sare_jax.curation.clip import ClipConfig
 from sare_jax.curation.objects import spacy_extractor
@@ -94,7 +95,8 @@ def test_every_reason_is_counted(curate, folder, monkeypatch):
     assert manifest["dropped"]["captions"] == {
         "image too many pixels to be opened safely": 1,
         "image unidentified": 3,
-        "image missing": 2,
+        "image missing": 1,
+        "image no regular file": 1,
         "image damaged": 2,
         "image floating-point pixels": 1,
     }
@@ -115,7 +117,7 @@ def test_nothing_left_is_one_line_and_status_2(curate, folder, clip_folder, tmp_
     ]
     monkeypatch.setattr(sys, "argv", ["curation", *map(str, [*paths, *options])])
     with pytest.raises(SystemExit) as stop:
-        command.guarded(command.main)()
+        guarded(command.main)()
     assert stop.value.code == 2
     assert "1 image unidentified" in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "none").exists()

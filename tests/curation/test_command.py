@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from sare_jax import files
+from sare_jax.command import guarded
 from sare_jax.curation import calibrate, command, scoring
 from sare_jax.curation.objects import spacy_extractor
 from sare_jax.curation.recipe import Recipe, recipe_of
@@ -28,7 +29,7 @@ def quantiles(q0, q1, q2):
 
 def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["curation"])
-    command.guarded(command.main)(list(map(str, arguments)))
+    guarded(command.main)(list(map(str, arguments)))
     return capsys.readouterr().out
 
 

@@ -17,6 +17,7 @@ from sare_jax.records.curated import read_curated
 from sare_jax.records.splits import Splits
 from sare_jax.stages import caption
 from sare_jax.stages.context import Context
+from sare_jax.stages.curate import EFUF_FILES
 from tests import tiny_llava
 from tests.curation.tiny_clip import CAPTIONS, make_clip_folder
 from tests.evaluation.judging.judge_server import JudgeServer, says
@@ -159,7 +160,7 @@ def test_thresholds_by_audit_of_marks(world, tmp_path):
         stages.run(settings(world, curate={"thresholds": wanted | {"labels": "none.txt"}}), tmp_path / "w")
 
 
-def test_efufs_files_train_without_curating(world, tmp_path):
+def test_efufs_files_train_without_curating(world, tmp_path, capsys):
     folder = tmp_path / "efuf"
     folder.mkdir()
     pieces = [
@@ -185,10 +186,11 @@ def test_efufs_files_train_without_curating(world, tmp_path):
     bad = efuf | {"thresholds": {"kind": "quantile"}}
     with pytest.raises(UserError, match=r"config\.curate\.thresholds\.kind: must be fixed"):
         stages.run(settings(world, curate=bad, stages="prepare,curate"), tmp_path / "w")
-    with pytest.raises(UserError, match=r"config\.curate\.efuf: .*pos_neg\.json: no such file"):
-        stages.run(
-            settings(world, curate=efuf | {"efuf": str(tmp_path)}, stages="prepare,curate"), tmp_path / "w"
-        )
+    elsewhere = efuf | {"efuf": str(tmp_path)}
+    with pytest.raises(UserError, match="2 things are missing, listed above"):
+        stages.run(settings(world, curate=elsewhere, stages="prepare,curate"), tmp_path / "w")
+    listed = capsys.readouterr()
+    assert all(f"config.curate.efuf: {tmp_path / file}" in listed.err + listed.out for file in EFUF_FILES)
 
 
 def test_a_language_model_finds_the_objects(world, tmp_path, monkeypatch):
