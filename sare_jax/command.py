@@ -258,12 +258,13 @@ def _no_such_key(told: str, arguments: Sequence[str], values: flags.FlagValues, 
     """The argument whose key a locked ConfigDict refused, and what may have been meant.
 
     Args:
-      told: the ConfigDict's message, the word that it does not know.
+      told: the ConfigDict's message, which begins with the word that it does not know.
       arguments: the command line.
       values: the flags.
       keys: dotted keys that a config may have.
     """
     words = [argument.partition("=")[0].removeprefix("--") for argument in arguments]
+    told = told.partition(" ")[0]  # a question of the library's may follow
     written = [word for word in words if word.startswith("config.") and told in word.split(".")]
     if not written:
         return f"--config: no such key: {told}"

@@ -75,7 +75,7 @@ def settle(draft: Path, path: Path) -> None:
     with writing(path):
         if is_final:
             disk.sync(draft)
-        if draft.is_dir() or path.is_dir():
+        if draft.is_dir():
             remove(path)
         os.replace(draft, path)
         if is_final:

@@ -130,7 +130,10 @@ class Ledger:
         return {}
 
     def _write(self, task: Task, record: dict) -> None:
-        files.write_json(self._path(task), record)
+        path = self._path(task)
+        if path.is_dir():  # which `_read` has told of
+            files.remove(path)
+        files.write_json(path, record)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ _BARRED = {
     errno.EIO: "the disk may be failing; choose another one",
     errno.ENOTDIR: "a file is where a folder should be; choose another name",
     errno.EEXIST: "a file is where a folder should be; choose another name",
+    errno.EISDIR: "a folder is where a file should be; choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 

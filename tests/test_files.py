@@ -10,6 +10,7 @@ import pytest
 from sare_jax import files
 from sare_jax.errors import UserError
 from sare_jax.files import parse_json, read_json, read_jsonl, read_text
+from sare_jax.unwritable import WriteError
 
 BAD_JSON = {
     "deep list": b"[" * 100_000,
@@ -108,7 +109,10 @@ def test_drafts_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, elsewhere.name, "b"])
 
 
-def test_a_file_replaces_a_folder_of_its_name(tmp_path):
+def test_a_file_does_not_take_the_place_of_a_folder(tmp_path):
+    """What somebody names by mistake as the file to write may be a folder full of work."""
     (tmp_path / "a" / "b").mkdir(parents=True)
-    files.write_text(tmp_path / "a", "text")
-    assert (tmp_path / "a").read_text() == "text"
+    with pytest.raises(WriteError, match=r"a: cannot be written .*a folder is where a file should be"):
+        files.write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]

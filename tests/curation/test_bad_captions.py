@@ -38,7 +38,7 @@ def options(world, clip_folder, tmp_path):
 def ended(monkeypatch, capsys, options) -> tuple[int, str]:
     monkeypatch.setattr(sys, "argv", ["curation", *options])
     with pytest.raises(SystemExit) as stop:
-        guarded(command.main)()
+        guarded(command.main)(sys.argv[1:])
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     return stop.value.code, lines[0]

@@ -117,7 +117,7 @@ def test_nothing_left_is_one_line_and_status_2(curate, folder, clip_folder, tmp_
     ]
     monkeypatch.setattr(sys, "argv", ["curation", *map(str, [*paths, *options])])
     with pytest.raises(SystemExit) as stop:
-        guarded(command.main)()
+        guarded(command.main)(sys.argv[1:])
     assert stop.value.code == 2
     assert "1 image unidentified" in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "none").exists()

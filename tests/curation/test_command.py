@@ -137,7 +137,7 @@ def test_t2_29_a_disk_without_room_is_a_line_and_loses_nothing(
             run(monkeypatch, capsys, *given)
         assert stop.value.code == 2
         printed = capsys.readouterr().err.strip().splitlines()[-1]
-        assert re.match(rf"error: {tmp_path}/out\S*: cannot be written \(File too large\); raise", printed)
+        assert re.match(rf"error: {tmp_path}/\.?out\S*: cannot be written \(File too large\); raise", printed)
         assert not (tmp_path / "out").exists()
     monkeypatch.setattr(scoring, "load_image", None)  # calling it would fail: all scores are kept
     run(monkeypatch, capsys, *given)
@@ -202,7 +202,7 @@ def test_every_setting_is_an_option_with_its_meaning(monkeypatch, capsys):
         run(monkeypatch, capsys, "--help")
     text = " ".join(capsys.readouterr().out.split())
     for field in dataclasses.fields(CurateConfig):
-        if field.name not in ("efuf", "thresholds"):
+        if field.name not in ("efuf", "folder", "thresholds"):
             assert f"--{field.name.replace('_', '-')} " in text
     for kind in (FixedThresholds, QuantileThresholds, AuditThresholds):
         for name, meaning in meanings(kind).items():

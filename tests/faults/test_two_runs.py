@@ -8,12 +8,12 @@ import pytest
 
 from sare_jax import files, stages
 from sare_jax.config import parse
-from sare_jax.curation import __main__ as curation
+from sare_jax.curation import command as curation
 from sare_jax.errors import UserError
 from sare_jax.evaluation.metrics import pope
 from sare_jax.locks import locked
 from sare_jax.records.curated import write_curated
-from sare_jax.report import __main__ as report
+from sare_jax.report import command as report
 from tests import tiny_llava
 from tests.evaluation.small_worlds import write_coco
 from tests.records.test_curated import example

@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RefusedError(HTTPStatus.CONFLICT, "changed in another window") from None
         except ValueError as error:
             raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
-        except WriteError as error:
+        except (WriteError, OSError) as error:  # the page keeps the marks and tries again
             raise _RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from None
         self._send_json({"version": version})
 
