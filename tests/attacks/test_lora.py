@@ -60,11 +60,11 @@ def repeated(path, times: int):
     return longer
 
 
-def in_peft(model, adapters):
+def in_peft(model, adapters, alpha):
     """The torch model with PEFT's adapters, their A and B taken from ours."""
     model = copy.deepcopy(model)
     targets = r".*language_model.*\.(" + "|".join(name.split(".")[1] for name in NAMES.values()) + ")"
-    config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=targets)
+    config = peft.LoraConfig(r=RANK, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets)
     model = peft.get_peft_model(model, config)
     with torch.no_grad():
         for name, value in in_torch(adapters).items():
@@ -124,14 +124,15 @@ def test_ten_steps_are_those_of_peft(world):
     """Losses, adapters and projector to 1e-5: same data, same A, B = 0, float32, no dropout."""
     tools, torch_model, path = world
     path = repeated(path, STEPS)
-    settings = recipe(path)
+    # Adam makes much of rounding where a gradient is nearly zero, so adapters add much here.
+    settings = recipe(path, alpha=32.0)
     params, record = adapt(tools, tools.loaded.params, settings)
 
     there, _ = read_conversations(path, "all", "", lambda name: True)
     order = np.random.default_rng(0).permutation(len(there))
     rows = dialogue_rows([there[i] for i in order], tools.prompter, 2048)
     kernels = lora.kernels_of(tools.loaded.shape.layers, flatten(tools.loaded.frozen))
-    model = in_peft(torch_model, lora.init(kernels, RANK, jax.random.key(0)))
+    model = in_peft(torch_model, lora.init(kernels, RANK, jax.random.key(0)), settings.alpha)
     losses = train_in_peft(model, rows, tools, settings)
 
     assert len(record["loss"]) == STEPS
