@@ -36,7 +36,7 @@ COMMANDS = {
     "plan": Command(_ROAD, "parameters, mesh and peak memory of such a run, without weights", ("--plan",)),
     "curate": Command("sare_jax.curation.command:main", "D_neg, D_pos and D_sent from captions and images"),
     "export": Command("sare_jax.export.command:main", "a checkpoint as a folder that others load"),
-    "report": Command("sare_jax.report.command:main", "the report of a finished run, anew"),
+    "report": Command("sare_jax.report.command:main", "the report of a run, anew or live, or of two runs"),
     "reproduce": Command("sare_jax.reproduce.command:main", "the paper's tables and figures"),
     "frontier": Command("sare_jax.frontier.command:main", "methods as curves over their weight"),
     "probe": Command("sare_jax.probe.command:main", "how far weights moved, and what they know"),

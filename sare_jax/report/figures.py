@@ -52,13 +52,16 @@ def relearning(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
     return FigureGroup("relearning", (*base, *attacked), panels)
 
 
-def hero(inputs: Inputs, spec: ReportSpec) -> FigureGroup | None:
-    """The part of Fig. 1b that the headline is about: CHAIR_S of all runs and of the base model."""
+def hero(inputs: Inputs, spec: ReportSpec, place: str = "hero") -> FigureGroup | None:
+    """The part of Fig. 1b that the headline is about: CHAIR_S of all runs and of the base model.
+
+    `place` is the group's anchor, and stands before every id of the drawing.
+    """
     runs = relearned(inputs, spec)
     if not runs:
         return None
     base = (spec.base,) if (spec.base, "origin") in inputs.metrics else ()
-    return FigureGroup("hero", (*base, *runs), (_relearning_panel(inputs, spec, runs, CHAIR_S, "hero"),))
+    return FigureGroup(place, (*base, *runs), (_relearning_panel(inputs, spec, runs, CHAIR_S, place),))
 
 
 def relearned(inputs: Inputs, spec: ReportSpec) -> tuple[str, ...]:

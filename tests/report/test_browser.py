@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from sare_jax.report import ReportSpec
+from sare_jax.report.side_by_side import side_by_side
 from tests.report.browser import BROWSER, browser
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
@@ -132,6 +134,15 @@ def test_captions_are_searched_by_keyboard_on_a_phone(chromium, page):
     told = chromium.value("document.querySelector('.explorer output').textContent")
     assert told.startswith(f"{len(chromium.value(shown + '.map(e => 1)'))} of ")
     assert chromium.value(WIDE) == []
+
+
+def test_two_reports_fit_a_phone(chromium, workdir, folder):
+    page = side_by_side((workdir, ReportSpec()), (workdir, ReportSpec()), folder / "both.html")
+    chromium.open(page, 390)
+    assert chromium.value("document.documentElement.scrollWidth") <= 390
+    assert chromium.value(WIDE) == []
+    assert chromium.value("document.querySelectorAll('.sort').length") > 10
+    assert chromium.complaints == []
 
 
 def test_dark_pages_are_dark_and_legible(chromium, page):
