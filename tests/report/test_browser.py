@@ -120,6 +120,9 @@ def test_drawings_and_numbers_are_files(chromium, page, folder):
 def test_captions_are_searched_by_keyboard_on_a_phone(chromium, page):
     chromium.open(page, 390)
     shown = "[...document.querySelectorAll('.answer')].filter(e => e.getClientRects().length)"
+    chromium.point(".exhibit img")
+    loaded = "(e => e.decode().then(() => e.naturalWidth))(document.querySelector('.exhibit img'))"
+    assert chromium.value(loaded) == 160
     chromium.value("document.querySelector('.explorer input').focus()")
     chromium.type("frisbee")
     texts = chromium.value(f"{shown}.map(e => e.textContent)")
