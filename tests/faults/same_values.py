@@ -10,9 +10,9 @@ import numpy as np
 from sare_jax import files
 from sare_jax.training.checkpoints import saved_hash, steps_in
 
-# What may differ between two sound runs: clocks, and the names of the workdirs themselves.
+# What may differ between two sound runs: clocks, and the memo of hashes, which goes by files' times.
 _CLOCKS = {"seconds", "time", "written", "started", "finished", "cpu_seconds"}
-_SKIPPED = ("records", ".lock", "xla")
+_SKIPPED = ("records", ".lock", ".image_contents.json")
 
 
 def values(workdir: Path) -> dict[str, str]:
