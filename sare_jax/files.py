@@ -124,9 +124,9 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, atomically."""
+    r"""Writes `text` as UTF-8, atomically; halves of characters, as names of files have them, as `\udcff`."""
     with replacing(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -136,7 +136,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, records: Iterable[dict]) -> None:
     """Writes one JSON object a line, atomically."""
-    with replacing(path) as draft, draft.open("w", encoding="utf-8") as stream:
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         for record in records:
             stream.write(json_line(record))
 
@@ -302,7 +302,7 @@ def read_sealed(path: Path) -> dict:
 def hash_value(value: Any) -> str:
     """SHA-256 of a JSON-able value in canonical form, in hex."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def digest(path: Path) -> str:

@@ -56,8 +56,7 @@ class Ledger:
 
     def is_done(self, name: str) -> bool:
         """Whether a task of that name was finished once, whatever became of its inputs since."""
-        path = self._folder / f"{name}.json"
-        return path.exists() and files.read_json(path).get("status") == "done"
+        return self._read(name).get("status") == "done"
 
     def execute(self, task: Task) -> None:
         """Runs the task unless it is current.
@@ -70,7 +69,7 @@ class Ledger:
         """
         # Between the two barriers nobody writes, so that all hosts find the same.
         hosts.barrier(f"{task.name} asked")
-        record = self._read(task)
+        record = self._read(task.name)
         current = self._stands(task, record)
         hosts.barrier(f"{task.name} answered")
         if current:
@@ -111,12 +110,12 @@ class Ledger:
         done = {"status": "done", "key": files.hash_value(task.inputs), "outputs": outputs}
         self._write(task, done | {"seconds": round(seconds, 2), "inputs": task.inputs})
 
-    def _path(self, task: Task) -> Path:
-        return self._folder / f"{task.name}.json"
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
 
-    def _read(self, task: Task) -> dict:
-        """The task's record; empty where there is none that can be read, so that the task is done again."""
-        path = self._path(task)
+    def _read(self, name: str) -> dict:
+        """A task's record; empty where there is none that can be read, so that the task is done again."""
+        path = self._path(name)
         if not path.exists():
             return {}
         try:
@@ -130,7 +129,7 @@ class Ledger:
         return {}
 
     def _write(self, task: Task, record: dict) -> None:
-        path = self._path(task)
+        path = self._path(task.name)
         if path.is_dir():  # which `_read` has told of
             files.remove(path)
         files.write_json(path, record)

@@ -12,11 +12,12 @@ from sare_jax.evaluation import bootstrap, console
 from sare_jax.evaluation.benchmarks import BENCHMARKS
 from sare_jax.evaluation.benchmarks.benchmark import Benchmark
 from sare_jax.evaluation.columns import Counts
-from sare_jax.evaluation.grouped import groups_of, rows_of, side_by_side
+from sare_jax.evaluation.grouped import check_tables, groups_of, rows_of, side_by_side
 from sare_jax.evaluation.metrics import METRICS
 from sare_jax.evaluation.metrics.metric import Metric, metrics_of
 from sare_jax.extensions import resolve
 from sare_jax.files import read_json
+from sare_jax.schema import checked
 
 LEAST_DISCORDANT = 6
 _IDENTITY = (
@@ -83,7 +84,7 @@ def compare(
     if "settings" not in before:
         scopes = {name: (first[name], second[name]) for name in first if name in second}
     warnings = [line for scope, pair in scopes.items() for line in _settings_differ(scope, *pair)]
-    warnings += _provenance_differs(before.get("provenance", {}), after.get("provenance", {}))
+    warnings += _provenance_differs(*(_section(row, "provenance") for row in (before, after)))
     metrics: dict[str, Any] = {}
     for part in parts:
         if part.lone:
@@ -134,11 +135,7 @@ def paired(documents: Sequence[dict], known: Mapping[str, Counts]) -> Iterator[P
             _refuse_other_measure(name, results[0][name], other[name])
         counts = known[results[0][name]["metric"]]
         tables = [result[name]["per_image"] for result in results]
-        absent = [key for key in ("image_id", *counts.columns) if any(key not in table for table in tables)]
-        if absent:
-            raise UserError(
-                f"{name}: no counts {', '.join(absent)} by image in one of the runs; score it again"
-            )
+        check_tables(name, tables, counts.columns)
         groups = groups_of(*tables)
         rows = [rows_of(table, counts.columns, groups) for table in tables]
         yield _paired(name, counts.metrics(groups), rows)
@@ -182,7 +179,7 @@ def _refuse_other_measure(name: str, first: dict, second: dict) -> None:
 
 def _settings_differ(name: str, first: dict, second: dict) -> list[str]:
     """A line for each setting in which the two runs differ (prompt, token limit, …)."""
-    before, after = first.get("settings", {}), second.get("settings", {})
+    before, after = (_section(result, "settings", name) for result in (first, second))
     keys = [key for key in {**before, **after} if key not in ("captions", "answers")]
     where = f"{name}: " if name else ""
     return [
@@ -190,6 +187,15 @@ def _settings_differ(name: str, first: dict, second: dict) -> list[str]:
         for key in keys
         if before.get(key) != after.get(key)
     ]
+
+
+def _section(result: dict, key: str, name: str = "") -> dict:
+    """What a result holds under a key; empty where it has none.
+
+    Raises:
+      UserError: it holds something else than an object there.
+    """
+    return checked(result.get(key, {}), dict[str, Any], f"{name}: {key}" if name else key)
 
 
 def _provenance_differs(first: dict, second: dict) -> list[str]:

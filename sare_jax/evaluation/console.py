@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.command import called, guarded
-from sare_jax.errors import UserError
+from sare_jax.errors import UserError, one_line
 from sare_jax.evaluation import bootstrap
 from sare_jax.files import hash_file, read_text
+from sare_jax.settings.building import LARGEST_SEED
+from sare_jax.settings.evaluate import MOST_DRAWS
 
 COMMAND = "python -m sare_jax.evaluation"
 
@@ -46,13 +48,23 @@ def naming(path: str | Path) -> Iterator[None]:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Adds --json, --draws and --seed."""
     parser.add_argument("--json", action="store_true", help="the whole result as JSON on standard output")
-    parser.add_argument("--draws", type=_positive, default=bootstrap.DRAWS, help="bootstrap resamples")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, or of the questions built")
+    parser.add_argument("--draws", type=draws, default=bootstrap.DRAWS, help="bootstrap resamples")
+    parser.add_argument("--seed", type=seed, default=0, help="of the bootstrap, or of the questions built")
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+def draws(text: str) -> int:
+    """An option's number of bootstrap resamples; refuses what is none, and more than memory holds."""
+    return _whole(text, 1, MOST_DRAWS)
+
+
+def seed(text: str) -> int:
+    """An option's seed; refuses what no generator takes."""
+    return _whole(text, 0, LARGEST_SEED)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not (text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{one_line(repr(text))} is no whole number from {least} to {most}")
     return int(text)
 
 
@@ -81,8 +93,9 @@ def read_ids(path: str | Path) -> list[str]:
 
 
 def print_json(result: dict[str, Any]) -> None:
-    """Prints a result as one line of JSON."""
-    print(json.dumps(result, ensure_ascii=False, allow_nan=False))
+    """Prints a result as one line of JSON, in ASCII alone where standard output is not in UTF-8."""
+    is_plain = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
+    print(json.dumps(result, ensure_ascii=is_plain, allow_nan=False))
 
 
 def print_table(title: str, result: dict[str, Any], names: list[str]) -> None:

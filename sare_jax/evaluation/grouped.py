@@ -10,12 +10,46 @@ from typing import Any
 
 import numpy as np
 
+from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
+from sare_jax.schema import LARGEST
 
 
 def groups_of(*tables: dict[str, list]) -> tuple[str, ...]:
     """The groups that stand in some tables, in order; none where the tables have none."""
     return tuple(dict.fromkeys(group for table in tables for group in table.get("group", ())))
+
+
+def check_tables(name: str, tables: Sequence[Any], columns: Sequence[str]) -> None:
+    """Refuses tables of counts that cannot be used together, as a file that was changed by hand holds them.
+
+    Args:
+      name: whose counts they are, for the error.
+      tables: each `image_id`, the columns and, where the counts are grouped, `group`, all of one length.
+      columns: names of the counts.
+
+    Raises:
+      UserError: names what is lacking, or the column that is no list of numbers.
+    """
+    grouped = any(isinstance(table, dict) and "group" in table for table in tables)
+    kinds = {"image_id": (int, str)} | ({"group": (str,)} if grouped else {})
+    kinds |= dict.fromkeys(columns, (int, float))
+    for table in tables:
+        absent = [key for key in kinds if not isinstance(table, dict) or key not in table]
+        if absent:
+            raise UserError(
+                f"{name}: no counts {', '.join(absent)} by image in one of the runs; score it again"
+            )
+        images = table["image_id"]
+        for key, kind in kinds.items():
+            values = table[key]
+            fits = isinstance(values, list) and isinstance(images, list) and len(values) == len(images)
+            if not fits or not all(type(value) in kind and _is_usable(value) for value in values):
+                raise UserError(f"{name}: {key} by image is damaged in one of the runs; score it again")
+
+
+def _is_usable(value: float | str) -> bool:
+    return isinstance(value, str) or -LARGEST <= value <= LARGEST  # neither does NaN
 
 
 def rows_of(

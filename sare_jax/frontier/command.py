@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from sare_jax import files
 from sare_jax.command import called
 from sare_jax.errors import UserError
-from sare_jax.evaluation import bootstrap
+from sare_jax.evaluation import bootstrap, console
 from sare_jax.frontier.writing import as_markdown, frontier, write
 from sare_jax.locks import writing_into
 from sare_jax.settings.report import FrontierConfig, ReportConfig
+from sare_jax.settings.saved import read_saved
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,13 +31,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--recalls", default="", help="recall before the attack, in percent, e.g. 90,93")
     parser.add_argument("--reference", default="", help="method that the others are held against")
     parser.add_argument("--ours", default="", help="method that the text speaks of first")
-    parser.add_argument("--draws", type=int, default=bootstrap.DRAWS, help="bootstrap resamples")
+    parser.add_argument("--draws", type=console.draws, default=bootstrap.DRAWS, help="bootstrap resamples")
     parser.add_argument("--out", type=Path, help="folder for the files; the first workdir by default")
     options = parser.parse_args(argv)
     path = options.workdirs[0] / "config.json"
     if not path.is_file():
         raise UserError(f"{path}: not there; give the workdir of a finished run")
-    report = files.read_json(path).get("report", {})
+    report = read_saved(path).get("report", {})
     stated = report.get("frontier", {})
     settings = FrontierConfig(
         dict(_method(text) for text in options.method) or stated.get("methods", {}),

@@ -1,5 +1,6 @@
 """Reads the runs of some workdirs as points of curves."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from sare_jax.evaluation.compare import paired, shipped_counts
 from sare_jax.evaluation.metrics import chair
 from sare_jax.frontier.analysis import Base, Run
 from sare_jax.nested import flatten
+from sare_jax.settings.saved import read_saved
 
 # In the order of `analysis.COLUMNS`.
 _COLUMNS = [
@@ -65,7 +67,7 @@ def read_points(workdirs: Sequence[Path], methods: Mapping[str, str], attack: st
     missing = []
     attacking: dict[str, Any] = {}
     for workdir in map(Path, workdirs):
-        config = files.read_json(_there(workdir / "config.json"))
+        config = read_saved(_there(workdir / "config.json"))
         attacking[workdir.name] = config.get("attacks", {}).get(attack)
         for run, values in config.get("runs", {}).items():
             method = method_of(run, methods)
@@ -136,7 +138,7 @@ def _place(values: dict, key: str, where: str) -> tuple[float, int]:
     value: Any = values
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise UserError(f"{where}.{key}: expected the weight of the method's curve, got {value!r}")
     return float(value), int(values.get("seed", 0))
 

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from sare_jax import files
 from sare_jax.command import called
 from sare_jax.config import BASE_RUN, ORIGIN, parse_saved
 from sare_jax.errors import UserError
@@ -21,6 +20,7 @@ from sare_jax.report.probed import probes
 from sare_jax.report.read import read_probes
 from sare_jax.report.tables import table_markdown
 from sare_jax.settings.building import at_least
+from sare_jax.settings.saved import read_saved
 from sare_jax.stages import attack, attacking, probing
 from sare_jax.stages.context import Context
 
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     path = options.workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{path}: not there; give the workdir of a run")
-    config = parse_saved(files.read_json(path))
+    config = parse_saved(read_saved(path))
     images = options.images or config.evaluate.probe_images or 200
     config = dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, probe_images=images))
     context = Context(config, options.workdir)
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     with locked(options.workdir / ".lock", options.workdir):
         for task in _tasks(context, runs):
             context.ledger.execute(task)
-    spec = spec_of(files.read_json(path))
+    spec = spec_of(read_saved(path))
     table = probes(read_probes(options.workdir, spec), spec)
     if table is None:
         raise UserError(f"{options.workdir}: no weights of {', '.join(runs)}; run the unlearn stage first")

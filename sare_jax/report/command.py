@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from sare_jax import files
 from sare_jax.command import called
 from sare_jax.errors import UserError
 from sare_jax.locks import writing_into
@@ -11,6 +10,7 @@ from sare_jax.records.coco import read_truth
 from sare_jax.report import spec_of, table_text, write
 from sare_jax.report.follow import Source, follow
 from sare_jax.report.side_by_side import side_by_side
+from sare_jax.settings.saved import read_saved
 
 EVERY = 10.0
 """Seconds between two looks at a run that goes on."""
@@ -67,7 +67,7 @@ def _source(options: argparse.Namespace) -> Source:
 
 def _config(workdir: Path) -> dict:
     path = workdir / "config.json"
-    return files.read_json(path) if path.is_file() else {}
+    return read_saved(path) if path.is_file() else {}
 
 
 def _folder(workdir: Path, config: dict, name: str) -> Path | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sare_jax import files
 from sare_jax.errors import UserError
+from sare_jax.report.forms import check_comparisons, check_landscape
 from sare_jax.report.spec import FLOOR, ReportSpec
 
 
@@ -105,12 +106,14 @@ def read(workdir: Path, spec: ReportSpec) -> Inputs:
         for run in trained(spec)
     }
     comparisons = reader.json("comparisons.json", list, "paired comparisons") or []
-    _check_comparisons(comparisons, workdir / "comparisons.json")
+    check_comparisons(comparisons, str(workdir / "comparisons.json"))
+    landscape = reader.json("landscape.json", dict, "loss landscape")
+    check_landscape(landscape or {}, str(workdir / "landscape.json"))
     return Inputs(
         metrics=metrics,
         logs={key: records for key, records in logs.items() if records},
         answers=_answers(reader, spec),
-        landscape=reader.json("landscape.json", dict, "loss landscape"),
+        landscape=landscape,
         comparisons=comparisons,
         selection=reader.json("selection.json", dict, "choice of hyper-parameters"),
         config=reader.json("config.json", dict, "settings of the run") or {},
@@ -194,13 +197,3 @@ def _answers(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], list[di
     if not captions:
         reader.missing.append("captions for the gallery (answers/<run>/<setting>/captions.jsonl)")
     return captions
-
-
-def _check_comparisons(comparisons: list, path: Path) -> None:
-    for number, item in enumerate(comparisons):
-        for key, kind in (("a", str), ("b", str), ("metric", str), ("difference", int | float)):
-            if not isinstance(item, dict) or not isinstance(item.get(key), kind):
-                raise UserError(f"{path}: entry {number} has no usable {key!r}; run the report stage again")
-        interval = item.get("interval")
-        if interval is not None and not (isinstance(interval, list) and len(interval) == 2):
-            raise UserError(f"{path}: interval of entry {number} should be [low, high]")

@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from sare_jax.errors import UserError
 
+LARGEST_SEED = 2**32 - 1
+"""Of a setting called `seed`; what every generator that it starts takes, Grain's among them."""
+
 
 def build(kind: Any, values: Any, where: str) -> Any:
     """Makes one settings dataclass from a dictionary, checking names, types and ranges.
@@ -40,6 +43,8 @@ def build(kind: Any, values: Any, where: str) -> Any:
             for key, value in values.items()
         }
     )
+    if not 0 <= getattr(made, "seed", 0) <= LARGEST_SEED:
+        raise UserError(f"{where}.seed: must be from 0 to {LARGEST_SEED}, got {made.seed}")
     try:
         if hasattr(made, "check"):
             made.check(where)

@@ -8,6 +8,9 @@ from sare_jax.evaluation.benchmarks import BENCHMARKS
 from sare_jax.evaluation.metrics import METRICS
 from sare_jax.settings.building import at_least
 
+MOST_DRAWS = 1_000_000
+"""Bootstrap resamples; many more would not fit into memory, and change no digit that is shown."""
+
 # What the sections below hold is said by the metrics and benchmarks themselves. Their modules are imported
 # when settings are made, and not before, since they import settings.
 
@@ -74,6 +77,8 @@ class EvaluateConfig:
 
         for key in ("max_new_tokens", "batch_size", "question_batch_size", "bootstrap"):
             at_least(getattr(self, key), 1, f"{where}.{key}")
+        if self.bootstrap > MOST_DRAWS:
+            raise UserError(f"{where}.bootstrap: must be at most {MOST_DRAWS}, got {self.bootstrap}")
         for key in ("max_images", "probe_images", "benchmark_first"):
             at_least(getattr(self, key), 0, f"{where}.{key}")
         for name, path in self.benchmarks.items():

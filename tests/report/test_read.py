@@ -48,7 +48,7 @@ def test_no_metrics(tmp_path):
         ("metrics/sare/origin.json", "[]", "metrics/sare/origin.json: expected a JSON object"),
         ("landscape.json", "[]", "landscape.json: expected a JSON object"),
         ("comparisons.json", "{}", "comparisons.json: expected a JSON list"),
-        ("comparisons.json", '[{"a": "sare"}]', "comparisons.json: entry 0 has no usable 'b'"),
+        ("comparisons.json", '[{"a": "sare"}]', "comparisons.json[0] has no 'b'"),
         ("logs/sare.jsonl", "{}\nstep 2", "logs/sare.jsonl:2: not valid JSON"),
     ],
 )

@@ -242,7 +242,8 @@ def pair(
 
 def _well_formed(question: dict) -> bool:
     """Whether a question has all entries that it needs, each of the right type."""
-    texts = (question.get(name) for name in ("question", "label", "image", "options") if name in question)
+    named = ("question", "label", "image", "options", "subset")
+    texts = (question.get(name) for name in named if name in question)
     groups, choices = question.get("groups"), question.get("choices", [])
     return (
         key_of(question) is not None

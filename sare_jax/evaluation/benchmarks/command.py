@@ -5,7 +5,6 @@ for benchmarks that need one.
 """
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from sare_jax.evaluation.benchmarks.judged import judged_answers
 from sare_jax.evaluation.judging.options import add_judge, announce, judge_of
 from sare_jax.evaluation.judging.parse import read_score
 from sare_jax.evaluation.pairing import key_of, texts_of
-from sare_jax.files import json_line, write_jsonl, write_text
+from sare_jax.files import write_jsonl, write_text
 from sare_jax.locks import writing_into
 from sare_jax.records.texts import read_records
 
@@ -79,7 +78,8 @@ def _ask(benchmark: Benchmark, options: argparse.Namespace) -> None:
             write_jsonl(Path(options.out), made)
         print(f"{options.out}: {made[0]['subset']}; images are in {benchmark.images(Path(options.data))}")
     else:
-        sys.stdout.writelines(map(json_line, made))
+        for request in made:
+            console.print_json(request)
 
 
 def _score(benchmark: Benchmark, options: argparse.Namespace) -> None:

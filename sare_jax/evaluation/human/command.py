@@ -40,7 +40,7 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", required=True, type=Path, help="JSON lines, saved after every step")
     parser.add_argument("--annotator", default="", help="whose marks these are")
     parser.add_argument("--sample", type=int, default=100, help="captions to draw; 0 takes all")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--seed", type=console.seed, default=0, help="of the draw")
     parser.add_argument("--port", type=int, default=8737, help="0 takes a free one")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     parser.set_defaults(run=_serve)

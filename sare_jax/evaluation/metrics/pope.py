@@ -5,7 +5,6 @@ read in `pope_parse` and scored in `pope_score`.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from sare_jax.evaluation.metrics.pope_score import (
     summarise,
 )
 from sare_jax.evaluation.pairing import key_of
-from sare_jax.files import json_line, write_jsonl
+from sare_jax.files import write_jsonl
 from sare_jax.locks import writing_into
 from sare_jax.records.coco import Truth, read_truth
 from sare_jax.records.pope_lists import KINDS, Kind, build, read_questions, requests
@@ -46,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     builder.add_argument("--kind", required=True, choices=KINDS)
     builder.add_argument("--images", type=int, default=500)
     builder.add_argument("--questions-per-image", type=int, default=6)
-    builder.add_argument("--seed", type=int, default=0)
+    builder.add_argument("--seed", type=console.seed, default=0)
     builder.add_argument("--out", help="file to write; standard output where none is given")
     scorer = commands.add_parser("score", help="score answers to one list or to several")
     scorer.add_argument("--questions", required=True, nargs="+", help="question lists, JSON lines or arrays")
@@ -78,7 +77,8 @@ def _main_build(options: argparse.Namespace) -> None:
         with writing_into(options.out):
             write_jsonl(Path(options.out), questions)
     else:
-        sys.stdout.writelines(map(json_line, questions))
+        for question in questions:
+            console.print_json(question)
 
 
 def _main_score(options: argparse.Namespace) -> None:

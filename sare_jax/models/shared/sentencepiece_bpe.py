@@ -47,6 +47,8 @@ def read_sentencepiece(path: Path) -> tuple[Tokenizer, int, int, int]:
     if kinds - {_NORMAL, _UNKNOWN, _CONTROL, _BYTE}:
         raise UserError(f"{path}: has pieces of kinds unlike LLaMA's; put a tokenizer.json beside it")
     vocab = {piece.piece: number for number, piece in enumerate(model.pieces)}
+    if len(vocab) < len(model.pieces) or not all(isinstance(piece, str) for piece in vocab):
+        raise UserError(f"{path}: damaged, a piece stands twice or is no text; fetch the file again")
     unknown = next(piece.piece for piece in model.pieces if piece.type == _UNKNOWN)
     controls = {piece.piece for piece in model.pieces if piece.type == _CONTROL}
     for field in ("bos_piece", "eos_piece"):
