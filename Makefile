@@ -17,7 +17,7 @@ test: install
 # Every reader of JSON under so many changes of a valid file, each; `make fuzz MUTANTS=50000` for longer.
 MUTANTS ?= 2500
 fuzz: install
-	SARE_FUZZ=$(MUTANTS) $(BIN)/python -m pytest tests/faults/test_readers.py --timeout 0 $(ARGS)
+	SARE_FUZZ=$(MUTANTS) $(BIN)/python -m pytest tests/faults/test_readers.py tests/faults/test_saved_results.py --timeout 0 $(ARGS)
 
 # Kills runs at random moments and damages finished ones; every value must be that of a run left alone.
 KILLS ?= 50
