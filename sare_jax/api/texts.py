@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax import files
+from sare_jax.curation.kept import kept_beside
 from sare_jax.errors import UserError
 from sare_jax.evaluation.metrics import chair as chair_metric
 from sare_jax.records.coco import Truth, listed_truth, read_truth
@@ -129,9 +130,9 @@ def _named(image: Any) -> dict[str, Any]:
 
 
 def _file_of(captions: Captions, out: Path) -> Path:
-    """The captions' file; those at hand are written beside `out`."""
+    """The captions' file; those at hand are written beside `out`, where its scores are kept."""
     if isinstance(captions, str | Path):
         return Path(captions)
-    path = out.with_name(f"{out.name}_captions.jsonl")
+    path = kept_beside(out) / "captions.jsonl"
     files.write_jsonl(path, _records(captions))
     return path

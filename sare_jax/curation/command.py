@@ -8,21 +8,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sare_jax.curation import calibrate, histogram, options
-from sare_jax.curation.calibrate import Audit
-from sare_jax.curation.clip import Clip
+from sare_jax.command import called
+from sare_jax.curation import histogram, inputs, options
 from sare_jax.curation.efuf_files import read_efuf, write_efuf
-from sare_jax.curation.recipe import Recipe, recipe_of
-from sare_jax.curation.select import PAPER, by_numbers
-from sare_jax.curation.stage import Evidence, curate, gather, look
+from sare_jax.curation.select import by_numbers
 from sare_jax.curation.summary import summary
-from sare_jax.curation.truth import Marks, Truth
-from sare_jax.errors import UserError
 from sare_jax.locks import writing_into
 from sare_jax.records.curated import write_curated
 from sare_jax.settings import FixedThresholds
 
-_PROGRAM = "python -m sare_jax.curation"
 _NOT_SCORING = ("rule", "conflicts", "efuf", "folder")  # settings that move no score
 
 
@@ -43,41 +37,38 @@ def main(arguments: Sequence[str]) -> None:
 
 def _curate(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog=_PROGRAM,
+        prog=_program(),
         description="Curates D_neg, D_pos and D_sent from captions and their images.",
         epilog="Other commands, each with --help: calibrate, histogram, import-efuf, export-efuf.",
     )
     options.add_data(parser)
     options.add_settings(parser, without=("efuf", "folder"))
     given = parser.parse_args(arguments)
-    settings, truth = options.settings_of(given), options.truth_of(given)
-    recipe = recipe_of(settings, truth, given.max_pixels)
-    with writing_into(given.out):
-        manifest = curate(options.captions_of(given), given.images, given.out, recipe, truth=truth)
-    print(summary(manifest))
+    settings = options.settings_of(given)
+    inputs.look(given, settings)
+    from sare_jax.curation import running  # after the look: torch takes seconds to load
+
+    running.sets(given, settings)
 
 
 def _calibrate(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog=f"{_PROGRAM} calibrate",
+        prog=f"{_program()} calibrate",
         description="Chooses thresholds by labelled objects, for a wanted precision of each set.",
     )
     options.add_data(parser)
     options.add_settings(parser, without=_NOT_SCORING, kinds=("audit",))
     given = parser.parse_args(arguments)
     settings = options.settings_of(given, {"thresholds": {"kind": "audit"}})
-    recipe = recipe_of(settings, options.truth_of(given), given.max_pixels)
-    assert isinstance(recipe.thresholds, Audit)
-    evidence, clip_id = _gather(given, recipe, recipe.thresholds.truth)
-    limits = recipe.thresholds.thresholds(evidence.kept, clip_id)
-    print(f"{limits.chosen['how']}, CLIP model {clip_id}")
-    print("\n".join(calibrate.told(limits)))
-    print(" ".join(f"--thresholds.{name}={getattr(limits, name):.4f}" for name in ("t0", "t1", "t2")))
+    inputs.look(given, settings)
+    from sare_jax.curation import running
+
+    running.thresholds(given, settings)
 
 
 def _histogram(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog=f"{_PROGRAM} histogram",
+        prog=f"{_program()} histogram",
         description="Draws the scores of objects that are in their image and of objects that are not.",
     )
     options.add_data(parser)
@@ -86,22 +77,16 @@ def _histogram(arguments: list[str]) -> None:
         "--figure", type=Path, required=True, help=f"file to write: {', '.join(histogram.FORMATS)}"
     )
     given = parser.parse_args(arguments)
-    settings, truth = options.settings_of(given), options.truth_of(given)
-    if truth is None:
-        raise UserError("--truth or --labels is missing; a histogram needs to know what is in the images")
-    recipe = recipe_of(settings, truth, given.max_pixels)
-    evidence, clip_id = _gather(given, recipe, truth)
-    scores, present = histogram.judged_scores(evidence.kept, truth)
-    limits = calibrate.chosen(recipe.thresholds, evidence.kept, clip_id)
-    lines = {"T1": limits.t1, "T0": limits.t0} if limits is not PAPER or clip_id == PAPER.model else {}
-    histogram.draw(scores, present, given.figure, model=clip_id, limits=lines)
-    print(histogram.described(scores, present))
-    print(f"figure in {given.figure}")
+    settings = options.settings_of(given)
+    inputs.look(given, settings)
+    from sare_jax.curation import running
+
+    running.figure(given, settings)
 
 
 def _import(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog=f"{_PROGRAM} import-efuf", description="Makes a curated folder of EFUF's two training files."
+        prog=f"{_program()} import-efuf", description="Makes a curated folder of EFUF's two training files."
     )
     start = {"rule": "efuf"}
     parser.add_argument("--efuf", type=Path, required=True, help="folder of pos_neg.json and sentences.json")
@@ -118,7 +103,7 @@ def _import(arguments: list[str]) -> None:
 
 def _export(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog=f"{_PROGRAM} export-efuf", description="Writes a curated folder as EFUF's two training files."
+        prog=f"{_program()} export-efuf", description="Writes a curated folder as EFUF's two training files."
     )
     parser.add_argument("--curated", type=Path, required=True, help="curated folder to read")
     parser.add_argument("--efuf", type=Path, required=True, help="folder to write the two files into")
@@ -128,10 +113,5 @@ def _export(arguments: list[str]) -> None:
     print(", ".join(f"{name}: {rows} rows" for name, rows in sizes.items()) + f" in {given.efuf}")
 
 
-def _gather(given: argparse.Namespace, recipe: Recipe, truth: Truth | Marks) -> tuple[Evidence, str]:
-    """Scores the captions, or takes the scores that are kept; and the id of the CLIP model."""
-    captions = options.captions_of(given)
-    listed = look(captions, given.images, bad_images=recipe.bad_images, truth=truth)
-    model = Clip(recipe.clip)
-    with writing_into(given.out):
-        return gather(listed, given.out, model, recipe), model.id
+def _program() -> str:
+    return called("python -m sare_jax.curation")

@@ -16,6 +16,12 @@ _BINS = 30
 _PRESENT, _ABSENT, _INK = "#2b6cb0", "#c05621", "#333333"
 
 
+def check_format(path: Path) -> None:
+    """Raises `UserError` where a figure's name ends in none of `FORMATS`."""
+    if path.suffix not in FORMATS:
+        raise UserError(f"{path}: the figure's name must end in {', '.join(FORMATS)}")
+
+
 def judged_scores(kept: Sequence[Scored], truth: Truth | Marks) -> tuple[np.ndarray, np.ndarray]:
     """Scores float64[n] of the objects with a known verdict, and bool[n], whether each is in its image.
 
@@ -63,8 +69,7 @@ def draw(
     Raises:
       UserError: the path ends in none of `FORMATS`.
     """
-    if path.suffix not in FORMATS:
-        raise UserError(f"{path}: the figure's name must end in {', '.join(FORMATS)}")
+    check_format(path)
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sare_jax import files
+from sare_jax.curation.kept import kept_beside
 from sare_jax.curation.truth import Marks, Truth, coco_truth, plain_captions, read_marks
 from sare_jax.data.images import MOST_PIXELS
 from sare_jax.errors import UserError
@@ -24,7 +25,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--captions", type=Path, help="captions: JSON lines with image and caption, or lines `image ### text`"
     )
     add("--images", type=Path, required=True, help="folder of the images")
-    add("--out", type=Path, required=True, help="folder to write; scores are kept beside it")
+    add("--out", type=Path, required=True, help="folder to write; scores are kept in .NAME_work beside it")
     about = "width times height of the largest image that is read"
     add("--max-pixels", type=int, default=MOST_PIXELS, help=f"{about}. Default: {MOST_PIXELS}.")
     truth = parser.add_mutually_exclusive_group()
@@ -97,7 +98,7 @@ def captions_of(given: argparse.Namespace) -> Path:
         return given.captions
     if given.labels is None:
         raise UserError("--captions is missing; name the file of the captions")
-    path = given.out.with_name(f"{given.out.name}_captions.jsonl")
+    path = kept_beside(given.out) / "captions.jsonl"
     files.write_jsonl(path, plain_captions(given.labels))
     return path
 

@@ -18,6 +18,7 @@ from sare_jax.curation.captions import (
 )
 from sare_jax.curation.clip import Clip
 from sare_jax.curation.extraction import Scored, extract, hash_units
+from sare_jax.curation.kept import kept_beside
 from sare_jax.curation.objects import spacy_extractor
 from sare_jax.curation.recipe import Recipe
 from sare_jax.curation.scored import BadImages, Plan, score
@@ -153,7 +154,7 @@ def gather(
 ) -> Evidence:
     """Finds the objects of the captions and scores them.
 
-    Objects and scores are kept in `<out>_objects/` and `<out>_scores/`, batch by batch: an interrupted run
+    Objects and scores are kept in the hidden folder `kept_beside(out)`, batch by batch: an interrupted run
     goes on there, and what selects by other rules scores nothing anew.
 
     Args:
@@ -168,12 +169,13 @@ def gather(
     """
     out, extractor = Path(out), recipe.extractor or spacy_extractor()
     with locked(out.with_name(f".{out.name}.lock"), out):
-        contents = contents or Contents(out.with_name(f".{out.name}_images.json"))
+        kept = kept_beside(out)
+        contents = contents or Contents(kept / "images.json")
         source = _source(listed, model, extractor.name, recipe, contents)
         key = files.hash_value({"captions": source["captions"], "extractor": extractor.name})
-        scored = extract(listed.captions, extractor, open_scratch(out.with_name(f"{out.name}_objects"), key))
+        scored = extract(listed.captions, extractor, open_scratch(kept / "objects", key))
         key = files.hash_value(source | {"units": hash_units(scored)})
-        scratch = open_scratch(out.with_name(f"{out.name}_scores"), key)
+        scratch = open_scratch(kept / "scores", key)
         plan = Plan(recipe.windows, listed.images, recipe.work, recipe.max_pixels)
         score(
             scored,
@@ -184,8 +186,9 @@ def gather(
             engine=recipe.engine,
             bad_images=listed.bad_images,
         )
-    kept = _kept(scored, listed.path)
-    return Evidence(listed, scored, kept, source, model.cut_phrases(phrases_of(s.units for s in kept)))
+    usable = _usable(scored, listed.path)
+    cut = model.cut_phrases(phrases_of(s.units for s in usable))
+    return Evidence(listed, scored, usable, source, cut)
 
 
 def _source(listed: Listed, model: Clip, extractor: str, recipe: Recipe, contents: Contents) -> dict:
@@ -218,7 +221,7 @@ def _named(refused: dict[str, str]) -> str:
     return ", ".join(named) + (f" and {len(refused) - _NAMED} more" if len(refused) > _NAMED else "")
 
 
-def _kept(scored: Sequence[Scored], captions: Path) -> list[Scored]:
+def _usable(scored: Sequence[Scored], captions: Path) -> list[Scored]:
     kept = [s for s in scored if not s.dropped]
     if not kept:
         reasons = told(Counter(s.dropped for s in scored))

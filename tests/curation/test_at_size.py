@@ -45,7 +45,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(many, clip_folder, nlp, t
     options = ["--device", "cpu", "--patch", 16, "--image-batch", BATCH]
     options += [f"--thresholds.{pair}" for pair in ("kind=quantile", "q0=0.7", "q1=0.3", "q2=0.4")]
     command = [sys.executable, "-m", "sare_jax.curation", *map(str, [*paths, *options])]
-    journal = tmp_path / "killed_scores" / "scores.jsonl"
+    journal = tmp_path / ".killed_work" / "scores" / "scores.jsonl"
     with subprocess.Popen(
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
     ) as run:
@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(many, clip_folder, nlp, t
 
     assert curate("killed") == curate("whole")
     assert ran == [400 // BATCH - kept, 400 // BATCH]
-    assert journal.read_bytes() == (tmp_path / "whole_scores" / "scores.jsonl").read_bytes()
+    assert journal.read_bytes() == (tmp_path / ".whole_work" / "scores" / "scores.jsonl").read_bytes()
     assert files.digest(tmp_path / "killed") == files.digest(tmp_path / "whole")
 
 

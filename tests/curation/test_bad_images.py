@@ -48,7 +48,7 @@ def curate(clip_folder, nlp, tmp_path):
         manifest = stage.curate(
             tmp_path / "captions.jsonl", images, tmp_path / "out", Recipe(**settings | changes)
         )
-        kept = (tmp_path / "out_scores" / "scores.jsonl").read_text().splitlines()
+        kept = (tmp_path / ".out_work" / "scores" / "scores.jsonl").read_text().splitlines()
         records = [record for line in kept for record in json.loads(line)["value"]]
         return manifest, {r["image"]: r["scores"][0] for r in records if "scores" in r}
 

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from sare_jax.records.curated import read_curated
 from sare_jax.settings import AuditThresholds, CurateConfig, FixedThresholds, QuantileThresholds
 from sare_jax.settings.documentation import meanings
 from tests.faults.file_limit import file_limit
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def quantiles(q0, q1, q2):
@@ -121,7 +124,7 @@ def test_t2_30_sigterm_keeps_the_batches_that_were_scored(world, clip_folder, tm
     again = len(read) - 5
     assert again < 6
     resumed = files.digest(tmp_path / "out")
-    for name in ("out", "out_objects", "out_scores"):
+    for name in ("out", ".out_work"):
         files.remove(tmp_path / name)
     run(monkeypatch, capsys, *given)
     assert files.digest(tmp_path / "out") == resumed
@@ -192,8 +195,49 @@ def test_efufs_files_out_and_in(world, clip_folder, tmp_path, monkeypatch, capsy
     assert "pos_neg.json: no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("images", "nowhere", "--images: nowhere: no such image folder"),
+        ("captions", "nothing.jsonl", "--captions: nothing.jsonl: no such file"),
+        ("truth", "nothing", "--truth: nothing: no such file or folder"),
+        ("out", "a_file", "--out: a_file: is a file; name a folder"),
+        ("figure", "figure.bmp", "figure.bmp: the figure's name must end in .svg, .png, .pdf"),
+        ("clip", "a/b/c", "a/b/c: no open_clip model there"),
+    ],
+)
+def test_what_is_missing_is_said_before_torch_is_loaded(tmp_path, option, value, message):
+    given = {"images": tmp_path, "captions": tmp_path / "a_file", "out": "out", "figure": "figure.png"}
+    (tmp_path / "a_file").write_text("")
+    arguments = [f"--{name}={value}" for name, value in (given | {option: value}).items()]
+    code = (
+        "import sys\nfrom sare_jax.command import guarded\nfrom sare_jax.curation.command import main\n"
+        f"try: guarded(main)(['histogram', *{arguments!r}])\n"
+        "finally: assert not {'torch', 'open_clip', 'spacy', 'transformers'} & set(sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith(f"error: {message}")
+
+
+def test_what_is_kept_lies_in_one_hidden_folder(world, clip_folder, tmp_path, monkeypatch, capsys):
+    before = {path.name for path in tmp_path.iterdir()}
+    given = options_for(world, clip_folder, tmp_path)
+    run(monkeypatch, capsys, *given, *quantiles(0.7, 0.3, 0.4))
+    assert {path.name for path in tmp_path.iterdir()} - before == {"out", ".out_work"}
+    monkeypatch.setattr(scoring, "load_image", None)  # calling it would fail: the scores are kept
+    other = run(monkeypatch, capsys, *given, *quantiles(0.6, 0.4, 0.4))
+    assert "6 captions, 6 scored" in other
+
+
 def test_curation_never_imports_jax():
-    code = "import sys, sare_jax.curation.command; assert not {'jax', 'flax'} & set(sys.modules)"
+    code = "import sys, sare_jax.curation.running; assert not {'jax', 'flax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

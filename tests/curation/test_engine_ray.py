@@ -65,7 +65,9 @@ def test_two_workers_go_on_from_a_local_run_and_give_its_arrays(
     with pytest.raises(KeyboardInterrupt):
         curate("there", stops)
     curate("there", engine_of("ray"))
-    journals = [(tmp_path / f"{name}_scores" / "scores.jsonl").read_text() for name in ("here", "there")]
+    journals = [
+        (tmp_path / f".{name}_work" / "scores" / "scores.jsonl").read_text() for name in ("here", "there")
+    ]
     assert journals[0] == journals[1]
     assert len(journals[0].splitlines()) == 6
     assert files.digest(tmp_path / "here") == files.digest(tmp_path / "there")

@@ -194,7 +194,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_arrays(curate, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         curate(tmp_path / "resumed", engine=stops_after(2))
     assert not (tmp_path / "resumed").exists()
-    with (tmp_path / "resumed_scores" / "scores.jsonl").open("a") as stream:
+    with (tmp_path / ".resumed_work" / "scores" / "scores.jsonl").open("a") as stream:
         stream.write('[{"image": "4.png", "whole": fal')  # killed while writing
     curate(tmp_path / "resumed", engine=stops_after(99))
     assert sorted(job.image for batch in calls for job in batch) == [f"{i}.png" for i in range(6)]
@@ -208,7 +208,7 @@ def test_damaged_scratch_is_made_again(curate, tmp_path, damage):
     kept = [
         path
         for part in ("objects", "scores")
-        for path in sorted((tmp_path / f"again_{part}").rglob("*"))
+        for path in sorted((tmp_path / ".again_work" / part).rglob("*"))
         if path.is_file()
     ]
     assert {path.suffix for path in kept} == {"", ".jsonl", ".npz"}
@@ -222,7 +222,7 @@ def test_damaged_scratch_is_made_again(curate, tmp_path, damage):
 def test_a_changed_score_is_noticed(curate, tmp_path):
     curate(tmp_path / "whole")
     curate(tmp_path / "again")
-    journal = tmp_path / "again_scores" / "scores.jsonl"
+    journal = tmp_path / ".again_work" / "scores" / "scores.jsonl"
     text = journal.read_text()
     number = re.search(r"\d\d\.\d", text)[0]
     journal.write_text(text.replace(number, f"{float(number) + 1:.1f}", 1))
@@ -245,8 +245,8 @@ def test_a_changed_score_is_noticed(curate, tmp_path):
 def test_kept_phrases_that_do_not_fit_are_made_again(curate, tmp_path, change, caplog):
     curate(tmp_path / "whole")
     curate(tmp_path / "again")
-    (tmp_path / "again_scores" / "scores.jsonl").unlink()
-    (path,) = (tmp_path / "again_scores" / "phrases").iterdir()
+    (tmp_path / ".again_work" / "scores" / "scores.jsonl").unlink()
+    (path,) = (tmp_path / ".again_work" / "scores" / "phrases").iterdir()
     write_arrays(path, change[1](read_arrays(path)))
     caplog.clear()
     curate(tmp_path / "again")
@@ -258,7 +258,7 @@ def test_kept_phrases_that_do_not_fit_are_made_again(curate, tmp_path, change, c
 def test_a_line_of_the_scores_that_nobody_wrote_there_is_discarded(curate, tmp_path, line, caplog):
     curate(tmp_path / "whole")
     curate(tmp_path / "again")
-    path = tmp_path / "again_scores" / "scores.jsonl"
+    path = tmp_path / ".again_work" / "scores" / "scores.jsonl"
     first, *others = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([first, first if line == b"twice" else line, *others]))
     caplog.clear()
