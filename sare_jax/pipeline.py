@@ -38,11 +38,17 @@ class Task:
 
 
 class Ledger:
-    """Remembers, in `<workdir>/records`, what each task was made from and what came out."""
+    """Remembers, in `<workdir>/records`, what each task was made from and what came out.
+
+    Attributes:
+      executed: names of the tasks that ran in this invocation.
+      took: what each of its stages took.
+    """
 
     def __init__(self, workdir: Path):
         self._folder = Path(workdir) / "records"
         self.executed: list[str] = []
+        self.took: list[Took] = []
 
     def _stands(self, task: Task, record: dict) -> bool:
         """Whether the outputs stand as a finished run with the same inputs left them."""
@@ -152,21 +158,15 @@ class Took:
     cpu: float
 
 
-def run(
-    stages: Mapping[str, Callable[[], Iterator[Task]]], names: tuple[str, ...], ledger: Ledger
-) -> list[Took]:
+def run(stages: Mapping[str, Callable[[], Iterator[Task]]], names: tuple[str, ...], ledger: Ledger) -> None:
     """Executes the tasks of the named stages in order.
 
     Args:
       stages: name → function that yields the stage's tasks. A task is executed before the next is asked for,
         so later ones may describe themselves by artifacts of earlier ones.
       names: stages to run.
-      ledger: records of the workdir.
-
-    Returns:
-      What each stage took, in order.
+      ledger: records of the workdir; is told what each stage took.
     """
-    took = []
     for number, name in enumerate(names, start=1):
         before, start, busy = len(ledger.executed), time.monotonic(), _cpu()
         with progress.stage(name, f"({number} of {len(names)})"):
@@ -174,10 +174,9 @@ def run(
                 ledger.execute(task)
             done = Took(name, len(ledger.executed) - before, time.monotonic() - start, _cpu() - busy)
             what = f"{done.tasks} task{'s' if done.tasks != 1 else ''} in {done.wall:.0f} s"
-            print(f"[{name}] {what if done.tasks else 'up to date'}", flush=True)
-            progress.event("stage_done", **dataclasses.asdict(done))
-        took.append(done)
-    return took
+            said = f"[{name}] {what if done.tasks else 'up to date'}"
+            progress.say("stage_done", said, **dataclasses.asdict(done))
+        ledger.took.append(done)
 
 
 def _cpu() -> float:

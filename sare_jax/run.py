@@ -72,17 +72,24 @@ def _run(arguments: Sequence[str]) -> None:
     if PLAN.value:
         from sare_jax.plan import plan
 
-        plan(config)
-    else:
-        from sare_jax import stages
+        with progress.showing():  # so that what is printed is an event of --log_json
+            plan(config)
+        return
+    from sare_jax import stages
+    from sare_jax.stages import ending
 
-        stages.run(config, Path(WORKDIR.value or Path("runs") / config.name))
+    workdir = Path(WORKDIR.value or Path("runs") / config.name)
+    with progress.showing():
+        ledger = stages.run(config, workdir)
+    ending.say(config, workdir, ledger.took)
 
 
 def _display() -> str:
     """How progress is shown."""
     if QUIET.value and LOG_JSON.value:
         raise UserError("--quiet, --log_json: give one of them")
+    if QUIET.value and PLAN.value:
+        raise UserError("--quiet: not with --plan, which does nothing but print")
     return "quiet" if QUIET.value else "json" if LOG_JSON.value else "auto"
 
 

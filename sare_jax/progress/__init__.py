@@ -13,7 +13,7 @@ the road a run is; `show_as` chooses how it is shown:
 """
 
 from sare_jax.progress.bars import COMPILING, Bar, bar, track
-from sare_jax.progress.shown import DISPLAYS, event, result, show_as, showing, stage, task
+from sare_jax.progress.shown import DISPLAYS, event, result, say, show_as, showing, stage, task
 
 __all__ = [
     "COMPILING",
@@ -22,6 +22,7 @@ __all__ = [
     "bar",
     "event",
     "result",
+    "say",
     "show_as",
     "showing",
     "stage",

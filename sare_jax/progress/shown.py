@@ -53,6 +53,14 @@ def event(name: str, **values: Any) -> None:
         write_event(name, **values)
 
 
+def say(name: str, text: str, **values: Any) -> None:
+    """Prints a line for readers; where progress is shown as `json`, the event `name` with its values."""
+    if _kind == "json":
+        event(name, **values)
+    else:
+        print(text, flush=True)
+
+
 def result(text: str, **values: Any) -> None:
     """Prints what a command was called for; where progress is shown as `json`, the event `result`.
 

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from sare_jax import files, hosts, pipeline
+from sare_jax import files, hosts, pipeline, progress
 from sare_jax.config import to_dict
 from sare_jax.errors import UserError
 from sare_jax.locks import locked
@@ -37,7 +37,7 @@ def run(config: Config, workdir: Path) -> pipeline.Ledger:
       workdir: folder into which all stages write; made if missing.
 
     Returns:
-      The ledger: which tasks ran, and which were up to date.
+      The ledger: which tasks ran, and what each stage took.
 
     Raises:
       UserError: a stage cannot run on several hosts, another run is at work in the folder, something is
@@ -53,7 +53,8 @@ def run(config: Config, workdir: Path) -> pipeline.Ledger:
         hosts.first_only(
             lambda: files.write_json(workdir / "config.json", to_dict(config)), "settings written"
         )
-        print(f"workdir {workdir}; settings in {workdir / 'config.json'}", flush=True)
+        settings = workdir / "config.json"
+        progress.say("workdir", f"workdir {workdir}; settings in {settings}", workdir=str(workdir))
         pipeline.run(stages, config.stages, context.ledger)
     return context.ledger
 

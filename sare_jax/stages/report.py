@@ -10,8 +10,8 @@ from sare_jax.config import BASE_RUN, ORIGIN, to_dict
 from sare_jax.evaluation.metrics import chair
 from sare_jax.frontier import writing as frontier
 from sare_jax.pipeline import Task
-from sare_jax.report import table_text, write
-from sare_jax.report.spec import spec_of
+from sare_jax.report import ReportSpec, spec_of, write
+from sare_jax.settings.road import Config
 from sare_jax.shipped import located
 from sare_jax.stages import landscape, matched, measuring
 from sare_jax.stages.context import Context
@@ -196,18 +196,20 @@ def _page(context: Context) -> Task:
             "code": _code(report),
         },
         outputs=outputs,
-        run=lambda: _write(context, outputs[0]),
+        run=lambda: _write(context),
     )
 
 
-def _write(context: Context, page: Path) -> None:
+def _write(context: Context) -> None:
     selection = context.config.report.selection
     if selection:
         files.write_json(context.workdir / "selection.json", files.read_json(located(selection)))
-    spec = dataclasses.replace(spec_of(to_dict(context.config)), subject=context.config.report.subject)
-    write(context.workdir, spec, truth=context.truth, images_dir=context.images)
-    print(table_text(context.workdir, spec), flush=True)
-    print(f"report: {page}", flush=True)
+    write(context.workdir, spec_for(context.config), truth=context.truth, images_dir=context.images)
+
+
+def spec_for(config: Config) -> ReportSpec:
+    """What the report of these settings is about."""
+    return dataclasses.replace(spec_of(to_dict(config)), subject=config.report.subject)
 
 
 def _floor_hashes(context: Context) -> dict[str, str]:
