@@ -32,7 +32,7 @@ def check_tables(name: str, tables: Sequence[Any], columns: Sequence[str]) -> No
       UserError: names what is lacking, or the column that is no list of numbers.
     """
     grouped = any(isinstance(table, dict) and "group" in table for table in tables)
-    kinds = {"image_id": (int, str)} | ({"group": (str,)} if grouped else {})
+    kinds: dict[str, tuple[type, ...]] = {"image_id": (int, str)} | ({"group": (str,)} if grouped else {})
     kinds |= dict.fromkeys(columns, (int, float))
     for table in tables:
         absent = [key for key in kinds if not isinstance(table, dict) or key not in table]
