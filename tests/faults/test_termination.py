@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,6 +18,17 @@ STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 LINE = "interrupted; the same command goes on from here\n"
 
 
+@pytest.fixture
+def as_in_a_new_process() -> Iterator[None]:
+    """Python's own answers to both signals: Ray, which other tests start, leaves another one to SIGTERM."""
+    own = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    left = {number: signal.signal(number, answer) for number, answer in own.items()}
+    yield
+    for number, answer in left.items():
+        signal.signal(number, answer)
+
+
+@pytest.mark.usefixtures("as_in_a_new_process")
 @pytest.mark.parametrize("number", STATUS)
 def test_a_stage_goes_on_where_it_was_stopped(tmp_path, capsys, number):
     """The signal comes from another thread, while the stage writes a file."""
