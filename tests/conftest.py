@@ -20,6 +20,7 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 QUICK_COMPILE = "--xla_cpu_use_fusion_emitters=false"
 # Tracing makes so many objects that Python looks for garbage all the time: 40% of what tracing a step takes.
 RARE_COLLECTION = (20_000, 20, 50)
+MOST_MAPS = 20_000  # memory maps of a worker before it drops its compiled programs
 LARGEST_CACHE = 1 << 30  # bytes
 # Handed to workers before all others, so that no worker is left alone with one of them at the end.
 DEAREST = ("tests/test_road.py", "tests/test_scale.py", "tests/training/", "tests/test_plan.py")
@@ -76,6 +77,21 @@ def quick_compile(request: pytest.FixtureRequest) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", not optimised)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+    _give_back_maps()
+
+
+def _give_back_maps() -> None:
+    """Drops compiled programs when a worker holds many.
+
+    Each lies in memory maps of its own, of which Linux gives a process 65,530. Without one, the next program
+    ends the process.
+    """
+    import jax
+
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ with progress.stage("report", "(8 of 8)"), progress.task("report/landscape"):
                 for step in range(6):
                     bar.update(10)
                     bar.note("L_neg 2.31 L_pos 1.05 " * 9)
-                    time.sleep(0.005)
+                    time.sleep(0.06 if point == 8 else 0.005)  # long enough to be drawn
         print(f"scan {scan} is done")
     logging.warning("a logged line")
     warnings.warn("a warning")
