@@ -90,16 +90,29 @@ def exhibits(inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path
       truth: COCO annotations, by which object words are marked; None marks nothing.
       images: folder of the image files; None shows captions without images.
     """
-    by_image: dict[tuple[str, str], dict[int, dict]] = {
-        which: {record["image_id"]: record for record in records} for which, records in inputs.answers.items()
-    }
+    by_image = _by_image(inputs)
     if not by_image:
         return []
     shared = set.intersection(*(set(records) for records in by_image.values()))
     first = by_image.get((spec.base, "origin")) or next(iter(by_image.values()))
     known = {i: categories for i in shared if (categories := _categories(truth, i)) is not None}
     chosen = choose({i: first[i]["text"] for i in shared}, known, spec.gallery_images)
-    return [_exhibit(image_id, by_image, known.get(image_id), spec, images) for image_id in chosen]
+    return exhibits_of(chosen, inputs, spec, truth, images)
+
+
+def exhibits_of(
+    chosen: Iterable[int], inputs: Inputs, spec: ReportSpec, truth: Truth | None, images: Path | None
+) -> list[Exhibit]:
+    """The exhibits of images that were chosen elsewhere; see `exhibits`."""
+    by_image = _by_image(inputs)
+    return [_exhibit(image_id, by_image, _categories(truth, image_id), spec, images) for image_id in chosen]
+
+
+def _by_image(inputs: Inputs) -> dict[tuple[str, str], dict[int, dict]]:
+    """(run, setting) → image id → its answer."""
+    return {
+        which: {record["image_id"]: record for record in records} for which, records in inputs.answers.items()
+    }
 
 
 def choose(captions: Mapping[int, str], categories: Mapping[int, Iterable[str]], count: int) -> list[int]:

@@ -78,7 +78,7 @@ def _asked(made: Made) -> set[str]:
 
 
 def _fig5(made: Made) -> Page:
-    seconds = {name: step_seconds(made, settings) for name, settings in made.config.runs.items()}
+    seconds = {name: step_seconds(made, settings) for name, settings in made.context.config.runs.items()}
     first = seconds[made.spec.baseline]
     rows = tuple(
         Row(
@@ -91,7 +91,7 @@ def _fig5(made: Made) -> Page:
                 number_cell(settings.batch_size, 0),
             ),
         )
-        for name, settings in made.config.runs.items()
+        for name, settings in made.context.config.runs.items()
         for taken in (seconds[name],)
     )
     columns = (

@@ -68,5 +68,5 @@ def _reproduce(names: Sequence[str]) -> None:
         stages.run(config, workdir)
         found = made(Context(config, workdir))
         page = experiment.page(found)
-        written = write(name, f"{name}: {experiment.title}", page, workdir / "reproduce")
+        written = write(name, f"{name}: {experiment.title}", page, found.spec, workdir / "reproduce")
         print(f"{name}: {', '.join(map(str, written))}", flush=True)

@@ -1,10 +1,7 @@
 """Fig. 1b, the relearning curve, and Figs. 1a, 6 and 7, captions before and after it."""
 
-from collections.abc import Iterable
-from html import escape
-
 from sare_jax.report.figures import relearning
-from sare_jax.report.gallery import Caption, image_uri, mark
+from sare_jax.report.gallery import exhibits_of
 from sare_jax.reproduce.experiment import Experiment, Made, Page, Raw, with_runs
 from sare_jax.reproduce.main_results import methods_of
 
@@ -21,13 +18,14 @@ def _relearned(raw: Raw) -> Raw:
 
 
 def _fig1(made: Made) -> Page:
-    group = relearning(made.inputs, made.spec)
-    panels = group.panels if group else ()
-    return Page(drawings={f"fig1_{place}": panel for place, panel in enumerate(panels)})
+    return Page(figures=relearning(made.inputs, made.spec))
 
 
 def _fig6(made: Made) -> Page:
-    return Page(texts=tuple(_case(made, image_id) for image_id in chosen(made)))
+    context = made.context
+    return Page(
+        exhibits=tuple(exhibits_of(chosen(made), made.inputs, made.spec, context.truth, context.images))
+    )
 
 
 def chosen(made: Made) -> list[int]:
@@ -36,47 +34,16 @@ def chosen(made: Made) -> list[int]:
     Most is by the number of invented object words that the attack adds to the baseline's caption; of equal
     ones the lower id comes first. The rule does not look at our method.
     """
-    before, after = (_captions(made, made.spec.baseline, s) for s in ("origin", made.spec.headline_setting))
-    added = {
-        image_id: (after[image_id].hallucinated or 0) - (before[image_id].hallucinated or 0)
-        for image_id in before.keys() & after.keys()
-        if after[image_id].hallucinated is not None
-    }
+    baseline, attacked = made.spec.baseline, made.spec.headline_setting
+    records = [made.inputs.answers.get((baseline, setting), []) for setting in ("origin", attacked)]
+    images = set.intersection(*({record["image_id"] for record in each} for each in records))
+    shown = exhibits_of(sorted(images), made.inputs, made.spec, made.context.truth, None)
+    added = {}
+    for exhibit in shown:
+        before, after = (exhibit.rows[baseline][setting].hallucinated for setting in ("origin", attacked))
+        if before is not None and after is not None:
+            added[exhibit.image_id] = after - before
     return sorted(added, key=lambda image_id: (-added[image_id], image_id))[:SHOWN]
-
-
-def _captions(made: Made, run: str, setting: str) -> dict[int, Caption]:
-    truth = made.context.truth
-    return {
-        record["image_id"]: mark(record, tuple(sorted(truth.categories(record["image_id"]))))
-        for record in made.inputs.answers.get((run, setting), [])
-    }
-
-
-def _case(made: Made, image_id: int) -> str:
-    """One image with its captions, as HTML."""
-    records = made.inputs.answers.get((made.spec.baseline, "origin"), [])
-    name = next(record["image"] for record in records if record["image_id"] == image_id)
-    present = ", ".join(sorted(made.context.truth.categories(image_id)))
-    source = image_uri(made.context.images, name, made.spec.max_pixels)
-    parts = [
-        f'<section><img src="{source}" alt="test image {image_id}">'
-        f"<p>Image {image_id}. In the picture: {escape(present)}.</p>"
-    ]
-    for run in made.spec.runs:
-        for setting in ("origin", made.spec.headline_setting):
-            caption = _captions(made, run.key, setting).get(image_id)
-            if caption:
-                heading = f"{run.label}, {'before' if setting == 'origin' else 'after'} the attack"
-                parts.append(f"<h4>{escape(heading)}</h4><p>{_marked(caption.pieces)}</p>")
-    return "".join(parts) + "</section>"
-
-
-def _marked(pieces: Iterable) -> str:
-    return "".join(
-        f"<mark>{escape(piece.text)}</mark>" if piece.kind == "hallucinated" else escape(piece.text)
-        for piece in pieces
-    )
 
 
 FIG1 = Experiment("hallucination against the number of relearning samples", _relearned, _fig1)

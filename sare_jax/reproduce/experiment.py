@@ -1,17 +1,16 @@
 """What a table or figure of the paper takes, and what is made of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from sare_jax.config import to_dict
 from sare_jax.errors import UserError
-from sare_jax.report.figures import Panel
+from sare_jax.report.figures import FigureGroup
+from sare_jax.report.gallery import Exhibit
 from sare_jax.report.read import Inputs, read
 from sare_jax.report.spec import ReportSpec, spec_of
 from sare_jax.report.tables import Table
-from sare_jax.settings.road import Config
 from sare_jax.stages.context import Context
 
 Raw = dict[str, Any]
@@ -23,18 +22,14 @@ class Made:
     """What the stages made.
 
     Attributes:
-      workdir: folder of the runs.
-      config: the settings that they ran with.
+      context: the stages' own view: settings, workdir, truth, images, the base model.
       inputs: metrics, logs and answers of the workdir.
       spec: the runs and settings of the config.
-      context: the stages' own view of the workdir: truth, images, the base model.
     """
 
-    workdir: Path
-    config: Config
+    context: Context
     inputs: Inputs
     spec: ReportSpec
-    context: Context
 
 
 @dataclass(frozen=True)
@@ -43,13 +38,13 @@ class Page:
 
     Attributes:
       tables: in reading order.
-      drawings: file name → the drawing.
-      texts: paragraphs in HTML that is safe to embed, such as captions with marks.
+      figures: drawings, which are files of their own too.
+      exhibits: images with captions.
     """
 
     tables: tuple[Table, ...] = ()
-    drawings: Mapping[str, Panel] = field(default_factory=dict)
-    texts: tuple[str, ...] = ()
+    figures: FigureGroup | None = None
+    exhibits: tuple[Exhibit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,13 +55,11 @@ class Experiment:
       title: what it shows, in one line.
       changed: gives the settings of its runs and attacks from those of a config file.
       page: makes tables and drawings from what the stages made.
-      not_comparable: what of the paper's figures may not be held against ours, and why; a line each.
     """
 
     title: str
     changed: Callable[[Raw], Raw]
     page: Callable[[Made], Page]
-    not_comparable: tuple[str, ...] = ()
 
 
 STAGES = "prepare,caption,curate,unlearn,evaluate,attack"
@@ -75,7 +68,7 @@ STAGES = "prepare,caption,curate,unlearn,evaluate,attack"
 def made(context: Context) -> Made:
     """Reads what the stages made; see `Made`."""
     spec = spec_of(to_dict(context.config))
-    return Made(context.workdir, context.config, read(context.workdir, spec), spec, context)
+    return Made(context, read(context.workdir, spec), spec)
 
 
 def run_of(raw: Raw, name: str, experiment: str) -> Raw:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sare_jax.evaluation.columns import Measure
 from sare_jax.evaluation.metrics.chair import CHAIR_S, RECALL
 from sare_jax.report.contrasts import measured
-from sare_jax.report.figures import Panel
+from sare_jax.report.figures import FigureGroup, Panel
 from sare_jax.report.palette import MUTED
 from sare_jax.report.svg import inline, panel
 from sare_jax.reproduce.experiment import Experiment, Made, Page, Raw, run_of, with_runs
@@ -64,7 +64,7 @@ def _table4(made: Made) -> Page:
         (symbol, [Line(f"{value:g}", _name(key, value), paper=f"{key}={value:g}") for value in values])
         for key, (symbol, values) in SENSITIVITY.items()
     ]
-    ours = made.config.runs[OURS]
+    ours = made.context.config.runs[OURS]
     others = f"What is not varied: λ₁ {ours.neg_weight:g}, λ₂ {ours.sent_weight:g}, ρ {ours.rho:g}."
     caption = "SARE with other weights and radii (the paper's Table 4)"
     return Page((paper_table(made, "table4", caption, groups, paper, (others, *note)),))
@@ -80,8 +80,8 @@ def _fig4(made: Made) -> Page:
     caption = "SARE by passes over D_neg (the paper's Fig. 4), each a run of its own with the same order"
     table = paper_table(made, "fig4", caption, [("epochs", lines)], {}, ())
     points = [(0.0, "base"), *((e, _name("epochs", e)) for e in EPOCHS)]
-    drawings = {f"fig4_{measure.key}": _curve(made, measure, points) for measure in (CHAIR_S, RECALL)}
-    return Page((table,), drawings)
+    panels = tuple(_curve(made, measure, points) for measure in (CHAIR_S, RECALL))
+    return Page((table,), FigureGroup("fig4", (), panels))
 
 
 def _curve(made: Made, measure: Measure, points: Sequence[tuple[float, str]]) -> Panel:

@@ -1,7 +1,6 @@
 """The paper's tables and figures from a finished run's files, and the command's mistakes."""
 
 import csv
-import io
 import json
 import math
 import re
@@ -22,7 +21,7 @@ from sare_jax.reproduce import EXPERIMENTS
 from sare_jax.reproduce.drawn import chosen
 from sare_jax.reproduce.experiment import made
 from sare_jax.reproduce.rows import paper_rows
-from sare_jax.reproduce.writing import as_csv, as_latex, write
+from sare_jax.reproduce.writing import as_latex, write
 from sare_jax.stages.context import Context
 from tests import tiny_llava
 from tests.report.workdirs import make_workdir
@@ -114,14 +113,14 @@ def test_holm_is_that_of_the_definition():
 def test_files_say_what_the_table_says(workdir, tmp_path):
     experiment, found = made_for("table1", workdir)
     page = experiment.page(found)
-    written = write("table1", "Table 1", page, tmp_path)
+    written = write("table1", "Table 1", page, found.spec, tmp_path)
     assert [path.name for path in written] == ["table1.html", "table1.md", "table1.tex", "table1.csv"]
     (table,) = page.tables
-    lines = list(csv.DictReader(io.StringIO(as_csv(table))))
+    lines = list(csv.DictReader((tmp_path / "table1.csv").open()))
     assert len(lines) == sum(len(group.rows) for group in table.groups)
     first = lines[0]
-    assert math.isclose(float(first["chair_s"]), table.groups[0].rows[0].cells[0].value)
-    assert float(first["chair_s_low"]) <= float(first["chair_s"]) <= float(first["chair_s_high"])
+    assert math.isclose(float(first["CHAIR_S"]), table.groups[0].rows[0].cells[0].value)
+    assert float(first["CHAIR_S, low"]) <= float(first["CHAIR_S"]) <= float(first["CHAIR_S, high"])
     html = (tmp_path / "table1.html").read_text()
     assert html.count("<tr") == len(lines) + len(table.groups) + 1
 
@@ -138,19 +137,23 @@ def test_latex_has_no_letter_that_it_would_read_as_a_command(workdir):
     assert {line.count(" & ") for line in lines} == {len(table.columns)}
 
 
-def test_cases_are_those_that_the_attack_changes_most(workdir):
+def test_cases_are_those_that_the_attack_changes_most(workdir, tmp_path):
     experiment, found = made_for("fig6", workdir)
     images = chosen(found)
     page = experiment.page(found)
-    assert len(images) == len(page.texts) == 4
-    assert all("<mark>" in text and "after the attack" in text for text in page.texts)
+    assert images == [exhibit.image_id for exhibit in page.exhibits]
+    assert len(images) == 4
+    (written,) = write("fig6", "Fig. 6", page, found.spec, tmp_path)
+    articles = written.read_text().split("<article")[1:]
+    assert len(articles) == 4
+    assert all('<mark class="invented"' in text and "After relearn 140" in text for text in articles)
     _, again = made_for("fig6", workdir)
     assert chosen(again) == images
 
 
 def test_the_relearning_curve_is_drawn(workdir, tmp_path):
     experiment, found = made_for("fig1", workdir)
-    written = write("fig1", "Fig. 1", experiment.page(found), tmp_path)
+    written = write("fig1", "Fig. 1", experiment.page(found), found.spec, tmp_path)
     drawings = [path for path in written if path.suffix == ".svg"]
     assert len(drawings) == 4
     assert all(path.stat().st_size < 100_000 and "var(--" not in path.read_text() for path in drawings)
