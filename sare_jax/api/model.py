@@ -18,7 +18,6 @@ from sare_jax.inference.ask import ask
 from sare_jax.inference.features import FeatureCache
 from sare_jax.models.families import model_folder, open_source
 from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter
-from sare_jax.models.load import load_model, stacked_paths
 from sare_jax.models.prompting import ImagePrompter
 from sare_jax.settings import DecodingConfig, EvaluateConfig, ModelConfig
 from sare_jax.settings.building import build, merged
@@ -27,7 +26,7 @@ from sare_jax.settings.presets import PRESETS
 from sare_jax.training import unlearn as training
 from sare_jax.training.checkpoints import saved_settings, steps_in
 from sare_jax.training.remat import remat_policy
-from sare_jax.training.sharding import by_rows, frozen_placement, gathering, make_mesh
+from sare_jax.training.sharding import by_rows, gathering, load_onto, make_mesh
 
 Picture = str | Path | Image
 """An image file, or an image of Pillow's."""
@@ -152,14 +151,7 @@ def load(folder: str | Path, **settings: Any) -> Model:
     values = build(ModelConfig, {"folder": str(folder), **settings}, "model")
     source = open_source(model_folder(values), values)
     mesh = make_mesh(values.data_parallel, values.fsdp)
-    trainable = values.trainable or source.family.trainable
-    stacked = stacked_paths(source.family, source.config)
-    loaded = load_model(
-        source,
-        dtype=values.dtype,
-        trainable=trainable,
-        placement=frozen_placement(mesh, trainable, stacked),
-    )
+    loaded = load_onto(mesh, source, values)
     prompter = source.family.prompter(source, values)
     return Model(loaded, values, source.family.image_processor(source, values), prompter, mesh)
 

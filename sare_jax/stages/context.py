@@ -130,18 +130,10 @@ class Context:
     @cached_property
     def loaded(self) -> "LoadedModel":
         """The base model, in the memory of the mesh's devices."""
-        from sare_jax.models.load import load_model, parameter_table, stacked_paths
-        from sare_jax.training.sharding import frozen_placement
+        from sare_jax.models.load import parameter_table
+        from sare_jax.training.sharding import load_onto
 
-        source, settings = self.source, self.config.model
-        trainable = settings.trainable or source.family.trainable
-        stacked = stacked_paths(source.family, source.config)
-        loaded = load_model(
-            source,
-            dtype=settings.dtype,
-            trainable=trainable,
-            placement=frozen_placement(self.mesh, trainable, stacked),
-        )
+        loaded = load_onto(self.mesh, self.source, self.config.model)
         print(parameter_table(loaded), flush=True)
         if note := loaded.generation.note(self.config.decoding, self.config.evaluate.max_new_tokens):
             print(note, flush=True)

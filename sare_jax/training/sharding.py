@@ -17,6 +17,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sare_jax import hosts
 from sare_jax.errors import UserError
+from sare_jax.models.interface import LoadedModel, Source
+from sare_jax.models.load import load_model, stacked_paths
+from sare_jax.settings.model import ModelConfig
 
 DATA, FSDP = "data", "fsdp"
 
@@ -91,6 +94,22 @@ def frozen_placement(mesh: Mesh, trainable: str, stacked: Collection[str]) -> Pl
         return NamedSharding(mesh, PartitionSpec(*[None] * longest, FSDP))
 
     return place
+
+
+def load_onto(mesh: Mesh, source: Source, settings: ModelConfig) -> LoadedModel:
+    """Reads a model from its folder into the memory of the mesh's devices.
+
+    Args:
+      mesh: from `make_mesh`.
+      source: the opened folder.
+      settings: precision of the frozen weights, and what is trained; empty takes the family's mapping layers.
+
+    Raises:
+      UserError: the files are broken or do not fit together.
+    """
+    trainable = settings.trainable or source.family.trainable
+    placement = frozen_placement(mesh, trainable, stacked_paths(source.family, source.config))
+    return load_model(source, dtype=settings.dtype, trainable=trainable, placement=placement)
 
 
 def gathering(mesh: Mesh) -> contextlib.AbstractContextManager:
