@@ -8,7 +8,7 @@ import pytest
 
 from sare_jax.evaluation.human.audit import version_of
 from sare_jax.records.annotations import read_annotations
-from tests.evaluation.human.browser import CHROMIUM, Browser
+from tests.browser import CHROMIUM, Browser
 from tests.evaluation.human.small_audit import CAPTIONS, make_audit, serving, write_captions, write_images
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+    with Browser(tmp_path_factory.mktemp("profile"), "!!document.querySelector('.word')") as opened:
         yield opened
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _FLAGS = [
@@ -35,13 +35,25 @@ _CODES = {
     "ArrowRight": 39,
     "ArrowDown": 40,
     "Tab": 9,
+    "Escape": 27,
 }
 
 
 class Browser:
-    """One browser with one tab; a context manager."""
+    """One browser with one tab; a context manager.
 
-    def __init__(self, profile: Path):
+    Attributes:
+      complaints: what the page or the browser reported as wrong since the last new tab.
+    """
+
+    def __init__(self, profile: Path, ready: str = "true"):
+        """Starts it.
+
+        Args:
+          profile: folder of its own; downloads go into `downloads` there.
+          ready: JavaScript expression that is true once a page can be used.
+        """
+        self._downloads, self._ready = profile / "downloads", ready
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
         # The protocol's ends are file descriptors 3 and 4 of the browser.
@@ -77,14 +89,26 @@ class Browser:
         self._session = self._call("Target.attachToTarget", attached, session=None)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self._call(f"{domain}.enable")
+        self._call("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(self._downloads)})
         self.complaints.clear()
 
-    def open(self, address: str, width: int = 1280, height: int = 900) -> None:
-        """Opens a page in a window of this size and waits until it shows a caption."""
+    def open(
+        self,
+        address: str,
+        width: int = 1280,
+        height: int = 900,
+        *,
+        scheme: Literal["light", "dark"] = "light",
+        scripts: Literal["on", "off"] = "on",
+    ) -> None:
+        """Opens a page in a window of this size and waits until it can be used."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self._call("Emulation.setDeviceMetricsOverride", size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._call("Emulation.setEmulatedMedia", {"features": features})
+        self._call("Emulation.setScriptExecutionDisabled", {"value": scripts == "off"})
         self._call("Page.navigate", {"url": address})
-        self.wait("document.readyState === 'complete' && !!document.querySelector('.word')")
+        self.wait(f"document.readyState === 'complete' && {self._ready}")
 
     def run(self, script: str) -> Any:
         """Value of a JavaScript expression."""
@@ -121,6 +145,20 @@ class Browser:
         event = {"x": x, "y": y, "button": "left", "clickCount": 1, "modifiers": _SHIFT * shift}
         self._call("Input.dispatchMouseEvent", {"type": "mousePressed"} | event)
         self._call("Input.dispatchMouseEvent", {"type": "mouseReleased"} | event)
+
+    def type(self, text: str) -> None:
+        """Writes into the field that has the focus."""
+        self._call("Input.insertText", {"text": text})
+
+    def point(self, selector: str) -> None:
+        """Moves the pointer over an element, which is scrolled into view."""
+        place = f"(() => {{ const e = document.querySelector({selector!r});"
+        place += (
+            "e.scrollIntoView({block: 'center', behavior: 'instant'});"
+        place += "const b = e.getBoundingClientRect();"
+        )
+        x, y = self.run(place + "return [b.x + b.width / 2, b.y + b.height / 2]; })()")
+        self._call("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
 
     def picture(self, path: Path) -> None:
         """Saves what the window shows."""
