@@ -153,10 +153,8 @@ class Browser:
     def point(self, selector: str) -> None:
         """Moves the pointer over an element, which is scrolled into view."""
         place = f"(() => {{ const e = document.querySelector({selector!r});"
-        place += (
-            "e.scrollIntoView({block: 'center', behavior: 'instant'});"
+        place += "e.scrollIntoView({block: 'center', behavior: 'instant'});"
         place += "const b = e.getBoundingClientRect();"
-        )
         x, y = self.run(place + "return [b.x + b.width / 2, b.y + b.height / 2]; })()")
         self._call("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
 

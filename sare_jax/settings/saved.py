@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.schema import checked, read_object
+from sare_jax.settings.report import ReportConfig
 
 
 @dataclass(frozen=True)
@@ -38,31 +39,13 @@ class _Evaluate:
 
 
 @dataclass(frozen=True)
-class _Frontier:
-    methods: dict[str, str] = field(default_factory=dict)
-    recalls: str = ""
-
-
-@dataclass(frozen=True)
-class _Report:
-    baseline: str = ""
-    ours: str = ""
-    matched_attack: str = ""
-    equal_recall: float = 0.0
-    equal_words: float = 0.0
-    gallery: int = 0
-    floor: str = ""
-    frontier: _Frontier = _Frontier()
-
-
-@dataclass(frozen=True)
 class _Saved:
     runs: dict[str, _Run] = field(default_factory=dict)
     run_labels: dict[str, str] = field(default_factory=dict)
     attacks: dict[str, _Attack] = field(default_factory=dict)
     data: _Data = _Data()
     evaluate: _Evaluate = _Evaluate()
-    report: _Report = _Report()
+    report: ReportConfig = field(default_factory=ReportConfig)
 
 
 def read_saved(path: Path) -> dict[str, Any]:
