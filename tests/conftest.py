@@ -94,6 +94,13 @@ def _give_back_maps() -> None:
         gc.collect()
 
 
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """pytest's, without Ray: threads that it leaves in a worker log into whichever test runs then."""
+    caplog.handler.addFilter(lambda record: record.name.partition(".")[0] != "ray")
+    return caplog
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real caption and question files; not part of the project."""
