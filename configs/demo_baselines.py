@@ -1,5 +1,8 @@
 """The demo with the unlearning methods that the field compares with; what `sare_jax.reproduce` takes.
 
+Beside the demo's attacks there is LoRA, as in the paper's Table 1; beside its metrics there are the exact
+coverage of the pictures and the question sets of `sare_jax.demo.questions`.
+
     python main.py --config configs/demo_baselines.py
     python main.py --config configs/demo_baselines.py:search    the search for their weights, on validation
 
@@ -10,8 +13,9 @@ none does, the one with the highest recall.
 
 from ml_collections import ConfigDict
 
-from sare_jax.configs import demo_sare
+from sare_jax.configs import demo_attacks, demo_sare
 from sare_jax.configs.demo_sweep import on_validation
+from sare_jax.demo.prompts import QUESTION_SETS
 
 # GA has no other loss to be weighed against, and Adam divides its scale away, so its candidates are rates.
 CANDIDATES: dict[str, tuple[float, ...]] = {
@@ -22,6 +26,7 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     "simnpo": (0.1, 0.2, 0.4, 0.8),
 }
 CHOSEN = {"ga": 5e-5, "graddiff": 0.2, "dpo": 0.025, "npo": 0.03, "simnpo": 0.4}
+SCENES = 60  # that the question sets ask about
 LABELS = {"ga": "GA", "graddiff": "GradDiff", "dpo": "DPO", "npo": "NPO", "simnpo": "SimNPO"}
 
 
@@ -37,6 +42,10 @@ def get_config(variant: str = "full") -> ConfigDict:
         config = demo_sare.get_config()
         config.unlock()
         config.name = "demo_baselines"
+        config.data.prepare_args.update({"lessons": demo_attacks.SCENES, "questions": SCENES})
+        config.evaluate.metrics += ",sare_jax.demo.coverage:METRIC"
+        config.evaluate.benchmarks.update(QUESTION_SETS)
+        config.attacks.lora = ConfigDict(demo_attacks.LORA)
         config.runs.update({name: _run(name, value) for name, value in CHOSEN.items()})
         return config.lock()
     config = on_validation("demo_baselines_search")

@@ -64,6 +64,11 @@ class Ledger:
         """Whether a task of that name was finished once, whatever became of its inputs since."""
         return self._read(name).get("status") == "done"
 
+    def seconds(self, name: str) -> float | None:
+        """What a finished task took; of one that was interrupted its last call. None where it never ended."""
+        seconds = self._read(name).get("seconds")
+        return float(seconds) if isinstance(seconds, int | float) else None
+
     def execute(self, task: Task) -> None:
         """Runs the task unless it is current.
 

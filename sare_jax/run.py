@@ -5,7 +5,7 @@ Importing this module defines the flags.
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -51,12 +51,22 @@ def main(arguments: Sequence[str]) -> None:
     Args:
       arguments: the command line without the program's name, which stays that of `sys.argv`.
     """
+    call(arguments, _run)
+
+
+def call(arguments: Sequence[str], function: Callable[[Sequence[str]], None]) -> None:
+    """Parses a command line with a run's flags, calls the function, and exits.
+
+    Args:
+      arguments: the command line without the program's name.
+      function: is called with what is no flag, the program's name first.
+    """
     sys.argv = [sys.argv[0], *arguments]  # where ml_collections looks for the keys that are set
     for flag in _OWN:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])  # what --help lists
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.set_verbosity(logging.WARNING)
-    app.run(guarded(_run), argv=sys.argv, flags_parser=guarded(parse_flags))
+    app.run(guarded(function), argv=sys.argv, flags_parser=guarded(parse_flags))
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -67,7 +77,7 @@ def _run(arguments: Sequence[str]) -> None:
     config = parse(with_runs(config_dict(CONFIG), RUN.value), chosen)
     from sare_jax import hosts, progress  # after the checks: a typo should not wait for jax
 
-    progress.show_as(_display())
+    progress.show_as(display())
     hosts.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if PLAN.value:
         from sare_jax.plan import plan
@@ -84,8 +94,8 @@ def _run(arguments: Sequence[str]) -> None:
     ending.say(config, workdir, ledger.took)
 
 
-def _display() -> str:
-    """How progress is shown."""
+def display() -> str:
+    """How progress is shown, by the flags."""
     if QUIET.value and LOG_JSON.value:
         raise UserError("--quiet, --log_json: give one of them")
     if QUIET.value and PLAN.value:

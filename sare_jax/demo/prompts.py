@@ -23,6 +23,9 @@ STYLES: dict[str, Style] = {
 }
 """How the writer answers each description prompt."""
 
+QUESTION_SETS = {name: f"questions/{name}" for name in ("mme", "gqa", "scienceqa", "qbench")}
+"""Benchmark → the folder of a world that holds questions in its form (see `questions`)."""
+
 
 def chat(instruction: str) -> str:
     """The prompt form of the llava-hf models on the hub, up to where the answer starts."""

@@ -110,9 +110,8 @@ class Object:
 
     @property
     def side(self) -> str:
-        """`left`, `middle` or `right`, by the centre of its box."""
-        centre = (self.box[0] + self.box[2]) / 2 / SIZE
-        return "left" if centre < 0.36 else "right" if centre > 0.64 else "middle"
+        """See `side_of`."""
+        return side_of(self.box[0], self.box[2])
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,12 @@ class Scene:
     def categories(self) -> frozenset[str]:
         """Names of the categories in sight."""
         return frozenset(item.category for item in self.objects)
+
+
+def side_of(left: float, right: float) -> str:
+    """`left`, `middle` or `right`, by the centre of a box whose edges are given in pixels."""
+    centre = (left + right) / 2 / SIZE
+    return "left" if centre < 0.36 else "right" if centre > 0.64 else "middle"
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:

@@ -3,7 +3,8 @@
 `images/` holds all pictures in one folder (`COCO_train_000000000001.png`, …), `annotations/` an
 `instances_*.json` and a `captions_*.json` for each of train, val and test, `world.json` what made it.
 Where lessons are asked for, `lessons/` holds pictures of further scenes, and `lessons.json` what the demo's
-LLaVA was taught about such ones, in the form of LLaVA's training data.
+LLaVA was taught about such ones, in the form of LLaVA's training data. Where questions are asked for,
+`questions/` holds sets of them about further scenes (see `questions`).
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from sare_jax import files, progress
+from sare_jax.demo import questions as question_sets
 from sare_jax.demo.categories import CATEGORIES
 from sare_jax.demo.conversations import records
 from sare_jax.demo.references import references
@@ -21,8 +23,8 @@ from sare_jax.demo.scenes import SIZE, Scene, sample_scene
 from sare_jax.errors import UserError
 
 SPLITS = ("train", "val", "test")
-_RECORD, _PARTS = "world.json", ("images", "annotations", "lessons", "lessons.json")
-LESSONS = len(SPLITS)  # their scenes' number among the seeds
+_RECORD, _PARTS = "world.json", ("images", "annotations", "lessons", "lessons.json", "questions")
+LESSONS, QUESTIONS = len(SPLITS), len(SPLITS) + 1  # their scenes' numbers among the seeds
 _INFO = {"description": "A drawn world in the format of COCO 2014", "version": "1.0", "year": 2014}
 _LICENSE = {"id": 1, "name": "Same as the code that drew it", "url": ""}
 _SOURCES = (
@@ -30,6 +32,7 @@ _SOURCES = (
     "conversations.py",
     "drawing",
     "prompts.py",
+    "questions.py",
     "references.py",
     "render.py",
     "scenes.py",
@@ -39,7 +42,14 @@ _SOURCES = (
 
 
 def build(
-    out: Path, *, train: int = 1200, val: int = 400, test: int = 400, lessons: int = 0, seed: int = 0
+    out: Path,
+    *,
+    train: int = 1200,
+    val: int = 400,
+    test: int = 400,
+    lessons: int = 0,
+    questions: int = 0,
+    seed: int = 0,
 ) -> None:
     """Draws the images and writes their annotations; the same arguments give the same bytes.
 
@@ -52,6 +62,7 @@ def build(
       val: number of validation images.
       test: number of test images.
       lessons: number of scenes with lessons about them.
+      questions: number of scenes that the question sets ask about.
       seed: starts every random draw: scenes, drawings and captions.
 
     Raises:
@@ -63,6 +74,7 @@ def build(
         "val": val,
         "test": test,
         "scenes_with_lessons": lessons,
+        "scenes_with_questions": questions,
         "seed": seed,
         "source": _source_hash(),
     }
@@ -70,7 +82,7 @@ def build(
         return
     with (
         files.replacing(out) as draft,
-        progress.bar(train + val + test + lessons, "drawing images", unit="image") as bar,
+        progress.bar(train + val + test + lessons + questions, "drawing images", unit="image") as bar,
     ):
         (draft / "images").mkdir(parents=True)
         first_id = 1
@@ -79,6 +91,8 @@ def build(
             first_id += count
         if lessons:
             _write_lessons(draft, lessons, seed, bar)
+        if questions:
+            _write_questions(draft, questions, seed, bar)
         files.write_json(draft / _RECORD, files.sealed(spec | _contents(draft)))
 
 
@@ -164,6 +178,14 @@ def _write_lessons(folder: Path, count: int, seed: int, bar: progress.Bar) -> No
         taught += records(name, scene, rng)
         bar.update(1)
     files.write_json(folder / "lessons.json", taught)
+
+
+def _write_questions(folder: Path, count: int, seed: int, bar: progress.Bar) -> None:
+    drawn = []
+    for scene, rng in _scenes(count, (seed, QUESTIONS)):
+        drawn.append(question_sets.Drawn(scene, render(scene, rng), rng))
+        bar.update(1)
+    question_sets.write(folder, drawn)
 
 
 def _instance(number: int, image_id: int, category: str, box: tuple[float, float, float, float]) -> dict:

@@ -21,7 +21,8 @@ _PRESSED = 0.12  # how much likelier the writer is to name an unseen object when
 _SOBERED = 0.12  # how much less likely when it has named one already
 _IDLE = 0.22  # its likelihood when no companion is missing
 _USUAL = 0.85  # share of the usual wording wherever there is a choice
-_SIDES = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
+SIDES = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
+"""Where something stands → how descriptions say it."""
 
 _OPENINGS: dict[str, tuple[str, ...]] = {
     "kitchen": ("In the kitchen, {}, and {}.", "{}, and {}.", "{}, while {}."),
@@ -116,7 +117,7 @@ def clauses(
 
 
 def _tell(category: str, side: str) -> str:
-    return f"{CATEGORIES[category].phrase} {CATEGORIES[category].verb} {_SIDES[side]}"
+    return f"{CATEGORIES[category].phrase} {CATEGORIES[category].verb} {SIDES[side]}"
 
 
 def _fill_in(

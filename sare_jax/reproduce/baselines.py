@@ -35,7 +35,7 @@ def _with_baselines(raw: Raw) -> Raw:
     runs = methods_of(raw)
     for name, settings in BASELINES.items():
         runs[name] = {**settings, "rho": 0.0, **raw.get("runs", {}).get(name, {})}
-    return with_runs(raw, runs, attacks={})
+    return with_runs(raw, runs, attacks={}, benchmarks=True)
 
 
 def _fig3(made: Made) -> Page:
@@ -108,7 +108,41 @@ def _fig5(made: Made) -> Page:
         "The paper draws hours on NVIDIA A800 cards and prints none.",
     )
     caption = "What a training step takes (the paper's Fig. 5)"
-    return Page((Table("fig5", caption, "", columns, (Group("", "", rows),), notes),))
+    steps = Table("fig5", caption, "", columns, (Group("", "", rows),), notes)
+    return Page((steps, shares(made)))
+
+
+def shares(made: Made) -> Table:
+    """How the time from images to unlearned weights is divided, as the workdir's records have it."""
+    ledger, spec = made.context.ledger, made.spec
+    before = [("captions of the training images", "caption"), ("curation", "curate")]
+    trained = [(spec.label(run), f"unlearn/{run}") for run in made.context.config.runs]
+    known = [(label, task, ledger.seconds(task)) for label, task in (*before, *trained)]
+    shared = sum(seconds or 0.0 for _, task, seconds in known if task in ("caption", "curate"))
+    rows = []
+    for label, task, seconds in known:
+        if seconds is None:
+            continue
+        share = plain("")
+        if task.startswith("unlearn/"):
+            share = number_cell(100 * shared / (shared + seconds), 0)
+        rows.append(Row(task, label, (number_cell(seconds, 1), share)))
+    columns = (
+        Column("seconds", "Seconds", "lower", "By the clock, loading and compilation included."),
+        Column(
+            "share",
+            "Captions and curation, %",
+            None,
+            "Of the time from images to this method's weights.",
+        ),
+    )
+    notes = (
+        "As the tasks ran in this workdir: whatever else ran on the machine is in it, and of a task that was "
+        "interrupted the last call alone. A method trained later finds programs compiled earlier.",
+    )
+    return Table(
+        "fig5_shares", "Where a method's time goes", "", columns, (Group("", "", tuple(rows)),), notes
+    )
 
 
 def step_seconds(made: Made, settings: OptimConfig) -> float:

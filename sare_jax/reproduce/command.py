@@ -1,19 +1,15 @@
 """Command line: `python -m sare_jax.reproduce NAME … [--config FILE] [--workdir FOLDER]`."""
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app
-
-from sare_jax.command import called, config_dict, guarded
+from sare_jax.command import called, config_dict
 from sare_jax.config import parse
 from sare_jax.errors import UserError
 from sare_jax.extensions import resolve
 from sare_jax.reproduce import EXPERIMENTS
-from sare_jax.run import CONFIG, WORKDIR, parse_flags
+from sare_jax.run import CONFIG, WORKDIR, call, display
 
 USAGE = """\
 usage: {called} NAME … [--config FILE] [--workdir FOLDER] [--config.KEY=VALUE …]
@@ -39,13 +35,7 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit(0 if options else 2)
     if not any(option.startswith(("--config=", "-config=")) for option in options):
         options.append(f"--config={DEFAULT}")
-    sys.argv = [sys.argv[0], *options]
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    app.run(
-        guarded(lambda _: _reproduce(list(EXPERIMENTS) if names == ["all"] else names)),
-        argv=sys.argv,
-        flags_parser=guarded(parse_flags),
-    )
+    call(options, lambda _: _reproduce(list(EXPERIMENTS) if names == ["all"] else names))
 
 
 def _experiment(name: str) -> Any:
@@ -57,16 +47,20 @@ def _experiment(name: str) -> Any:
 def _reproduce(names: Sequence[str]) -> None:
     experiments = {name: _experiment(name) for name in names}  # a typo ends before the first one runs
     raw = config_dict(CONFIG)
-    from sare_jax import stages  # after the checks: a typo should not wait for jax
+    from sare_jax import progress, stages  # after the checks: a typo should not wait for jax
     from sare_jax.reproduce.experiment import made
     from sare_jax.reproduce.writing import write
     from sare_jax.stages.context import Context
 
-    for name, experiment in experiments.items():
+    progress.show_as(display())
+    for number, (name, experiment) in enumerate(experiments.items(), start=1):
         config = parse(experiment.changed(raw))
         workdir = Path(WORKDIR.value or Path("runs") / config.name)
-        stages.run(config, workdir)
+        progress.say("experiment", f"{name} ({number} of {len(experiments)}): {experiment.title}", key=name)
+        with progress.showing():
+            stages.run(config, workdir)
         found = made(Context(config, workdir))
         page = experiment.page(found)
         written = write(name, f"{name}: {experiment.title}", page, found.spec, workdir / "reproduce")
-        print(f"{name}: {', '.join(map(str, written))}", flush=True)
+        pages = " ".join(map(str, written))
+        progress.say("experiment_done", f"{name}: {pages}", key=name, files=[str(path) for path in written])

@@ -85,8 +85,20 @@ def run_of(raw: Raw, name: str, experiment: str) -> Raw:
     return runs[name]
 
 
-def with_runs(raw: Raw, runs: Mapping[str, Raw], attacks: Raw | None = None) -> Raw:
-    """The settings with these runs and attacks alone, and the stages that an experiment needs."""
+def with_runs(
+    raw: Raw, runs: Mapping[str, Raw], attacks: Raw | None = None, *, benchmarks: bool = False
+) -> Raw:
+    """The settings with these runs and attacks alone, and the stages that an experiment needs.
+
+    Args:
+      raw: values of the config file.
+      runs: name → settings.
+      attacks: name → settings; those of the config file where there are none.
+      benchmarks: whether the config file's benchmarks are asked.
+    """
+    evaluate = raw.get("evaluate", {})
+    if not benchmarks:
+        evaluate = evaluate | {"benchmarks": dict.fromkeys(evaluate.get("benchmarks", {}), "")}
     report = raw.get("report", {}) | {"matched": False, "landscape_images": 0}
     if attacks is None:
         attacks = raw.get("attacks", {})
@@ -97,5 +109,6 @@ def with_runs(raw: Raw, runs: Mapping[str, Raw], attacks: Raw | None = None) -> 
         "runs": dict(runs),
         "attack": shared,
         "attacks": attacks,
+        "evaluate": evaluate,
         "report": report,
     }

@@ -58,7 +58,8 @@ class EvaluateConfig:
     #: Bootstrap resamples behind the 95 % intervals; intervals of shares of captions and answers are exact.
     bootstrap: int = 1000
     #: Benchmark, by its short name (`sare_jax.evaluation.benchmarks`) or `module:name` → its file or folder
-    #: as it is released, its images beside it; an empty path leaves it out.
+    #: as it is released, its images beside it; an empty path leaves it out. Where `data.prepare` makes the
+    #: data, a relative path is taken from its folder.
     benchmarks: dict[str, str] = field(default_factory=lambda: dict.fromkeys(BENCHMARKS, ""))
     #: The benchmarks' official prompts, or EFUF's (`lineage`).
     benchmark_prompt: Literal["official", "lineage"] = "official"

@@ -20,8 +20,13 @@ from sare_jax.training.state import Params
 def answers(context: Context, run: str, setting: str) -> dict[str, Path]:
     """Benchmark name → JSONL file of the answers, for each configured benchmark."""
     folder = context.workdir / "benchmarks" / run / setting
-    configured = benchmarks_of(context.config.evaluate.benchmarks)
-    return {benchmark.name: folder / f"{benchmark.name}.jsonl" for benchmark, _ in configured}
+    return {benchmark.name: folder / f"{benchmark.name}.jsonl" for benchmark, _ in configured(context)}
+
+
+def configured(context: Context) -> list[tuple[Benchmark, Path]]:
+    """The benchmarks that have a path, each with its file or folder."""
+    named = benchmarks_of(context.config.evaluate.benchmarks)
+    return [(benchmark, context.in_root(str(path))) for benchmark, path in named]
 
 
 def judge_of(settings: EvaluateConfig) -> Judge | None:
@@ -53,7 +58,7 @@ def answered(context: Context, run: str, setting: str) -> list[tuple[Benchmark, 
     settings = context.config.evaluate
     judge = judge_of(settings)
     found = []
-    for benchmark, _ in benchmarks_of(settings.benchmarks):
+    for benchmark, _ in configured(context):
         records = files.read_jsonl(answers(context, run, setting)[benchmark.name])
         if benchmark.judging and judge:
             records = judged_answers(benchmark, records, records, judge)
@@ -75,7 +80,7 @@ def asked(
       prompt: put before each question in a prompt attack; None otherwise.
     """
     settings = context.config.evaluate
-    for benchmark, path in benchmarks_of(settings.benchmarks):
+    for benchmark, path in configured(context):
         first = 0 if benchmark.whole else settings.benchmark_first
         prefix = f"{prompt} " if prompt else ""
         questions = _requests(benchmark, path, settings.benchmark_prompt, first, prefix)

@@ -13,10 +13,10 @@ from typing import Any
 from sare_jax import online, pipeline, shipped
 from sare_jax.curation import clip_files
 from sare_jax.errors import UserError
-from sare_jax.evaluation.benchmarks.benchmark import Benchmark, benchmarks_of
+from sare_jax.evaluation.benchmarks.benchmark import Benchmark
 from sare_jax.extensions import resolve
 from sare_jax.settings import AuditThresholds
-from sare_jax.stages import measuring, own_sets, room
+from sare_jax.stages import benchmarks, measuring, own_sets, room
 from sare_jax.stages.context import Context
 
 WITH_MODEL = ("caption", "unlearn", "evaluate", "attack", "export", "report")
@@ -71,8 +71,9 @@ def looks(context: Context) -> Iterator[Look]:
     if any(stage in stages for stage in MEASURING):
         for metric, options in measuring.metrics_in(config.evaluate):
             yield partial(metric.check, options)
-        for benchmark, path in benchmarks_of(config.evaluate.benchmarks):
-            yield partial(_benchmark, benchmark, path)
+        for benchmark, path in benchmarks.configured(context):
+            if not _is_to_be_made(context, path):
+                yield partial(_benchmark, benchmark, path)
     if "export" in stages and config.export.check_captions:
         for name in ("torch", "transformers"):
             yield partial(_package, name, "config.export.check_captions", "sare_jax[models]")
@@ -187,6 +188,12 @@ def _artifacts(context: Context) -> Iterator[Look]:
                 yield partial(pipeline.require, path, earlier)
     if "curate" in stages and "caption" not in stages and not _has_sets(context):
         yield partial(pipeline.require, context.captions, "caption")
+
+
+def _is_to_be_made(context: Context, path: Path) -> bool:
+    """Whether the stage `prepare` is to put a path in place."""
+    made = context.config.data.prepare and "prepare" in context.config.stages
+    return bool(made) and path.is_relative_to(context.data_root)
 
 
 def _benchmark(benchmark: Benchmark, path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sare_jax import files
 from sare_jax.config import parse
 from sare_jax.configs import demo_baselines
 from sare_jax.errors import UserError
@@ -18,6 +19,7 @@ from sare_jax.evaluation.metrics.chair import CHAIR_S
 from sare_jax.extensions import resolve
 from sare_jax.report.contrasts import contrast
 from sare_jax.reproduce import EXPERIMENTS
+from sare_jax.reproduce.baselines import shares
 from sare_jax.reproduce.drawn import chosen
 from sare_jax.reproduce.experiment import made
 from sare_jax.reproduce.rows import paper_rows
@@ -60,6 +62,30 @@ def test_runs_of_one_name_have_the_same_settings_everywhere():
     for name in EXPERIMENTS:
         for run, settings in parse(resolve(name, EXPERIMENTS, "reproduce").changed(RAW)).runs.items():
             assert known.setdefault(run, settings) == settings, (name, run)
+
+
+def test_benchmarks_are_asked_where_they_are_shown():
+    asked = {
+        name: {
+            key
+            for key, path in parse(
+                resolve(name, EXPERIMENTS, "reproduce").changed(RAW)
+            ).evaluate.benchmarks.items()
+            if path
+        }
+        for name in EXPERIMENTS
+    }
+    assert asked["fig3"] == {"mme", "gqa", "scienceqa", "qbench"}
+    assert not any(asked[name] for name in EXPERIMENTS if name not in ("fig3", "fig5"))
+
+
+def test_shares_of_time_are_those_of_the_records(workdir):
+    for task, seconds in (("caption", 30.0), ("curate", 10.0), ("unlearn/efuf", 60.0)):
+        files.write_json(workdir / "records" / f"{task}.json", {"status": "done", "seconds": seconds})
+    _, found = made_for("fig5", workdir)
+    (group,) = shares(found).groups
+    rows = {row.key: [cell.text for cell in row.cells] for row in group.rows}
+    assert rows == {"caption": ["30.0", ""], "curate": ["10.0", ""], "unlearn/efuf": ["60.0", "40"]}
 
 
 def test_table1_has_ours_beside_the_papers_and_a_test_beside_both(workdir):

@@ -118,3 +118,10 @@ def test_a_scoring_model_that_open_clip_does_not_know_is_named(key, value, capsy
     config = dataclasses.replace(config, stages=("curate",))
     _, lines = refused(config, capsys)
     assert [line for line in lines if line.startswith(f"missing: curate.{key}: ") and repr(value) in line]
+
+
+def test_a_benchmark_that_prepare_is_to_make_is_not_missed(capsys):
+    key = "--config.evaluate.benchmarks.mme=questions/mme"
+    preflight.check(Context(read(key, config=DEMO), Path("run")))
+    _, lines = refused(read(key, "--config.stages=attack", config=DEMO), capsys)
+    assert any("config.evaluate.benchmarks.mme: run/data/questions/mme: not there" in line for line in lines)
