@@ -36,7 +36,7 @@ class Journal:
         if self._path.exists():
             with self._path.open("rb") as stream:
                 for line in stream:
-                    if _value(line, self._length) is None:
+                    if opened(line, self._length) is None:
                         if line.endswith(b"\n"):
                             logging.warning(
                                 "%s: line %d changed since it was written; what follows is made again",
@@ -56,7 +56,7 @@ class Journal:
         if self._length:
             with self._path.open("rb") as stream:
                 for number, line in enumerate(stream):
-                    yield files.parse_json(_value(line, number) or b"", f"{self._path}:{number + 1}")
+                    yield files.parse_json(opened(line, number) or b"", f"{self._path}:{number + 1}")
 
     def append(self, value: Any) -> None:
         """Adds a JSON-able value; it is with the operating system when this returns.
@@ -73,8 +73,7 @@ class Journal:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as stream:
                 for number, value in enumerate(values, start=self._length):
-                    text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-                    stream.write(_HEAD + _sum(text, number) + _MIDDLE + text + _END)
+                    stream.write(sealed(value, number))
                     written = number + 1
         self._length = written
 
@@ -88,12 +87,18 @@ def open_scratch(folder: Path, key: str) -> Path:
     return folder
 
 
-def _sum(text: bytes, number: int) -> bytes:
-    return hashlib.sha256(b"%d %s" % (number, text)).hexdigest()[:_SUM].encode()
+def sealed(value: Any, number: int) -> bytes:
+    """A JSON-able value as the line of that number, counted from 0, with its checksum and newline."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return _HEAD + _sum(text, number) + _MIDDLE + text + _END
 
 
-def _value(line: bytes, number: int) -> bytes | None:
-    """The JSON text of the value in a line; None where the line is not as it was written there."""
+def opened(line: bytes, number: int) -> bytes | None:
+    """The JSON text of the value that was sealed as `line`; None where the line is not as it was written."""
     start = len(_HEAD) + _SUM + len(_MIDDLE)
     text = line[start : -len(_END)]
     return text if line == _HEAD + _sum(text, number) + _MIDDLE + text + _END else None
+
+
+def _sum(text: bytes, number: int) -> bytes:
+    return hashlib.sha256(b"%d %s" % (number, text)).hexdigest()[:_SUM].encode()

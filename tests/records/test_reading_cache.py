@@ -35,9 +35,11 @@ def test_a_second_reading_gives_the_same_without_the_source(tmp_path):
 def test_a_changed_file_is_read_again_and_a_damaged_copy_is_made_anew(tmp_path):
     folder = write_coco(tmp_path / "a", {1: ["dog"]}, {1: ["a dog"]})
     facts(folder)
-    for kept in reading_cache.folder().iterdir():
-        kept.write_text("{")
-    assert facts(folder)[0] == {1: ("dog",)}
+    for damage in (lambda text: "{", lambda text: text.replace("dog", "cat"), lambda text: text[:-1]):
+        for kept in reading_cache.folder().iterdir():
+            kept.write_text(damage(kept.read_text()))
+        assert facts(folder)[0] == {1: ("dog",)}
+        assert facts(folder)[1] == {1: ("a dog",)}
     write_coco(folder, {1: ["cat"], 2: ["dog"]}, {1: ["a cat"]})
     assert facts(folder)[0] == {1: ("cat",), 2: ("dog",)}
 
