@@ -123,8 +123,16 @@ def _load(file: Path) -> Any:
     import torch  # takes seconds, and only this format needs it
 
     try:
-        return torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+        with warnings.catch_warnings():
+            # Of another protocol some files can be read, and of the others the line below tells.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            return torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error):
+            raise UserError(
+                f"{file}: damaged, or pickled in another protocol than torch's own; download it again, "
+                "or save its tensors again with torch.save and no pickle_protocol"
+            ) from None
         match = re.search(r"GLOBAL (\S+)", str(error))
         asked_for = match[1] if match else "more than tensors"
         raise UserError(

@@ -106,6 +106,18 @@ def test_a_bare_pickle_is_refused_unread(tmp_path, legacy):
     assert not mark.exists()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("protocol", range(6))
+def test_another_protocol_of_pickle_reads_alike_or_is_one_line(tmp_path, protocol):
+    file = tmp_path / "p.bin"
+    torch.save({"w": torch.arange(3.0)}, file, pickle_protocol=protocol)
+    if protocol in (2, 3):
+        np.testing.assert_array_equal(read_file(file)["w"].map(), [0, 1, 2])
+    else:
+        with pytest.raises(UserError, match=r"p\.bin: damaged, or pickled in another protocol.*save its"):
+            read_file(file)
+
+
 @pytest.mark.parametrize("keep", [0, 3, 10, 700, -1])
 def test_a_truncated_file_is_named(file, keep):
     file.write_bytes(file.read_bytes()[:keep])
