@@ -1,8 +1,10 @@
-"""The forms of what the report stage leaves for the page, checked where the page is written from it."""
+"""The forms of the files that a report is made from, checked where they are read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sare_jax.errors import UserError
 from sare_jax.schema import checked
 
 
@@ -15,13 +17,17 @@ class _Scan:
 
 
 @dataclass(frozen=True)
-class _Landscape:
+class Landscape:
+    """`landscape.json`: run → direction → the loss and CHAIR along it."""
+
     runs: dict[str, dict[str, _Scan]] = field(default_factory=dict)
     rho: float | None = None
 
 
 @dataclass(frozen=True)
-class _Comparison:
+class Comparison:
+    """An entry of `comparisons.json`: a difference between two runs."""
+
     a: str
     b: str
     metric: str
@@ -49,14 +55,124 @@ class _AtFooting:
     note: str
 
 
-def check_landscape(content: dict[str, Any], where: str) -> None:
-    """Refuses a `landscape.json` of another form; names the key."""
-    checked(content, _Landscape, where)
+@dataclass(frozen=True)
+class Answer:
+    """A line of `answers/<run>/<setting>/captions.jsonl`."""
+
+    image_id: int | str
+    text: str
+    image: str = ""
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A line of `logs/<run>.jsonl`; of its other entries the numbers alone are drawn."""
+
+    step: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Thresholds:
+    t0: float | None = None
+    t1: float | None = None
+    t2: float | None = None
+
+
+@dataclass(frozen=True)
+class _Scores:
+    quantiles: list[float] = field(default_factory=list)
+    objects: list[float] | None = None
+    captions: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    precision: float | None = None
+    recall: float | None = None
+
+
+@dataclass(frozen=True)
+class _Audit:
+    auc: float | None = None
+    hallucinated: float | None = None
+    neg: _Found = _Found()
+    pos: _Found = _Found()
+    sent: _Found = _Found()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`curated/manifest.json`: what was chosen, what was left out, and what an audit says of it."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    thresholds: _Thresholds = _Thresholds()
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    scores: _Scores = _Scores()
+    audit: _Audit = _Audit()
+
+
+@dataclass(frozen=True)
+class Masking:
+    """`masking/<run>.json`: losses of a neutral text in nats a token, before and after learning it."""
+
+    steps: int
+    before: float
+    after: float
+    gained: float
+
+
+@dataclass(frozen=True)
+class _Separation:
+    n: int
+    n_openings: int
+    rule: str
+
+
+@dataclass(frozen=True)
+class _Moved:
+    l2: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class _Displacement:
+    from_base: _Moved
+    by_attack: _Moved | None = None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """`probes/<run>/<setting>.json`: what the weights know, and how far they moved."""
+
+    separation: _Separation
+    displacement: _Displacement
+
+
+@dataclass(frozen=True)
+class Attack:
+    """`attacks/<run>/<setting>.json`; an attack that teaches half of the categories names both halves."""
+
+    taught: list[str] = field(default_factory=list)
+    held_out: list[str] = field(default_factory=list)
 
 
 def check_comparisons(content: list[Any], where: str) -> None:
-    """Refuses a `comparisons.json` of another form; names entry and key."""
-    checked(content, list[_Comparison], where)
+    """Refuses entries of `comparisons.json` that are at equal footing and lack what is said of it."""
     for number, entry in enumerate(content):
         if entry.get("footings"):
             checked(entry, _AtFooting, f"{where}[{number}]")
+
+
+def check_attack(content: Mapping[str, Any], where: str) -> None:
+    """Refuses an attack that names one half of the categories and not the other."""
+    if ("taught" in content) != ("held_out" in content):
+        raise UserError(f"{where}: has one of 'taught' and 'held_out' alone")
+
+
+def check_manifest(content: Mapping[str, Any], where: str) -> None:
+    """Refuses scores of `curated/manifest.json` that are not one for each quantile."""
+    scores = content.get("scores", {})
+    for name in ("objects", "captions"):
+        if scores.get(name) and len(scores[name]) != len(scores.get("quantiles", [])):
+            raise UserError(f"{where}: 'scores' has other numbers of 'quantiles' and {name!r}")

@@ -1,13 +1,19 @@
 """Reads the files of a workdir. The other modules of this package read nothing else from it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sare_jax import files
 from sare_jax.errors import UserError
-from sare_jax.report.forms import check_comparisons, check_landscape
+from sare_jax.report import forms
+from sare_jax.report.frontier_forms import Frontier, check_frontier
 from sare_jax.report.spec import FLOOR, ReportSpec
+from sare_jax.schema import checked
+
+Plain = dict[str, Any]
+"""Of a file that is shown by its keys, whatever they are."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +66,30 @@ class _Reader:
     missing: list[str] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
 
-    def json(self, name: str, kind: type, what: str) -> Any:
-        """Contents of an optional JSON file; if it is missing, notes `what` and returns None."""
+    def json(self, name: str, form: Any, what: str, check: Callable[[Any, str], None] | None = None) -> Any:
+        """Contents of an optional JSON file of that form; if it is missing, notes `what` and returns None."""
         if not self._found(name, what):
             return None
-        content = files.read_json(self.workdir / name)
-        if not isinstance(content, kind):
-            wanted = "a JSON object" if kind is dict else "a JSON list"
-            raise UserError(f"{self.workdir / name}: expected {wanted}; remove it and run its stage again")
+        path = self.workdir / name
+        content = files.read_json(path)
+        self._check(path, content, form, check)
         return content
 
-    def jsonl(self, name: str, what: str) -> list[dict]:
-        return files.read_jsonl(self.workdir / name) if self._found(name, what) else []
+    def jsonl(self, name: str, form: Any, what: str) -> list[dict]:
+        """Records of an optional file, each of that form; if it is missing, notes `what`."""
+        if not self._found(name, what):
+            return []
+        records = files.read_jsonl(self.workdir / name)
+        self._check(self.workdir / name, records, list[form], None)
+        return records
+
+    def _check(self, path: Path, content: Any, form: Any, check: Callable[[Any, str], None] | None) -> None:
+        try:
+            checked(content, form, str(path))
+            if check:
+                check(content, str(path))
+        except UserError as error:
+            raise UserError(f"{error}; remove the file and run its stage again") from None
 
     def _found(self, name: str, what: str) -> bool:
         path = self.workdir / name
@@ -102,26 +120,26 @@ def read(workdir: Path, spec: ReportSpec) -> Inputs:
         )
     metrics |= _floor(reader, spec)
     logs = {
-        run.key: reader.jsonl(f"logs/{run.key}.jsonl", f"training log of {run.label}")
+        run.key: reader.jsonl(f"logs/{run.key}.jsonl", forms.Logged, f"training log of {run.label}")
         for run in trained(spec)
     }
-    comparisons = reader.json("comparisons.json", list, "paired comparisons") or []
-    check_comparisons(comparisons, str(workdir / "comparisons.json"))
-    landscape = reader.json("landscape.json", dict, "loss landscape")
-    check_landscape(landscape or {}, str(workdir / "landscape.json"))
+    comparisons = reader.json(
+        "comparisons.json", list[forms.Comparison], "paired comparisons", forms.check_comparisons
+    )
+    manifest = "curated/manifest.json"
     return Inputs(
         metrics=metrics,
         logs={key: records for key, records in logs.items() if records},
         answers=_answers(reader, spec),
-        landscape=landscape,
-        comparisons=comparisons,
-        selection=reader.json("selection.json", dict, "choice of hyper-parameters"),
-        config=reader.json("config.json", dict, "settings of the run") or {},
-        manifest=reader.json("curated/manifest.json", dict, "curation manifest"),
-        probes=_by_setting(reader, spec, "probes"),
-        attacks=_by_setting(reader, spec, "attacks"),
-        masking=_by_run(reader, spec, "masking"),
-        frontier=reader.json("frontier.json", dict, ""),
+        landscape=reader.json("landscape.json", forms.Landscape, "loss landscape"),
+        comparisons=comparisons or [],
+        selection=reader.json("selection.json", Plain, "choice of hyper-parameters"),
+        config=reader.json("config.json", Plain, "settings of the run") or {},
+        manifest=reader.json(manifest, forms.Manifest, "curation manifest", forms.check_manifest),
+        probes=_by_setting(reader, spec, "probes", forms.Probe),
+        attacks=_by_setting(reader, spec, "attacks", forms.Attack, forms.check_attack),
+        masking=_by_run(reader, spec, "masking", forms.Masking),
+        frontier=reader.json("frontier.json", Frontier, "", check_frontier),
         missing=reader.missing,
         sources=reader.sources,
     )
@@ -134,22 +152,28 @@ def trained(spec: ReportSpec) -> tuple:
 
 def read_probes(workdir: Path, spec: ReportSpec) -> dict[tuple[str, str], dict]:
     """The probes of a workdir alone, by run and setting."""
-    return _by_setting(_Reader(Path(workdir)), spec, "probes")
+    return _by_setting(_Reader(Path(workdir)), spec, "probes", forms.Probe)
 
 
-def _by_setting(reader: _Reader, spec: ReportSpec, folder: str) -> dict[tuple[str, str], dict]:
+def _by_setting(
+    reader: _Reader,
+    spec: ReportSpec,
+    folder: str,
+    form: Any,
+    check: Callable[[Any, str], None] | None = None,
+) -> dict[tuple[str, str], dict]:
     """The JSON objects of a folder with a folder a run and a file a setting."""
     contents = {
-        (run.key, setting.key): reader.json(f"{folder}/{run.key}/{setting.key}.json", dict, "")
+        (run.key, setting.key): reader.json(f"{folder}/{run.key}/{setting.key}.json", form, "", check)
         for run in spec.runs
         for setting in spec.settings
     }
     return {key: content for key, content in contents.items() if content is not None}
 
 
-def _by_run(reader: _Reader, spec: ReportSpec, folder: str) -> dict[str, dict]:
+def _by_run(reader: _Reader, spec: ReportSpec, folder: str, form: Any) -> dict[str, dict]:
     """The JSON objects of a folder with a file a run."""
-    contents = {run.key: reader.json(f"{folder}/{run.key}.json", dict, "") for run in spec.runs}
+    contents = {run.key: reader.json(f"{folder}/{run.key}.json", form, "") for run in spec.runs}
     return {key: content for key, content in contents.items() if content is not None}
 
 
@@ -158,7 +182,7 @@ def _metrics(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:
     for run in spec.runs:
         for setting in spec.settings:
             name = f"metrics/{run.key}/{setting.key}.json"
-            result = reader.json(name, dict, f"results of {run.label}, {setting.label}")
+            result = reader.json(name, Plain, f"results of {run.label}, {setting.label}")
             if result is not None:
                 results[run.key, setting.key] = result
     return results
@@ -176,7 +200,7 @@ def _floor(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:
     rows = {}
     for setting in spec.settings:
         name = f"metrics/{spec.base}/{setting.key}.json"
-        result = floor.json(name, dict, f"results of the floor, {setting.label}")
+        result = floor.json(name, Plain, f"results of the floor, {setting.label}")
         if result is not None:
             rows[FLOOR, setting.key] = result
     reader.sources.update({f"{folder}/{name}": digest for name, digest in floor.sources.items()})
@@ -191,7 +215,7 @@ def _answers(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], list[di
             relearned = spec.setting(setting)
             if run.key == spec.base and relearned and relearned.samples:
                 continue
-            records = reader.jsonl(f"answers/{run.key}/{setting}/captions.jsonl", "")
+            records = reader.jsonl(f"answers/{run.key}/{setting}/captions.jsonl", forms.Answer, "")
             if records:
                 captions[run.key, setting] = records
     if not captions:

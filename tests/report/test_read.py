@@ -45,15 +45,20 @@ def test_no_metrics(tmp_path):
     ("name", "text", "words"),
     [
         ("metrics/sare/origin.json", "{", "metrics/sare/origin.json: not valid JSON"),
-        ("metrics/sare/origin.json", "[]", "metrics/sare/origin.json: expected a JSON object"),
-        ("landscape.json", "[]", "landscape.json: expected a JSON object"),
-        ("comparisons.json", "{}", "comparisons.json: expected a JSON list"),
+        (
+            "metrics/sare/origin.json",
+            "[]",
+            "metrics/sare/origin.json is an empty list, need an object;",
+        ),
+        ("landscape.json", "[]", "landscape.json is an empty list, need an object; remove the file and run"),
+        ("comparisons.json", "{}", "comparisons.json is an empty object, need a list"),
         ("comparisons.json", '[{"a": "sare"}]', "comparisons.json[0] has no 'b'"),
+        ("answers/sare/origin/captions.jsonl", '{"image_id": 1}', "captions.jsonl[0] has no 'text'"),
         ("logs/sare.jsonl", "{}\nstep 2", "logs/sare.jsonl:2: not valid JSON"),
     ],
 )
 def test_broken_files_are_named_in_one_line(copy, name, text, words):
-    (copy / name).parent.mkdir(exist_ok=True)
+    (copy / name).parent.mkdir(parents=True, exist_ok=True)
     (copy / name).write_text(text)
     with pytest.raises(UserError) as caught:
         write(copy, SPEC)
