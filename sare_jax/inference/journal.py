@@ -43,7 +43,10 @@ class Journal:
         self._seal = self._out.with_name(f".{self._out.name}.key")
 
     def whole(self) -> list[dict[str, Any]] | None:
-        """The records in `out`, if a call with this key wrote them and nobody has changed them since."""
+        """The records in `out`, if a call with this key wrote them and nobody has changed them since.
+
+        Then what is left of unfinished answers is removed.
+        """
         if not (self._out.is_file() and self._seal.exists()):
             return None
         try:
@@ -51,6 +54,7 @@ class Journal:
             if seal.key != self._key:
                 return None
             if seal.sha256 == files.hash_file(self._out):
+                files.remove(self._partial)  # left where the call was killed after it sealed `out`
                 return files.read_jsonl(self._out)
             raise UserError(f"{self._out}: changed since it was written")
         except UserError as error:

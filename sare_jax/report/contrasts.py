@@ -1,15 +1,20 @@
 """Differences between two runs, by paired bootstrap if the results hold counts by image."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from sare_jax.errors import UserError
+from sare_jax.evaluation import bootstrap
 from sare_jax.evaluation.columns import Measure
 from sare_jax.evaluation.compare import compare, counts_of, told_apart
 from sare_jax.evaluation.metrics.chair import CHAIR_S
 from sare_jax.report.measures import Value, benchmarks_in, metrics_in, value
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec
+from sare_jax.schema import checked
+from sare_jax.settings.building import LARGEST_SEED
+from sare_jax.settings.evaluate import MOST_DRAWS
 
 Verdict = Literal["better", "worse", "none"]
 
@@ -133,10 +138,20 @@ def with_counts(result: Any) -> dict:
     return {key: part for key, part in parts.items() if part}
 
 
+@dataclass(frozen=True)
+class _Bootstrap:
+    draws: int = bootstrap.DRAWS
+    seed: int = 0
+
+
 def sampling(result: dict) -> dict[str, int]:
     """Bootstrap `draws` and `seed` of a result's own intervals, to be used for paired ones, too."""
-    stated = result.get("bootstrap") or {}
-    return {key: stated[key] for key in ("draws", "seed") if key in stated}
+    stated = checked(result.get("bootstrap") or {}, _Bootstrap, "bootstrap")
+    if not (1 <= stated.draws <= MOST_DRAWS and 0 <= stated.seed <= LARGEST_SEED):
+        raise UserError(
+            f"bootstrap: {stated.draws} draws and a seed of {stated.seed} are none that was drawn"
+        )
+    return dataclasses.asdict(stated)
 
 
 def _unpaired(a: Number, b: Number, measure: Measure) -> Verdict:

@@ -1,15 +1,17 @@
 """Relearning on one half of the categories: what comes back of the other half, which was not taught."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
 from sare_jax.evaluation.compare import told_apart
 from sare_jax.evaluation.metrics.chair_categories import CHAIR_S, counts_of
 from sare_jax.report.attacked import NO_BASE
-from sare_jax.report.contrasts import sampling
+from sare_jax.report.contrasts import sampling, with_counts
 from sare_jax.report.finding import Finding, Verdict
 from sare_jax.report.read import Inputs
 from sare_jax.report.spec import ReportSpec, SettingSpec
@@ -92,37 +94,49 @@ def disjoint_finding(inputs: Inputs, spec: ReportSpec) -> Finding | None:
 
 def _measured(inputs: Inputs, run: str, setting: SettingSpec) -> bool:
     """Whether a run was attacked so, and its results say what each caption invents."""
-    rows = (inputs.result(run, key) for key in ("origin", setting.key))
+    parts = (with_counts(inputs.result(run, key)).get("chair", {}) for key in ("origin", setting.key))
     return "held_out" in inputs.attacks.get((run, setting.key), {}) and all(
-        "invented" in ((row or {}).get("chair") or {}).get("per_image", {}) for row in rows
+        isinstance(part.get("per_image"), dict) and "invented" in part["per_image"] for part in parts
     )
 
 
-def _tables(inputs: Inputs, run: str, settings: Sequence[SettingSpec], half: str) -> list[np.ndarray]:
-    """Counts by image before and after each of the attacks, float[n, 2], the images in one order."""
+@dataclass(frozen=True)
+class _Counts:
+    """What each caption of a result invents: its image's id, and float[2] for each, in the order of ids."""
+
+    images: tuple[int | str, ...]
+    table: np.ndarray
+
+
+def _tables(inputs: Inputs, run: str, settings: Sequence[SettingSpec], half: str) -> list[_Counts]:
+    """Counts by image before and after each of the attacks."""
     tables = []
     for setting in settings:
         categories = inputs.attacks[run, setting.key][half]
         for key in ("origin", setting.key):
             result = (inputs.result(run, key) or {})["chair"]
-            order = np.argsort(np.array(result["per_image"]["image_id"]))
-            tables.append(counts_of(result, categories)[order].astype(float))
+            table, images = counts_of(result, categories).astype(float), result["per_image"]["image_id"]
+            order = sorted(range(len(images)), key=images.__getitem__)
+            tables.append(_Counts(tuple(images[place] for place in order), table[order]))
     return tables
 
 
-def _values(tables: Sequence[np.ndarray]) -> tuple[float, float]:
+def _values(tables: Sequence[_Counts]) -> tuple[float, float]:
     """CHAIR_S of the half before and after, the mean over attacks."""
-    values = [bootstrap.value(table, CHAIR_S) for table in tables]
+    values = [bootstrap.value(counts.table, CHAIR_S) for counts in tables]
     return float(np.mean(values[::2])), float(np.mean(values[1::2]))
 
 
 def _contrast(
-    inputs: Inputs, settings: Sequence[SettingSpec], sides: Sequence[list[np.ndarray]]
+    inputs: Inputs, settings: Sequence[SettingSpec], sides: Sequence[list[_Counts]]
 ) -> dict[str, Any]:
     """What came back on the last of the sides, minus that on the first where there are two."""
     signs = (1.0,) if len(sides) == 1 else (-1.0, 1.0)
     weights = [sign * change / len(settings) for sign in signs for _ in settings for change in (-1.0, 1.0)]
-    tables = [table for side in sides for table in side]
+    counts = [counts for side in sides for counts in side]
+    if len({item.images for item in counts}) > 1:
+        raise UserError("metrics: CHAIR of other images before an attack than after it, or in another run")
+    tables = [item.table for item in counts]
     drawn = sampling(next(iter(inputs.metrics.values())))
     changes = sum(weight * table[:, 1] for weight, table in zip(weights, tables, strict=True))
     found = bootstrap.contrast(tables, weights, CHAIR_S, **drawn)

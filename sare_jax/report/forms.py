@@ -56,6 +56,13 @@ class _AtFooting:
 
 
 @dataclass(frozen=True)
+class Metrics:
+    """`metrics/<run>/<setting>.json`; each metric's own entries are checked where a number is read."""
+
+    benchmarks: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Answer:
     """A line of `answers/<run>/<setting>/captions.jsonl`."""
 
@@ -127,6 +134,10 @@ class _Separation:
     n: int
     n_openings: int
     rule: str
+    grounded: float | None = None
+    invented: float | None = None
+    auc: float | None = None
+    intervals: dict[str, tuple[float, float] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

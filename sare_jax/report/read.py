@@ -182,7 +182,7 @@ def _metrics(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:
     for run in spec.runs:
         for setting in spec.settings:
             name = f"metrics/{run.key}/{setting.key}.json"
-            result = reader.json(name, Plain, f"results of {run.label}, {setting.label}")
+            result = reader.json(name, forms.Metrics, f"results of {run.label}, {setting.label}")
             if result is not None:
                 results[run.key, setting.key] = result
     return results
@@ -200,7 +200,7 @@ def _floor(reader: _Reader, spec: ReportSpec) -> dict[tuple[str, str], dict]:
     rows = {}
     for setting in spec.settings:
         name = f"metrics/{spec.base}/{setting.key}.json"
-        result = floor.json(name, Plain, f"results of the floor, {setting.label}")
+        result = floor.json(name, forms.Metrics, f"results of the floor, {setting.label}")
         if result is not None:
             rows[FLOOR, setting.key] = result
     reader.sources.update({f"{folder}/{name}": digest for name, digest in floor.sources.items()})

@@ -23,6 +23,7 @@ from tests.faults.same_values import values
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "tests/faults/small_road.py"
+UNFINISHED = ".curated_work"  # kept for a curation with other settings
 # Damages that a disk, a crash or a hand does to a file.
 DAMAGES = ("flip", "cut", "empty", "missing", "junk")
 
@@ -83,6 +84,8 @@ def _damaged(folder: Path, expected: dict[str, str], damages: int, draw: random.
             path = draw.choice(sorted(path for path in workdir.rglob("*") if path.is_file()))
             how = draw.choice(DAMAGES)
             _damage(path, how, draw)
+            if UNFINISHED in path.relative_to(workdir).parts:
+                shutil.rmtree(workdir / "curated")  # or nobody would look at what it is made from
             _finish(workdir)
             name = f"{how} {path.relative_to(workdir)}"
             different += _differences(name, values(workdir), expected)

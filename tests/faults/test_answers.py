@@ -53,6 +53,17 @@ def test_whatever_stands_in_the_partial_file(out, junk):
     assert Journal(out, "key").whole() == [ANSWERS[0]]
 
 
+def test_nothing_unfinished_is_left_by_a_call_that_was_killed_once_it_was_done(out, monkeypatch):
+    partial, journal = half(out), Journal(out, "key")
+    journal.resume(BATCHES)
+    with monkeypatch.context() as patch:
+        patch.setattr("sare_jax.inference.journal.files.remove", lambda path: None)  # killed before it
+        journal.finish([ANSWERS[0]])
+    assert partial.exists()
+    assert Journal(out, "key").whole() == [ANSWERS[0]]
+    assert not partial.exists()
+
+
 @pytest.mark.parametrize("junk", JUNK)
 def test_whatever_stands_in_the_seal(out, junk, caplog):
     half(out)
