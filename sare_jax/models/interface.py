@@ -62,6 +62,7 @@ class Model(Protocol):
         positions: jax.Array,
         prefix: tuple[int, ...] = (),
         remat_policy: RematPolicy | None = None,
+        depth: int | None = None,
     ) -> jax.Array:
         """Hidden states at some positions of each row, as training needs them.
 
@@ -72,6 +73,8 @@ class Model(Protocol):
           positions: int32[B, W], counted without the prefix.
           prefix: text that stands before every row; no gradient passes through it.
           remat_policy: what `jax.checkpoint` may keep of a layer for the backward pass.
+          depth: layers that the rows go through, whose last one's output is returned as it is, before any
+            norm; None takes all of them and the final norm.
 
         Returns:
           float[B, W, D].

@@ -46,6 +46,7 @@ OBJECTIVES = {
     "npo": "sare_jax.objectives.npo:npo",
     "simnpo": "sare_jax.objectives.simnpo:simnpo",
     "dpo": "sare_jax.objectives.dpo:dpo",
+    "rmu": "sare_jax.objectives.rmu:rmu",
     "simpo": "sare_jax.objectives.simpo:simpo",
     "ascent_kl": "sare_jax.objectives.ascent_kl:ascent_kl",
     "grounded_choice": "sare_jax.objectives.grounded_choice:grounded_choice",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sare_jax.objectives.needs import Arrays, AtHand
+from sare_jax.objectives.needs import Arrays, AtHand, Outputs
 
 _NONE = -1e30
 
@@ -105,9 +105,9 @@ class Articles:
         """See `StartingNeed`."""
         return {}
 
-    def by_token(self, logits: jax.Array) -> Arrays:
+    def by_token(self, outputs: Outputs) -> Arrays:
         """See `StartingNeed`."""
-        probs = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+        probs = jax.nn.softmax(outputs.logits.astype(jnp.float32), axis=-1)
         return {"article": jnp.sum(probs[..., np.array(self.tokens)], axis=-1)}
 
 
@@ -136,8 +136,9 @@ class AnswerOdds:
         """See `StartingNeed`."""
         return {}
 
-    def by_token(self, logits: jax.Array) -> Arrays:
+    def by_token(self, outputs: Outputs) -> Arrays:
         """See `StartingNeed`."""
+        logits = outputs.logits
         return {"odds": (logits[..., self.yes] - logits[..., self.no]).astype(jnp.float32)}
 
 

@@ -82,8 +82,12 @@ def token_kl(distributions: tuple[jax.Array, jax.Array], mask: jax.Array) -> jax
     Returns:
       float32[...]; 0 where no token counts.
     """
-    moved = kl_by_token(distributions)
-    return jnp.sum(jnp.where(mask, moved, 0), -1) / jnp.maximum(jnp.sum(mask, -1), 1)
+    return token_mean(kl_by_token(distributions), mask)
+
+
+def token_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of float32[..., W] over the tokens that count by bool[..., W]; 0 where none does."""
+    return jnp.sum(jnp.where(mask, values, 0), -1) / jnp.maximum(jnp.sum(mask, -1), 1)
 
 
 def kl_by_token(distributions: tuple[jax.Array, jax.Array]) -> jax.Array:

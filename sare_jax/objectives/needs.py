@@ -33,6 +33,18 @@ class Lexicon(NamedTuple):
 NO_LEXICON = Lexicon((), ())
 
 
+class Outputs(NamedTuple):
+    """What the starting weights make of rows of one unit each.
+
+    Attributes:
+      logits: float32[B, W, V], those that predict each target token.
+      activations: float32[B, W, D], as in `AtHand`; None where no need asks for them.
+    """
+
+    logits: jax.Array
+    activations: jax.Array | None
+
+
 class AtHand(NamedTuple):
     """What training has at hand when it computes the losses of one set in a batch of rows.
 
@@ -45,6 +57,8 @@ class AtHand(NamedTuple):
       lexicon: token ids of names and articles, empty where the samples have no openings.
       preferred: log-probabilities float32[B, 1, W'] and mask bool[B, 1, W'] of the preferred continuation of
         each row's unit; None where there are none.
+      activations: float32[B, W, D], output of one of the language model's layers at the positions that
+        predict each target token, under the present weights; None where no need asks for them.
     """
 
     logits: jax.Array
@@ -54,6 +68,7 @@ class AtHand(NamedTuple):
     padded_length: int
     lexicon: Lexicon
     preferred: tuple[jax.Array, jax.Array] | None
+    activations: jax.Array | None
 
 
 class Need(Protocol):
@@ -96,8 +111,8 @@ class StartingNeed(Protocol):
     def by_unit(self, log_probs: jax.Array, mask: jax.Array) -> Arrays:
         """Arrays [B] to be kept, from float32[B, W] and bool[B, W] of rows of one unit."""
 
-    def by_token(self, logits: jax.Array) -> Arrays:
-        """Arrays [B, W, …] to be kept, from float32[B, W, V]."""
+    def by_token(self, outputs: Outputs) -> Arrays:
+        """Arrays [B, W, …] to be kept."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +143,7 @@ class UnitLikelihoods:
         """See `StartingNeed`."""
         return {"reference": log_likelihood(log_probs, mask)}
 
-    def by_token(self, logits: jax.Array) -> Arrays:
+    def by_token(self, outputs: Outputs) -> Arrays:
         """See `StartingNeed`."""
         return {}
 
@@ -161,8 +176,9 @@ class TokenDistributions:
         """See `StartingNeed`."""
         return {}
 
-    def by_token(self, logits: jax.Array) -> Arrays:
+    def by_token(self, outputs: Outputs) -> Arrays:
         """See `StartingNeed`."""
+        logits = outputs.logits
         _, tokens = jax.lax.top_k(logits, min(self.top, logits.shape[-1] - 1))
         tokens = tokens.astype(jnp.int32)
         return {"top_tokens": tokens, "top_log_probs": _coarse(logits, tokens)}
@@ -207,7 +223,7 @@ class PreferredLikelihoods:
         """See `StartingNeed`."""
         return {"preferred_reference": log_likelihood(log_probs, mask)}
 
-    def by_token(self, logits: jax.Array) -> Arrays:
+    def by_token(self, outputs: Outputs) -> Arrays:
         """See `StartingNeed`."""
         return {}
 
@@ -226,6 +242,71 @@ class OtherNegatives:
     def value(self, at_hand: AtHand) -> None:
         """See `Need`."""
         return None
+
+
+@dataclass(frozen=True)
+class Activations:
+    """`activations`: float32[..., W, D], output of a layer where each target token is predicted.
+
+    Attributes:
+      layer: the language model's layer, counted from 1; the same in all needs of an objective.
+      sets: the sets whose losses get the keyword.
+    """
+
+    layer: int
+    sets: tuple[str, ...] = ALL_SETS
+    keyword: ClassVar[str] = "activations"
+
+    def value(self, at_hand: AtHand) -> jax.Array:
+        """See `Need`."""
+        return _required(at_hand.activations)[:, None]
+
+
+@dataclass(frozen=True)
+class StartingActivations:
+    """`starting_activations`: the same under the starting weights.
+
+    They take 4 D bytes of disk and memory for each target token, 16 kB in a model of seven billion weights.
+
+    Attributes:
+      layer: as in `Activations`.
+      sets: the sets whose losses get the keyword.
+    """
+
+    layer: int
+    sets: tuple[str, ...] = ("pos", "sent")
+    keyword: ClassVar[str] = "starting_activations"
+    measured_on: ClassVar[Literal["units"]] = "units"
+
+    def value(self, at_hand: AtHand) -> jax.Array:
+        """See `Need`."""
+        return at_hand.by_token["activations"][:, None]
+
+    def by_unit(self, log_probs: jax.Array, mask: jax.Array) -> Arrays:
+        """See `StartingNeed`."""
+        return {}
+
+    def by_token(self, outputs: Outputs) -> Arrays:
+        """See `StartingNeed`."""
+        return {"activations": _required(outputs.activations)}
+
+
+def layer_of(needs: tuple[Need, ...]) -> int | None:
+    """The layer whose output the needs ask for; None where none does.
+
+    Raises:
+      ValueError: they ask for several.
+    """
+    layers = {need.layer for need in needs if isinstance(need, Activations | StartingActivations)}
+    if len(layers) > 1:
+        raise ValueError(f"an objective's needs ask for the outputs of one layer, not of {sorted(layers)}")
+    return layers.pop() if layers else None
+
+
+def _required(activations: jax.Array | None) -> jax.Array:
+    if activations is None:
+        raise ValueError("nothing computed the activations that a need asks for (`layer_of`)")
+    return activations
 
 
 def has(needs: tuple[Need, ...], kind: type) -> bool:

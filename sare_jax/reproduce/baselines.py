@@ -146,8 +146,8 @@ def shares(made: Made) -> Table:
 
 
 def step_seconds(made: Made, settings: OptimConfig) -> float:
-    """Seconds a training step of a run takes on this machine, once its program is compiled."""
-    _train(made, settings, WARM)
+    """Seconds a training step of a run takes on this machine, once its programs are compiled."""
+    _train(made, settings, WARM + TIMED)  # batches of other lengths are programs of their own
     begun = time.perf_counter()
     _train(made, settings, WARM)
     short = time.perf_counter() - begun

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sare_jax.objectives.needs import AtHand
+from sare_jax.objectives.needs import AtHand, Outputs, layer_of
 from sare_jax.training.rows import Batch, Rows, as_rows, log_probs_of, mean_over_units
 from sare_jax.training.static import RematPolicy, Static
 
@@ -31,6 +31,12 @@ def losses_of_rows(
       prefix: tokens that all rows begin with, to be run once, without a gradient.
     """
     logits = _target_logits(model, rows, image_embeds, prefix, static.remat_policy)
+    layer = layer_of(static.objective.needs)
+    activations = None
+    if layer is not None:
+        # An objective of activations alone leaves the layers above unused, and the compiler drops them.
+        activations = _hidden(model, rows, image_embeds, prefix, static.remat_policy, layer)
+        activations = activations.astype(jnp.float32)
     log_probs = log_probs_of(logits, rows.targets)[:, None]
     preferred = None
     if rows.preferred is not None:
@@ -48,6 +54,7 @@ def losses_of_rows(
             static.padded_length,
             static.lexicon,
             preferred,
+            activations,
         )
         extra = {need.keyword: need.value(at_hand) for need in objective.needs if kind in need.sets}
         loss = objective.erase if kind == "neg" else objective.retain
@@ -73,12 +80,17 @@ def target_log_probs(
 
 
 def target_outputs(
-    model: Any, batch: Batch, remat_policy: RematPolicy | None = None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """As `target_log_probs`, and the logits, float32[B, W, V]."""
+    model: Any, batch: Batch, remat_policy: RematPolicy | None = None, layer: int | None = None
+) -> tuple[jax.Array, jax.Array, Outputs]:
+    """As `target_log_probs`, and the logits, with a layer's activations where one is named."""
     rows = as_rows("unit", {key: value for key, value in batch.items() if key != "valid"})
-    logits = _target_logits(model, rows, model.project(batch["features"]), (), remat_policy)
-    return log_probs_of(logits, rows.targets), rows.units["unit"].mask[:, 0], logits
+    embeds = model.project(batch["features"])
+    logits = _target_logits(model, rows, embeds, (), remat_policy)
+    activations = None
+    if layer is not None:
+        activations = _hidden(model, rows, embeds, (), remat_policy, layer).astype(jnp.float32)
+    outputs = Outputs(logits, activations)
+    return log_probs_of(logits, rows.targets), rows.units["unit"].mask[:, 0], outputs
 
 
 def _target_logits(
@@ -89,12 +101,24 @@ def _target_logits(
     remat_policy: RematPolicy | None,
 ) -> jax.Array:
     """float32[B, W, V], the logits that predict each target of the rows."""
+    return model.logits(_hidden(model, rows, image_embeds, prefix, remat_policy))
+
+
+def _hidden(
+    model: Any,
+    rows: Rows,
+    image_embeds: jax.Array,
+    prefix: tuple[int, ...],
+    remat_policy: RematPolicy | None,
+    depth: int | None = None,
+) -> jax.Array:
+    """float[B, W, D], the hidden states behind `depth` layers where each target of the rows is predicted."""
     ahead = len(prefix)
-    hidden = model.read(
+    return model.read(
         rows.tokens[:, ahead:],
         image_embeds,
         positions=jnp.maximum(rows.positions - ahead, 0),
         prefix=prefix,
         remat_policy=remat_policy,
+        depth=depth,
     )
-    return model.logits(hidden)

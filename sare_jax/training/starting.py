@@ -23,7 +23,7 @@ from sare_jax import files, hosts
 from sare_jax.data.batches import SETS, TokenSet, TokenSets, finetune_batches
 from sare_jax.errors import UserError
 from sare_jax.models.interface import LoadedModel
-from sare_jax.objectives.needs import Need, StartingNeed
+from sare_jax.objectives.needs import Need, StartingNeed, layer_of
 from sare_jax.progress import COMPILING, bar
 from sare_jax.records.arrays import read_arrays, write_arrays
 from sare_jax.training.losses import target_outputs
@@ -134,12 +134,12 @@ def _measured(
 @functools.cache
 def _evaluation(mesh: Mesh, merge: Merge, needs: tuple[StartingNeed, ...]) -> Callable[..., Any]:
     def evaluate(params: Params, frozen: Params, rows: Any) -> dict[str, dict[str, jax.Array]]:
-        log_probs, mask, logits = target_outputs(merge(params, frozen), rows)
+        log_probs, mask, outputs = target_outputs(merge(params, frozen), rows, layer=layer_of(needs))
         by_unit: dict[str, jax.Array] = {}
         by_token: dict[str, jax.Array] = {}
         for need in needs:
             by_unit |= need.by_unit(log_probs, mask)
-            by_token |= need.by_token(logits)
+            by_token |= need.by_token(outputs)
         return {"unit": by_unit, "token": by_token}
 
     # Whole on each device, so that every host can read it.

@@ -22,7 +22,8 @@ from sare_jax.data.batches import (
 from sare_jax.data.packing import pack, packed_batches
 from sare_jax.errors import UserError
 from sare_jax.models.interface import Family, LoadedModel
-from sare_jax.objectives.needs import OtherNegatives, has
+from sare_jax.objectives import Objective
+from sare_jax.objectives.needs import OtherNegatives, has, layer_of
 from sare_jax.records.curated import Curated
 from sare_jax.settings.optim import OptimConfig, objective_of
 from sare_jax.training import gradients, loop
@@ -99,6 +100,7 @@ def unlearn(
       KeyboardInterrupt: on a signal, after a checkpoint.
     """
     objective = objective_of(settings)
+    _check_layer(objective, loaded)
     measure = functools.partial(
         with_starting_values,
         loaded=loaded,
@@ -172,6 +174,12 @@ def attach(batch: dict[str, Batch], features: Features) -> dict[str, dict[str, A
         group: {key: value for key, value in part.items() if key != "image"} | by_group.get(group, {})
         for group, part in batch.items()
     }
+
+
+def _check_layer(objective: Objective, loaded: LoadedModel) -> None:
+    layer, layers = layer_of(objective.needs), loaded.shape.text.num_layers
+    if layer is not None and layer > layers:
+        raise UserError(f"optim.objective_args.layer: is {layer}, but the language model has {layers} layers")
 
 
 def _dropout(family: Family, rate: float) -> Dropout | None:

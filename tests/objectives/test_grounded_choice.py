@@ -6,7 +6,7 @@ import numpy as np
 
 from sare_jax.objectives.choosing import Articles, Choice, KeptTokens, OpeningChoices
 from sare_jax.objectives.grounded_choice import absent_loss, grounded_choice, retain_loss
-from sare_jax.objectives.needs import AtHand, Lexicon
+from sare_jax.objectives.needs import AtHand, Lexicon, Outputs
 
 LEXICON = Lexicon(names=(4, 5, 6), articles=(1, 2))
 RNG = np.random.default_rng(0)
@@ -21,7 +21,7 @@ MASK = np.ones((1, 1, 6), bool)
 
 def at_hand(logits, **by_token):
     log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), TARGETS[..., None], -1)[..., 0]
-    return AtHand(logits, log_probs[:, None], {}, by_token, 6, LEXICON, None)
+    return AtHand(logits, log_probs[:, None], {}, by_token, 6, LEXICON, None, None)
 
 
 def choice(logits):
@@ -73,7 +73,7 @@ def test_a_unit_without_openings_has_loss_zero():
 def test_divergence_is_summed_over_kept_tokens_where_no_article_is_likely():
     reference = jax.nn.log_softmax(jnp.array(RNG.normal(size=(1, 1, 6, 5)), jnp.float32))
     current = jax.nn.log_softmax(jnp.array(RNG.normal(size=(1, 1, 6, 5)), jnp.float32))
-    article = Articles((1, 2)).by_token(jnp.array(LOGITS, jnp.float32))["article"]
+    article = Articles((1, 2)).by_token(Outputs(jnp.array(LOGITS, jnp.float32), None))["article"]
     in_opening = jnp.array(WORDS) > 0
     kept = KeptTokens(most=0.2).value(at_hand(jnp.array(LOGITS), kept=~in_opening, article=article))
     there = np.array(kept)[0, 0]

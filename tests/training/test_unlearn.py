@@ -141,6 +141,29 @@ def test_packed_captions_come_once_an_epoch(tmp_path):
     assert all(record["neg_perturbed"] > record["neg"] for record in records)
 
 
+@pytest.mark.parametrize("packing", ["packed", "unpacked"])
+def test_rmu_retains_what_it_started_from(tmp_path, packing):
+    settings = dataclasses.replace(
+        SETTINGS,
+        objective="rmu",
+        objective_args={"layer": 2},
+        packing=packing,
+        batch_size=4,
+        steps=6,
+        adamw=AdamW(1e-2),
+    )
+    train(tmp_path, settings)
+    log = files.read_jsonl(tmp_path / "log.jsonl")
+    assert max(log[0]["pos"], log[0]["sent"]) < 1e-9 < log[-1]["pos"]
+    assert log[0]["neg"] > log[-1]["neg"] > 0
+
+
+def test_rmu_at_a_layer_that_is_not_there_is_one_line(tmp_path):
+    settings = dataclasses.replace(SETTINGS, objective="rmu", objective_args={"layer": 3})
+    with pytest.raises(UserError, match=r"objective_args\.layer: is 3, but the language model has 2 layers"):
+        train(tmp_path, settings)
+
+
 def test_npo_starts_at_its_references(tmp_path):
     """ℓ = ℓ_ref before the first step: L_neg is 2/β ln 2 whatever the units."""
     for packing in ("unpacked", "packed"):

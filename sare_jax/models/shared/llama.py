@@ -208,6 +208,7 @@ class Llama(nnx.Module):
         positions: jax.Array,
         prefix: jax.Array | None = None,
         remat_policy: Callable[..., bool] | None = None,
+        depth: int | None = None,
     ) -> jax.Array:
         """Hidden states at some positions of each row, for training.
 
@@ -219,14 +220,15 @@ class Llama(nnx.Module):
           positions: int32[B, W].
           prefix: float[1, P, D], embeddings of the tokens before every row.
           remat_policy: as in `__call__`.
+          depth: layers to run, from 1 to all; None runs all, and the final norm.
 
         Returns:
-          float[B, W, D], final norm included.
+          float[B, W, D].
         """
         past = None if prefix is None else self._past(prefix)
         ahead = 0 if prefix is None else prefix.shape[1]
         rotary = self._rotary(ahead + jnp.arange(x.shape[1])[None])
-        stack, last = (self.layers, past), self.config.num_layers - 1
+        stack, last = (self.layers, past), (depth or self.config.num_layers) - 1
 
         # Layers are taken from the stack by number: cutting the last one off would copy all the others.
         def run(x: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
@@ -242,7 +244,7 @@ class Llama(nnx.Module):
         run = jax.checkpoint(run, policy=_without_weights(remat_policy), prevent_cse=False)
         finish = jax.checkpoint(finish, policy=_without_weights(remat_policy))
         x, _ = jax.lax.scan(run, x, jnp.arange(last))
-        return self.norm(finish(x))
+        return self.norm(finish(x)) if depth is None else finish(x)
 
     def _past(self, prefix: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys and values of a text, float[L, 1, P, K, H]."""

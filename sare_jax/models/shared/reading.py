@@ -58,10 +58,12 @@ def read(
     positions: jax.Array,
     prefix: tuple[int, ...] = (),
     remat_policy: Callable[..., bool] | None = None,
+    depth: int | None = None,
 ) -> jax.Array:
-    """Hidden states at some positions of each row, final norm included; see `interface.Model.read`."""
+    """Hidden states at some positions of each row; see `interface.Model.read`."""
     before = self.embed(jnp.array([prefix])) if prefix else None
-    return self.language_model.read(embedded(self, tokens, image_embeds), positions, before, remat_policy)
+    words = embedded(self, tokens, image_embeds)
+    return self.language_model.read(words, positions, before, remat_policy, depth)
 
 
 def hidden(

@@ -100,6 +100,22 @@ def test_logits_with_images_and_right_padding(pair):
         assert relative(logits[row, :length], reference[row, :length]) <= TOLERANCE
 
 
+def test_activations_behind_each_layer(pair):
+    tokens, lengths, pixels = batch(pair.loaded.config, 3)
+    with torch.no_grad():
+        reference = pair.theirs(
+            input_ids=torch.from_numpy(tokens), pixel_values=to_torch(pixels), output_hidden_states=True
+        ).hidden_states
+    _, image_embeds = pair.encode(pixels)
+    model = pair.loaded.merge(pair.loaded.params, pair.loaded.frozen)
+    positions = np.stack([lengths - 3, lengths - 1], axis=1)
+    # The last of theirs has gone through the final norm, which is no layer.
+    for depth in range(1, len(reference) - 1):
+        ours = model.read(tokens, image_embeds, positions=positions, depth=depth)
+        theirs = torch.take_along_dim(reference[depth], torch.from_numpy(positions)[..., None], dim=1)
+        assert relative(ours, theirs) <= TOLERANCE
+
+
 def test_logits_equal_those_of_single_images_without_padding(pair):
     tokens, lengths, pixels = batch(pair.loaded.config, 3)
     features, _ = pair.encode(pixels)
