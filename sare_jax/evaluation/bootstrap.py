@@ -135,14 +135,43 @@ def contrast(
       `difference`, the weighted sum; `interval` [low, high]; `p`, the two-sided bootstrap p-value: twice the
       share of resamples on the rarer side of 0, never below 1 / draws.
     """
-    counts = [np.asarray(table, float) for table in tables]
-    if shapes := {table.shape for table in counts[1:]} - {counts[0].shape}:
-        raise ValueError(f"paired counts differ in shape: {counts[0].shape} and {shapes.pop()}")
+    return across([tables], weights, metric, draws=draws, seed=seed)
+
+
+def across(
+    repeats: Sequence[Sequence[np.ndarray]],
+    weights: Sequence[float],
+    metric: Metric,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> dict[str, float | list[float]]:
+    """`contrast` of runs that were trained with several seeds, resampling seeds as well as images.
+
+    Args:
+      repeats: for each seed the tables of `contrast`. A resample draws as many seeds as there are, with
+        replacement, and takes the mean over them; the tables of a seed stay together.
+      weights: one factor a table.
+      metric: from the sums over images, float[..., K], to the number, float[...].
+      draws: how many times seeds and images are resampled.
+      seed: starts the draw of the resamples; the same seed draws the same ones.
+
+    Returns:
+      As `contrast`; `difference` is the mean over seeds.
+    """
+    counts = [[np.asarray(table, float) for table in tables] for tables in repeats]
+    if shapes := {table.shape for tables in counts for table in tables} - {counts[0][0].shape}:
+        raise ValueError(f"paired counts differ in shape: {counts[0][0].shape} and {shapes.pop()}")
+    taken = np.ones((draws, 1))
+    if len(counts) > 1:
+        rng = np.random.default_rng([seed, 1])  # not the draws of the images
+        taken = rng.multinomial(len(counts), [1 / len(counts)] * len(counts), size=draws) / len(counts)
     sums = np.zeros(draws)
     difference = 0.0
-    for weight, table in zip(weights, counts, strict=True):
-        sums += weight * metric(_resampled(table, draws, seed))
-        difference += weight * value(table, metric)
+    for share_of_seed, tables in zip(taken.T, counts, strict=True):
+        for weight, table in zip(weights, tables, strict=True):
+            sums += share_of_seed * weight * metric(_resampled(table, draws, seed))
+            difference += weight * value(table, metric) / len(counts)
     tail = min((sums <= 0).mean(), (sums >= 0).mean())
     return {
         "difference": difference,

@@ -19,7 +19,7 @@ from sare_jax.report.spec import ReportSpec
 
 _FOLDER = Path(__file__).parent
 SIGNS = {"better": "▼", "worse": "▲", "none": "=", "open": "?", "note": "·"}
-_SUBSCRIPT = re.compile(r"(?<![A-Za-z])(CHAIR|L|D)_(S|I|ft|neg|pos|sent)\b")
+_SUBSCRIPT = re.compile(r"(?<![A-Za-z])(CHAIR|Human|L|D)_(S|I|ft|neg|pos|sent)\b")
 _DASHES = {"-": "", "--": "6 3", ":": "2 3"}
 
 

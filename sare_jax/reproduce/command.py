@@ -1,8 +1,11 @@
 """Command line: `python -m sare_jax.reproduce NAME … [--config FILE] [--workdir FOLDER]`."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from absl import flags
 
 from sare_jax.command import called, config_dict
 from sare_jax.config import parse
@@ -12,20 +15,22 @@ from sare_jax.reproduce import EXPERIMENTS
 from sare_jax.run import CONFIG, WORKDIR, call, display
 
 USAGE = """\
-usage: {called} NAME … [--config FILE] [--workdir FOLDER] [--config.KEY=VALUE …]
+usage: {called} NAME … [--seeds N] [--config FILE] [--workdir FOLDER] [--config.KEY=VALUE …]
 
 Makes the paper's tables and figures through the stages, and writes WORKDIR/reproduce/NAME.html, .md, .tex,
-.csv and .svg. Without --config it is configs/demo_baselines.py.
+.csv and .svg. Without --config it is configs/demo_baselines.py. With --seeds the tables and fig4 train each
+run so many times and show means, with intervals over seeds and images.
 
   all      every one of these
 """
 DEFAULT = "demo_baselines"
+SEEDS = flags.DEFINE_integer("seeds", 1, "Training seeds of each run of a table.", lower_bound=1)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs one command line, and exits."""
-    names = [argument for argument in arguments if not argument.startswith("-")]
-    options = [argument for argument in arguments if argument.startswith("-")]
+    names = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
+    options = list(arguments[len(names) :])
     if not names or "--help" in options or "-h" in options:
         print(
             USAGE.format(called=called("python -m sare_jax.reproduce"))
@@ -33,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
             end="",
         )
         raise SystemExit(0 if options else 2)
-    if not any(option.startswith(("--config=", "-config=")) for option in options):
+    if not any(option.partition("=")[0].lstrip("-") == "config" for option in options):
         options.append(f"--config={DEFAULT}")
     call(options, lambda _: _reproduce(list(EXPERIMENTS) if names == ["all"] else names))
 
@@ -49,12 +54,14 @@ def _reproduce(names: Sequence[str]) -> None:
     raw = config_dict(CONFIG)
     from sare_jax import progress, stages  # after the checks: a typo should not wait for jax
     from sare_jax.reproduce.experiment import made
+    from sare_jax.reproduce.repeats import with_seeds
     from sare_jax.reproduce.writing import write
     from sare_jax.stages.context import Context
 
     progress.show_as(display())
     for number, (name, experiment) in enumerate(experiments.items(), start=1):
-        config = parse(experiment.changed(raw))
+        changed = experiment.changed(raw)
+        config = parse(with_seeds(changed, SEEDS.value) if experiment.repeated else changed)
         workdir = Path(WORKDIR.value or Path("runs") / config.name)
         progress.say("experiment", f"{name} ({number} of {len(experiments)}): {experiment.title}", key=name)
         with progress.showing():

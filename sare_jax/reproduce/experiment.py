@@ -55,11 +55,13 @@ class Experiment:
       title: what it shows, in one line.
       changed: gives the settings of its runs and attacks from those of a config file.
       page: makes tables and drawings from what the stages made.
+      repeated: whether its runs may be repeated with further seeds, of which it shows means.
     """
 
     title: str
     changed: Callable[[Raw], Raw]
     page: Callable[[Made], Page]
+    repeated: bool = False
 
 
 STAGES = "prepare,caption,curate,unlearn,evaluate,attack"

@@ -2,6 +2,7 @@
 
 from sare_jax import files
 from sare_jax.reproduce.experiment import Experiment, Made, Page, Raw, with_runs
+from sare_jax.reproduce.repeats import is_repeat
 from sare_jax.reproduce.rows import Line, paper_rows, paper_table
 
 # model_type in config.json → the paper's name. MiniGPT-4's folder is that of its LLaMA.
@@ -35,6 +36,7 @@ def _table1(made: Made) -> Page:
     groups = [
         (run.label, [_line(run.key, setting.key, setting.label) for setting in made.spec.settings])
         for run in made.spec.runs
+        if not is_repeat(run.key)
     ]
     model, paper = printed(made, "table1")
     table = paper_table(
@@ -49,7 +51,7 @@ def _table1(made: Made) -> Page:
 
 
 def _table3(made: Made) -> Page:
-    lines = [_line(run.key, "origin", run.label) for run in made.spec.runs]
+    lines = [_line(run.key, "origin", run.label) for run in made.spec.runs if not is_repeat(run.key)]
     model, paper = printed(made, "table3")
     table = paper_table(
         made, "table3", "Before any attack (the paper's Table 3)", [("", lines)], paper, model
@@ -71,5 +73,7 @@ def printed(made: Made, table: str) -> tuple[tuple[str, ...], dict]:
     return (note,), known[model]
 
 
-TABLE1 = Experiment("every method under every attack", _all_runs, _table1)
-TABLE3 = Experiment("every method on another model, before any attack", _before_attacks, _table3)
+TABLE1 = Experiment("every method under every attack", _all_runs, _table1, repeated=True)
+TABLE3 = Experiment(
+    "every method on another model, before any attack", _before_attacks, _table3, repeated=True
+)

@@ -9,10 +9,10 @@ from sare_jax import files
 from sare_jax.evaluation.columns import Measure
 from sare_jax.evaluation.holm import holm
 from sare_jax.evaluation.metrics.chair import CHAIR_S
-from sare_jax.report.contrasts import contrast, measured
 from sare_jax.report.measures import columns_in
 from sare_jax.report.tables import Cell, Column, Group, Row, Table, change_cell, number_cell, plain
 from sare_jax.reproduce.experiment import Made
+from sare_jax.reproduce.repeats import difference_over_seeds, mean_over_seeds, repeats_of
 
 _NO_TEST = (plain(""), plain(""))
 _PAPER = Path(__file__).with_name("paper.json")
@@ -62,16 +62,17 @@ def paper_table(
       paper: row → column → the paper's number.
       notes: lines below the table.
     """
-    measures = columns_in(made.spec)
-    tested = _tested(made, [line for _, lines in groups for line in lines])
+    lines = [line for _, group in groups for line in group]
+    measures = [m for m in columns_in(made.spec) if _has_numbers(made, m, lines, paper)]
+    tested = _tested(made, lines)
     columns = [Column(m.key, m.label, m.better, m.help) for m in measures]
     columns += [
         Column("difference", f"CHAIR_S − {made.spec.label(made.spec.baseline)}", "lower", "Paired by image."),
         Column("p", "p (Holm)", None, "Two-sided, corrected for the rows of this table."),
     ]
     rows = []
-    for heading, lines in groups:
-        shown = [row for line in lines for row in _rows(made, line, measures, tested, paper)]
+    for heading, group in groups:
+        shown = [row for line in group for row in _rows(made, line, measures, tested, paper)]
         rows.append(Group(heading, heading, tuple(shown)))
     baseline = made.spec.label(made.spec.baseline)
     fixed = (
@@ -83,6 +84,17 @@ def paper_table(
     return Table(key, caption, "", tuple(columns), tuple(rows), (*fixed, *notes, *_missing(made, groups)))
 
 
+def _has_numbers(
+    made: Made, measure: Measure, lines: Sequence[Line], paper: Mapping[str, Mapping[str, float]]
+) -> bool:
+    """Whether some row of a table, ours or the paper's, has this number."""
+    return any(
+        measure.key in paper.get(line.paper, {})
+        or mean_over_seeds(made, line.run, line.setting, measure).number is not None
+        for line in lines
+    )
+
+
 def _rows(
     made: Made,
     line: Line,
@@ -90,7 +102,7 @@ def _rows(
     tested: Mapping[tuple[str, str], tuple[Cell, Cell]],
     paper: Mapping[str, Mapping[str, float]],
 ) -> list[Row]:
-    values = [measured(made.inputs, line.run, line.setting, measure) for measure in measures]
+    values = [mean_over_seeds(made, line.run, line.setting, measure) for measure in measures]
     cells = [
         number_cell(value.number, measure.digits, value.interval)
         if value.number is not None
@@ -112,26 +124,32 @@ def _as_printed(number: float | None) -> str:
 
 def _tested(made: Made, lines: Sequence[Line]) -> dict[tuple[str, str], tuple[Cell, Cell]]:
     """(run, setting) → the difference from the baseline under the same setting, and its corrected p."""
-    found = {
-        (line.run, line.setting): contrast(
-            made.inputs, made.spec, line.run, made.spec.baseline, line.setting, CHAIR_S
-        )
-        for line in lines
-        if line.run not in (made.spec.base, made.spec.baseline)
-    }
-    known = {where: item for where, item in found.items() if item is not None and item.p is not None}
-    corrected = holm([item.p for item in known.values() if item.p is not None])
+    known = {}
+    for line in lines:
+        if line.run in (made.spec.base, made.spec.baseline):
+            continue
+        found = difference_over_seeds(made, line.run, made.spec.baseline, line.setting, CHAIR_S)
+        if found and found[2] is not None:
+            known[line.run, line.setting] = found
+    corrected = holm([p for _, _, p in known.values() if p is not None])
     return {
-        where: (change_cell(item.difference, 1, item.interval), number_cell(p, 3))
-        for (where, item), p in zip(known.items(), corrected, strict=True)
+        where: (change_cell(difference, 1, interval), number_cell(p, 3))
+        for (where, (difference, interval, _)), p in zip(known.items(), corrected, strict=True)
     }
 
 
 def _missing(made: Made, groups: Sequence[tuple[str, Sequence[Line]]]) -> list[str]:
+    lines = [line for _, group in groups for line in group]
     absent = [
         line.label
-        for _, lines in groups
         for line in lines
-        if made.inputs.result(line.run, line.setting) is None
+        if any(made.inputs.result(run, line.setting) is None for run in repeats_of(made, line.run))
     ]
-    return [f"Not run: {', '.join(absent)}."] if absent else []
+    notes = [f"Not run: {', '.join(absent)}."] if absent else []
+    seeds = max(len(repeats_of(made, line.run)) for line in lines)
+    if seeds > 1:
+        notes.append(
+            f"Means over {seeds} training seeds; intervals and p by resampling seeds and images together. "
+            "The base model has one seed, and the attacks keep theirs."
+        )
+    return notes

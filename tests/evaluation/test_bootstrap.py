@@ -157,3 +157,35 @@ def test_contrast_of_four_runs_is_the_difference_of_two_differences():
 def test_contrast_of_a_run_with_itself_is_nothing():
     counts = coin(40, 10)
     assert bootstrap.contrast([counts] * 4, (-1, 1, 1, -1), SHARE)["interval"] == [0, 0]
+
+
+def seeded(shares: list[float], images: int = 200) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each seed a run that is right on such a share of the images, and one that is right on half."""
+    return [(coin(images, round(images * share)), coin(images, images // 2)) for share in shares]
+
+
+def test_one_seed_is_the_plain_contrast():
+    (tables,) = seeded([0.3])
+    assert bootstrap.across([tables], (1, -1), SHARE) == bootstrap.contrast(tables, (1, -1), SHARE)
+
+
+def test_seeds_that_differ_widen_the_interval():
+    alike, apart = (
+        bootstrap.across(seeded(shares), (1, -1), SHARE)
+        for shares in ([0.3, 0.3, 0.3, 0.3], [0.1, 0.2, 0.4, 0.5])
+    )
+    assert alike["difference"] == pytest.approx(-20)
+    assert apart["difference"] == pytest.approx(-20)
+    wide, narrow = (high - low for low, high in (apart["interval"], alike["interval"]))
+    assert wide > 1.3 * narrow
+
+
+def test_seeds_are_resampled_as_by_hand():
+    """Without images to resample, the interval is that of the mean of seeds drawn with replacement."""
+    shares = [10.0, 20.0, 60.0]
+    tables = [(np.array([[100.0, share]]),) for share in shares]
+    found = bootstrap.across(tables, (1.0,), SHARE, draws=4000)
+    rng = np.random.default_rng(0)
+    means = rng.choice(shares, size=(200_000, 3)).mean(axis=1)
+    assert found["difference"] == pytest.approx(30)
+    assert found["interval"] == pytest.approx(list(np.percentile(means, [2.5, 97.5])), abs=1.0)

@@ -4,10 +4,12 @@ import csv
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sare_jax import files
@@ -22,6 +24,7 @@ from sare_jax.reproduce import EXPERIMENTS
 from sare_jax.reproduce.baselines import shares
 from sare_jax.reproduce.drawn import chosen
 from sare_jax.reproduce.experiment import made
+from sare_jax.reproduce.repeats import with_seeds
 from sare_jax.reproduce.rows import paper_rows
 from sare_jax.reproduce.writing import as_latex, write
 from sare_jax.stages.context import Context
@@ -113,6 +116,34 @@ def test_table1_has_ours_beside_the_papers_and_a_test_beside_both(workdir):
     )
     assert "Rows called paper are of LLaVA-v1.5-7B." in table.notes
     assert any(note.startswith("Not run: ") for note in table.notes), "robust is not in this workdir"
+
+
+def test_with_seeds_rows_are_means_with_intervals_over_both(workdir, tmp_path):
+    repeated = tmp_path / "repeated"
+    shutil.copytree(workdir, repeated)
+    for run, other in (("efuf", "unlikelihood"), ("sare", "unlikelihood_sam")):
+        for part in ("metrics", "answers"):
+            shutil.copytree(repeated / part / other, repeated / part / f"{run}_seed1")
+    experiment = resolve("table3", EXPERIMENTS, "reproduce")
+    raw = with_seeds(experiment.changed(RAW), 2)
+    assert raw["runs"]["sare_seed1"]["seed"] == 1
+    raw["model"] = RAW["model"] | {"folder": str(workdir / "model")}
+    found = made(Context(parse(raw), repeated))
+    (table,) = experiment.page(found).tables
+    rows = {row.key: row for group in table.groups for row in group.rows}
+    assert not any("seed" in key for key in rows)
+    columns = [column.key for column in table.columns]
+    row = dict(zip(columns, rows["sare/origin"].cells, strict=True))
+    values = {
+        run: json.loads((repeated / f"metrics/{run}/origin.json").read_text())["chair"]["chair_s"]
+        for run in ("sare", "sare_seed1", "efuf", "efuf_seed1")
+    }
+    ours, theirs = (np.mean([values[run], values[f"{run}_seed1"]]) for run in ("sare", "efuf"))
+    assert row["chair_s"].value == pytest.approx(ours)
+    assert row["difference"].value == pytest.approx(ours - theirs)
+    low, high = row["chair_s"].interval
+    assert low < min(values["sare"], values["sare_seed1"]) <= max(values["sare"], values["sare_seed1"]) < high
+    assert any("over 2 training seeds" in note for note in table.notes)
 
 
 def test_the_papers_rows_are_whole():
