@@ -20,9 +20,10 @@ class OptimConfig:
     objective: str = "ascent"
     """Losses: a name of `sare_jax.objectives.OBJECTIVES`, or `module:name` of one's own factory. `ascent` is
     the paper's L_neg = −L_ft, `unlikelihood` is −log(1 − P(cur(o))), `npo` is negative preference
-    optimisation against the starting weights."""
+    optimisation against the starting weights, `rmu` draws activations to a random direction."""
     objective_args: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of that factory: `reduction` of `ascent`, `beta` of `npo`, …"""
+    """Keyword arguments of that factory: `reduction` of `ascent`, `beta` of `npo`, `layer` of
+    `rmu`, …"""
     samples: CuratedSamples | ChoiceSamples = CuratedSamples()  # noqa: RUF009, immutable
     """What is trained on: `curated`, the sets of the curate stage, or `choices`, its captions and what they
     could name, for the objective `grounded_choice`."""
