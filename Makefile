@@ -14,10 +14,12 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Every reader of JSON under so many changes of a valid file, each; `make fuzz MUTANTS=50000` for longer.
+# Every reader of JSON under so many changes of a valid file, each; `make fuzz MUTANTS=50000` for longer, and
+# `SEED=1` for other changes.
 MUTANTS ?= 2500
+SEED ?= 0
 fuzz: install
-	SARE_FUZZ=$(MUTANTS) $(BIN)/python -m pytest tests/faults/test_readers.py tests/faults/test_saved_results.py --timeout 0 $(ARGS)
+	SARE_FUZZ=$(MUTANTS) SARE_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest tests/faults/test_readers.py tests/faults/test_saved_results.py --timeout 0 $(ARGS)
 
 # Kills runs at random moments and damages finished ones; every value must be that of a run left alone.
 KILLS ?= 50

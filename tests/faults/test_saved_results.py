@@ -29,7 +29,7 @@ from sare_jax.report.tables import result_tables
 from sare_jax.settings.saved import read_saved
 from tests.evaluation.small_worlds import truth_of
 from tests.faults.mutate import hostile
-from tests.faults.test_readers import COUNT
+from tests.faults.test_readers import COUNT, SEED
 from tests.frontier.workdirs import METHODS, make
 from tests.report.test_probed import made as probed
 from tests.report.workdirs import make_workdir
@@ -45,7 +45,7 @@ def result(tmp_path) -> dict:
 def test_results_to_compare(tmp_path, result):
     first, second = tmp_path / "a.json", tmp_path / "b.json"
     files.write_json(second, result)
-    for content in hostile(first, result, COUNT, seed=3):
+    for content in hostile(first, result, COUNT, seed=SEED + 3):
         refused(lambda: compare.main([str(first), str(second), "--draws", "5"]), content)
 
 
@@ -55,7 +55,7 @@ def test_workdirs_of_curves(tmp_path, name):
     command = [str(folder), "--draws", "2", "--out", str(tmp_path / "out")]
     draw_curves(command)
     path = folder / name
-    for content in hostile(path, files.read_json(path), COUNT // 5, seed=3):
+    for content in hostile(path, files.read_json(path), COUNT // 5, seed=SEED + 3):
         refused(lambda: draw_curves(command), content)
 
 
@@ -135,7 +135,7 @@ def test_what_a_report_is_made_from(reported, name):
     lines = path.suffix == ".jsonl"
     valid = files.read_jsonl(path) if lines else files.read_json(path)
     count = COUNT // (30 if name.startswith("logs") else 5)  # that many curves take long to draw
-    for changed in hostile(path, valid, count, seed=4, lines=lines):
+    for changed in hostile(path, valid, count, seed=SEED + 4, lines=lines):
         refused(drawn, changed)
     path.write_bytes(whole)
 
