@@ -18,6 +18,8 @@ from sare_jax.files import read_json
 
 T = TypeVar("T")
 
+_MOST_DIGITS = 18  # of a number that surely fits into 64 bits
+
 LARGEST = 2**63 - 1
 """Of whole numbers that arrays can hold."""
 
@@ -52,6 +54,12 @@ def checked(value: Any, kind: Any, where: str) -> Any:
       UserError: some part of the value is of another type; names it.
     """
     return _checked(value, kind, where)
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that a text of digits spells; None where it spells none, or one beyond 64 bits."""
+    digits = text.lstrip("0") or text[-1:]
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
 
 
 def read_object(path: Path) -> dict[str, Any]:

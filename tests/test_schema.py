@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from sare_jax.errors import UserError
-from sare_jax.schema import checked
+from sare_jax.schema import checked, whole_number
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,18 @@ WRONG = [
 def test_what_does_not_fit_is_named(value, kind, message):
     with pytest.raises(UserError, match=rf"^a\.json.*{message}"):
         checked(value, kind, "a.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("7", 7),
+        ("000042", 42),
+        ("0", 0),
+        ("000", 0),
+        ("9" * 18, 10**18 - 1),
+        *((text, None) for text in ("", "-1", "1.0", " 1", "x", "\u00b2", "\u0663", "9" * 19, "9" * 5000)),
+    ],
+)
+def test_digits_are_a_number_as_far_as_it_has_64_bits(text, number):
+    assert whole_number(text) == number

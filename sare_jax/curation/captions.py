@@ -11,6 +11,7 @@ from sare_jax.errors import UserError
 from sare_jax.language.english import is_english
 from sare_jax.records.splits import SUFFIXES
 from sare_jax.records.texts import read_records
+from sare_jax.schema import whole_number
 
 LONGEST = 5000
 """Most characters of a caption. Longer ones come from a decoder that repeats itself."""
@@ -116,8 +117,8 @@ def _first(record: dict, keys: Iterable[str]) -> str | None:
 
 
 def _whole_number(value: object) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
+    if isinstance(value, str):
+        return whole_number(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
 
 

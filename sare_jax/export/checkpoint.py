@@ -10,6 +10,7 @@ from sare_jax.errors import UserError
 from sare_jax.models.interface import Source
 from sare_jax.models.load import content_hash
 from sare_jax.models.shared.partition import Tree, unflatten
+from sare_jax.schema import whole_number
 from sare_jax.training.checkpoints import load_params, saved_shapes, steps_in
 
 
@@ -20,7 +21,8 @@ def find_step(path: Path) -> tuple[Path, int]:
       UserError: there is no whole checkpoint.
     """
     path = Path(path).resolve()
-    folder, asked = (path.parent, int(path.name)) if path.name.isdigit() else (path, None)
+    asked = whole_number(path.name)
+    folder = path if asked is None else path.parent
     steps = steps_in(folder)
     if not steps:
         raise UserError(f"{folder}: no checkpoint there; name a folder that the unlearn stage has written")

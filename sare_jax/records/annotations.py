@@ -10,8 +10,7 @@ from sare_jax.files import write_jsonl, write_text
 from sare_jax.records import brackets
 from sare_jax.records.brackets import Mark
 from sare_jax.records.texts import Dropped, read_records
-
-_LONGEST_ID = 19  # digits
+from sare_jax.schema import whole_number
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,8 @@ def image_of(record: dict[str, Any]) -> int | str | None:
     if isinstance(image, float) and image.is_integer():
         return int(image)
     if isinstance(image, str) and image.strip():
-        is_id = len(image) < _LONGEST_ID and image.isdecimal() and image == str(int(image))
-        return int(image) if is_id else image.strip()
+        number = whole_number(image)
+        return number if number is not None and image == str(number) else image.strip()
     return image if isinstance(image, int) and not isinstance(image, bool) else None
 
 

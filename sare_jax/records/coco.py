@@ -11,9 +11,8 @@ from sare_jax.errors import UserError
 from sare_jax.files import parse_json, read_json, read_text
 from sare_jax.language.words import WordTable, categories_in, coco_table
 from sare_jax.records.reading_cache import reduced
-from sare_jax.schema import LARGEST
+from sare_jax.schema import LARGEST, whole_number
 
-_LONGEST_ID = 19  # digits
 _LAST_NUMBER = re.compile(r"(\d+)(?:\.\w+)?$")
 
 
@@ -277,16 +276,14 @@ def _kept(annotation: Any, *keys: str) -> tuple[Any, ...]:
 def _last_number(name: str) -> int | None:
     """The number at the end of a name, before its suffix; None where there is none of 64 bits."""
     found = _LAST_NUMBER.search(name)
-    digits = found[1].lstrip("0") if found else ""
-    return int(digits or "0") if found and len(digits) < _LONGEST_ID else None
+    return whole_number(found[1]) if found else None
 
 
 def _id(value: Any) -> int:
-    if isinstance(value, str) and len(value) < _LONGEST_ID and value.isdecimal():
-        return int(value)
-    if type(value) is not int or abs(value) > LARGEST:
+    number = whole_number(value) if isinstance(value, str) else value
+    if type(number) is not int or abs(number) > LARGEST:
         raise ValueError(f"the id {str(value)[:80]!r} is no whole number of 64 bits")
-    return value
+    return number
 
 
 def _text(value: Any) -> str:

@@ -193,9 +193,10 @@ def _settings(attacks: dict) -> tuple[SettingSpec, ...]:
     return tuple(settings) if attacks else SETTINGS
 
 
-def natural(name: str) -> tuple[str | int, ...]:
+def natural(name: str) -> tuple[str | tuple[int, str], ...]:
     """A key by which names sort with their numbers as numbers: `lora_60` before `lora_100`."""
-    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name))
+    parts = re.split(r"0*([0-9]+)", name)  # every second one is a number; of two, the longer one is larger
+    return tuple((len(part), part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def _but_for_size(attack: dict) -> dict:

@@ -20,6 +20,7 @@ from orbax.checkpoint import v1 as ocp
 from sare_jax import files, hosts
 from sare_jax.errors import UserError
 from sare_jax.models.shared import lora, partition
+from sare_jax.schema import whole_number
 from sare_jax.training import about
 from sare_jax.training.about import About
 from sare_jax.training.state import Params, TrainState
@@ -155,8 +156,8 @@ class Checkpoints:
 
 def steps_in(folder: Path) -> list[int]:
     """The saved steps of a run, rising; unfinished saves do not count."""
-    names = [path for path in Path(folder).glob("*") if path.name.isdigit()]
-    return sorted(int(path.name) for path in names if _is_complete(path))
+    steps = {whole_number(path.name): path for path in Path(folder).glob("*")}
+    return sorted(step for step, path in steps.items() if step is not None and _is_complete(path))
 
 
 def saved_shapes(folder: Path, step: int) -> dict[str, tuple[int, ...]]:

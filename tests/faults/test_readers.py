@@ -17,7 +17,7 @@ from sare_jax.curation.captions import read_captions
 from sare_jax.curation.efuf_files import read_efuf
 from sare_jax.curation.select import PAPER
 from sare_jax.errors import LONGEST_LINE, UserError
-from sare_jax.evaluation.benchmarks import gqa, qbench, scienceqa
+from sare_jax.evaluation.benchmarks import amber, gqa, hallusion, mmhal, objhal, qbench, repope, scienceqa
 from sare_jax.models.families import open_source
 from sare_jax.models.shared.generation import read_generation
 from sare_jax.pipeline import Ledger, Task
@@ -29,6 +29,13 @@ from sare_jax.records.texts import match_captions, named_captions, read_records
 from sare_jax.settings import ModelConfig
 from tests import tiny_llava
 from tests.evaluation.benchmarks.small_benchmarks import write_gqa, write_qbench, write_scienceqa
+from tests.evaluation.benchmarks.small_judges import (
+    write_amber,
+    write_hallusion,
+    write_mmhal,
+    write_objhal,
+    write_repope,
+)
 from tests.evaluation.small_worlds import truth_of, write_coco
 from tests.faults.mutate import hostile
 from tests.models.minigpt4.tiny import write_minigpt4
@@ -171,6 +178,17 @@ READERS = {
     "ScienceQA's splits": Reader("pid_splits.json", write_scienceqa, scienceqa.read),
     "Q-Bench": Reader("llvisionqa_dev.json", write_qbench, qbench.read),
     **{
+        f"AMBER's {name}": Reader(f"data/{name}", write_amber, amber.read)
+        for name in ("query/query_all.json", "annotations.json", "relation.json")
+    },
+    "HallusionBench": Reader("HallusionBench.json", write_hallusion, hallusion.read),
+    "MMHal-Bench": Reader("response_template.json", write_mmhal, mmhal.read),
+    "Object HalBench": Reader(objhal.FILE, write_objhal, objhal.read),
+    **{
+        f"RePOPE's {name}": Reader(f"annotations/coco_{name}_random.json", write_repope, repope.read)
+        for name in ("repope", "pope")
+    },
+    **{
         f"a model's {name}": Reader(name, tiny_llava.write_llava, opened)
         for name in (
             "config.json",
@@ -190,6 +208,14 @@ READERS = {
         for name in ("config.json", "generation_config.json")
     },
 }
+
+
+def read_whole(path: Path) -> Any:
+    """The value of a JSON file, or the records of one of JSON lines, whatever it is called."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return files.read_jsonl(path)
 
 
 @pytest.fixture
@@ -219,7 +245,7 @@ def test_what_cannot_be_used_is_one_line(folder, name):
     path = folder / reader.file
     if not path.exists():
         path.write_text("{}")
-    valid = json.loads(path.read_text())
+    valid = read_whole(path)
     reader.read(folder)
     for content in hostile(path, valid, COUNT, seed=SEED + len(name), lines=path.suffix == ".jsonl"):
         line = ""

@@ -37,6 +37,7 @@ from sare_jax.evaluation.columns import Measure, ungrouped
 from sare_jax.files import json_line, read_jsonl, replacing
 from sare_jax.records.coco import Truth, read_truth
 from sare_jax.records.texts import Dropped
+from sare_jax.schema import whole_number
 
 FILE = "obj_halbench_300_with_image.jsonl"
 OBJECTS = "extract_objs"
@@ -83,7 +84,7 @@ def read(path: Path) -> list[dict]:
 def _entries(file: Path) -> list[dict]:
     entries = read_jsonl(file)
     for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry.get("question"), str) or not str(entry.get("image_id", "")).isdecimal():
+        if not isinstance(entry.get("question"), str) or whole_number(str(entry.get("image_id"))) is None:
             raise UserError(
                 f"{file}:{number}: expected a question in Object HalBench's format, with image_id"
             )

@@ -18,6 +18,7 @@ from sare_jax.records import brackets
 from sare_jax.records.annotations import Annotated, image_of, read_annotations, write_annotations
 from sare_jax.records.brackets import Mark
 from sare_jax.records.texts import Dropped
+from sare_jax.schema import whole_number
 from sare_jax.unwritable import writing
 
 IMAGE_TYPES = {
@@ -97,7 +98,8 @@ def whole_session(records: Sequence[dict], dropped: Dropped) -> list[Annotated]:
 def _number(image: int | str) -> int | str:
     """The image's number where its name ends in one, so that 42 and COCO_val2014_000000000042.jpg agree."""
     match = _LAST_NUMBER.search(str(image))
-    return int(match.group(1)) if match else image
+    number = whole_number(match.group(1)) if match else None
+    return image if number is None else number
 
 
 def find_images(items: Sequence[Annotated], folder: Path) -> list[Path | None]:

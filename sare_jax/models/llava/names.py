@@ -104,7 +104,7 @@ def is_unused(name: str, config: LlavaConfig) -> bool:
     """
     if is_buffer(name) or name.startswith(f"{TOWER}.post_layernorm."):
         return True
-    layer = re.match(rf"{re.escape(TOWER)}\.encoder\.layers\.(\d+)\.", name)
+    layer = re.match(rf"{re.escape(TOWER)}\.encoder\.layers\.(\d{{1,9}})\.", name)
     return layer is not None and config.num_vision_layers_run <= int(layer[1]) < config.vision.num_layers
 
 

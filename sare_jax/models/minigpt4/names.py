@@ -14,7 +14,7 @@ TOWER, LLAMA, PROJECTOR, VISION_NORM = "visual_encoder.", "llama_model.", "llama
 QUERIES, BERT = "query_tokens", "Qformer.bert."
 # `intermediate` and `output` are a Q-Former layer's MLP for text, beside the one for queries.
 _LAYER = re.compile(
-    rf"((?P<tower>{re.escape(TOWER)}blocks)|{re.escape(BERT)}encoder\.layer)\.(?P<number>\d+)\."
+    rf"((?P<tower>{re.escape(TOWER)}blocks)|{re.escape(BERT)}encoder\.layer)\.(?P<number>\d{{1,9}})\."
     r"(?!intermediate\.|output\.)"
 )
 _VECTOR, _SWAP, _AS_IS = (0,), (1, 0), (0, 1, 2)

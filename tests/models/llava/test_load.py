@@ -13,7 +13,7 @@ from sare_jax.errors import UserError
 from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.models.llava.family import FAMILY
 from sare_jax.models.llava.hub import MODEL_FILES, how_to_get
-from sare_jax.models.llava.names import entries
+from sare_jax.models.llava.names import TOWER, entries, is_unused
 from sare_jax.models.llava.source import open_llava
 from sare_jax.models.load import abstract, load_model, parameter_table
 from sare_jax.models.shared.hub import require_files
@@ -333,3 +333,10 @@ def test_shards_without_their_index_and_adapters_are_called_so(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "llava-hf/llava-1.5-7b-hf"}')
     with pytest.raises(UserError, match=r"adapter \(LoRA\) of 'llava-hf/llava-1\.5-7b-hf'; merge it"):
         open_llava(tmp_path)
+
+
+def test_a_layer_of_thousands_of_digits_is_no_layer(base):
+    config = open_llava(base).config
+    layer = f"{TOWER}.encoder.layers.{{}}.layer_norm1.bias".format
+    assert is_unused(layer(config.vision.num_layers - 1), config)
+    assert not is_unused(layer("9" * 5000), config)
