@@ -24,10 +24,11 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     "dpo": (0.0125, 0.025, 0.05, 0.1),
     "npo": (0.03, 0.06, 0.12, 0.25),
     "simnpo": (0.1, 0.2, 0.4, 0.8),
+    "rmu": (0.1, 1.0, 4.0, 16.0),
 }
-CHOSEN = {"ga": 5e-5, "graddiff": 0.2, "dpo": 0.025, "npo": 0.03, "simnpo": 0.4}
+CHOSEN = {"ga": 5e-5, "graddiff": 0.2, "dpo": 0.025, "npo": 0.03, "simnpo": 0.4, "rmu": 1.0}
 SCENES = 60  # that the question sets ask about
-LABELS = {"ga": "GA", "graddiff": "GradDiff", "dpo": "DPO", "npo": "NPO", "simnpo": "SimNPO"}
+LABELS = {"ga": "GA", "graddiff": "GradDiff", "dpo": "DPO", "npo": "NPO", "simnpo": "SimNPO", "rmu": "RMU"}
 
 
 def get_config(variant: str = "full") -> ConfigDict:
@@ -71,4 +72,6 @@ def _run(name: str, value: float) -> dict:
         told = f"λ₁ {value:g}"
     if name == "dpo":
         run["packing"] = "unpacked"
+    if name == "rmu":
+        run["objective_args"] = {"layer": 2, "steering": 20.0}  # of the demo's three
     return {**run, "rho": 0.0, "sent_weight": 0.0, "label": f"{LABELS[name]}, {told}"}

@@ -27,6 +27,7 @@ BASELINES: dict[str, Raw] = {
     "dpo": {"label": "DPO", "objective": "dpo", "packing": "unpacked", "neg_weight": 1.0, "sent_weight": 0.0},
     "npo": {"label": "NPO", "objective": "npo", "neg_weight": 1.0, "sent_weight": 0.0},
     "simnpo": {"label": "SimNPO", "objective": "simnpo", "neg_weight": 0.125, "sent_weight": 0.0},
+    "rmu": {"label": "RMU", "objective": "rmu", "neg_weight": 1.0, "sent_weight": 0.0},
 }
 WARM, TIMED = 2, 8  # steps
 
