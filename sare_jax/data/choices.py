@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sare_jax.data.batches import SETS, Tokenizer, TokenSet, TokenSets, Unit, token_set
+from sare_jax.data.batches import SETS, Tokenizer, TokenSets, Unit, token_set
 from sare_jax.data.openings import Vocabulary, all_openings, first_tokens, mentions, token_places, vocabulary
 from sare_jax.errors import UserError
 from sare_jax.records.curated import Curated, Rows
@@ -132,11 +132,6 @@ def question_units(
         whole = np.asarray(tokens[: start + 1], np.int32)
         units.append(Unit(whole, start, image, len(known.rows) + place, place))
     return units
-
-
-def question_set(units: Sequence[Unit], pad_id: int) -> TokenSet:
-    """The token set of units from `question_units`, each of which has one target token."""
-    return dataclasses.replace(token_set(units, MULTIPLE, pad_id), window=1)
 
 
 def with_answers(sets: TokenSets, asked: Sequence[Unit], weight: float) -> TokenSets:

@@ -111,37 +111,6 @@ class Articles:
         return {"article": jnp.sum(probs[..., np.array(self.tokens)], axis=-1)}
 
 
-@dataclass(frozen=True)
-class AnswerOdds:
-    """How much likelier a unit's one target token is to be one than another, under the starting weights.
-
-    Kept as `odds`, float32 a token, of the answers to yes/no questions; no loss gets it.
-
-    Attributes:
-      yes: token that speaks for the answer.
-      no: token that speaks against it.
-    """
-
-    yes: int
-    no: int
-    keyword: ClassVar[str] = ""
-    sets: ClassVar[tuple[str, ...]] = ("sent",)
-    measured_on: ClassVar[Literal["units"]] = "units"
-
-    def value(self, at_hand: AtHand) -> None:
-        """See `Need`."""
-        return None
-
-    def by_unit(self, log_probs: jax.Array, mask: jax.Array) -> Arrays:
-        """See `StartingNeed`."""
-        return {}
-
-    def by_token(self, outputs: Outputs) -> Arrays:
-        """See `StartingNeed`."""
-        logits = outputs.logits
-        return {"odds": (logits[..., self.yes] - logits[..., self.no]).astype(jnp.float32)}
-
-
 def _without(logits: jax.Array, tokens: tuple[int, ...]) -> jax.Array:
     """float32[...], logsumexp of the logits float32[..., V] of all tokens but these."""
     left_out = np.zeros(logits.shape[-1], bool)

@@ -40,7 +40,8 @@ def directions(
     """
     total = jax.tree.map(jnp.zeros_like, params)
     for batch in _batches(units, features, mesh):
-        _, grads = _sum_and_grad(loaded, params, batch, mesh)
+        with gathering(mesh):
+            grads = _gradient(loaded.graphdef, params, loaded.frozen, batch)
         total = jax.tree.map(jnp.subtract, total, grads)
     noise = optax.tree.random_like(jax.random.key(seed), params)
     return {"eps": _unit(total), "random": _unit(noise)}
@@ -50,8 +51,11 @@ def loss_at(
     loaded: LoadedModel, params: Params, units: TokenSet, features: FeatureCache, *, mesh: Mesh
 ) -> float:
     """L_ft over `units`: the mean of their token-mean negative log-likelihoods."""
-    sums = [_sum_and_grad(loaded, params, batch, mesh)[0] for batch in _batches(units, features, mesh)]
-    return float(sum(sums)) / len(units)
+    total = 0.0
+    for batch in _batches(units, features, mesh):
+        with gathering(mesh):
+            total += float(_summed(loaded.graphdef, params, loaded.frozen, batch))
+    return total / len(units)
 
 
 def moved(params: Params, direction: Params, distance: float) -> Params:
@@ -66,20 +70,16 @@ def _batches(units: TokenSet, features: FeatureCache, mesh: Mesh) -> Iterator[di
         yield spread_rows(rest | {"features": features(batch["image"])}, mesh)
 
 
-def _sum_and_grad(loaded: LoadedModel, params: Params, batch: dict, mesh: Mesh) -> tuple:
-    with gathering(mesh):
-        return _compiled(loaded.graphdef, params, loaded.frozen, batch)
+@functools.partial(jax.jit, static_argnames="graphdef")
+def _summed(graphdef: nnx.GraphDef, params: Params, frozen: Params, batch: dict) -> jax.Array:
+    """L_ft of a batch's units, summed."""
+    model = merge(graphdef, params, frozen)
+    return jnp.sum(batch["valid"] * token_mean_nll(*target_log_probs(model, batch)))
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")
-def _compiled(graphdef: nnx.GraphDef, params: Params, frozen: Params, batch: dict) -> tuple:
-    """Summed L_ft of a batch's units, and its gradient."""
-
-    def total(params: Params) -> jax.Array:
-        model = merge(graphdef, params, frozen)
-        return jnp.sum(batch["valid"] * token_mean_nll(*target_log_probs(model, batch)))
-
-    return jax.value_and_grad(total)(params)
+def _gradient(graphdef: nnx.GraphDef, params: Params, frozen: Params, batch: dict) -> Params:
+    return jax.grad(lambda params: _summed(graphdef, params, frozen, batch))(params)
 
 
 def _unit(tree: Params) -> Params:

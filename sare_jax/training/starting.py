@@ -9,23 +9,20 @@ same needs share it.
 import dataclasses
 import functools
 import hashlib
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from jax.sharding import Mesh
 
-from sare_jax import files, hosts
+from sare_jax import files
 from sare_jax.data.batches import SETS, TokenSet, TokenSets, finetune_batches
-from sare_jax.errors import UserError
 from sare_jax.models.interface import LoadedModel
 from sare_jax.objectives.needs import Need, StartingNeed, layer_of
-from sare_jax.progress import COMPILING, bar
-from sare_jax.records.arrays import read_arrays, write_arrays
+from sare_jax.progress import Bar
+from sare_jax.training.kept import Chunk, kept_chunks
 from sare_jax.training.losses import target_outputs
 from sare_jax.training.sharding import gathering, replicated, spread_rows
 from sare_jax.training.state import Params
@@ -34,10 +31,7 @@ from sare_jax.training.static import Merge
 # Image file names → float[n, P, D_v] vision features; usually a `FeatureCache`.
 Features = Callable[[Sequence[str]], np.ndarray]
 
-CHUNK = 1024  # rows in a file
-
-# "unit/NAME" → [n], "token/NAME" → [all target tokens, …].
-_Chunk = dict[str, np.ndarray]
+CHUNK = 1024  # rows in a file; its arrays are "unit/NAME" [n] and "token/NAME" [all target tokens, …]
 
 
 def with_starting_values(
@@ -98,37 +92,25 @@ def _measured(
     mesh: Mesh,
     batch_size: int,
     folder: Path,
-) -> list[_Chunk]:
+) -> list[Chunk]:
     """The values of all units, chunk by chunk; chunks that are on disk already are read, not computed."""
-    edges = [*range(0, len(units), CHUNK), len(units)]
-    paths = [folder / f"{first:08d}.npz" for first in edges[:-1]]
-    # All are read before one is written, so that all hosts see the same files.
-    chunks = [_read(path) for path in paths]
-    done = sum(
-        last - first
-        for first, last, chunk in zip(edges, edges[1:], chunks, strict=False)
-        if chunk is not None
-    )
     evaluate = _evaluation(mesh, loaded.merge, needs)
-    with bar(len(units), "starting weights", done=done, unit="unit", waiting=COMPILING) as progress:
-        for number, (first, last) in enumerate(itertools.pairwise(edges)):
-            if chunks[number] is not None:
-                continue
-            made: list[_Chunk] = []
-            for batch in finetune_batches(
-                units, np.arange(first, last), batch_size=batch_size, row_multiple=mesh.size
-            ):
-                valid, ends, starts = (batch.pop(key) for key in ("valid", "end", "start"))
-                rows = {"tokens": batch["tokens"], "targets": batch["targets"], "start": starts, "end": ends}
-                rows["features"] = features(batch["image"].tolist())
-                with gathering(mesh):
-                    values = evaluate(loaded.params, loaded.frozen, spread_rows(rows, mesh))
-                made.append(_compact(jax.device_get(values), valid > 0, ends - starts))
-                progress.update(int(valid.sum()))
-            chunk = {name: np.concatenate([part[name] for part in made]) for name in made[0]}
-            hosts.first_only(functools.partial(_write, paths[number], chunk), f"write {paths[number].name}")
-            chunks[number] = chunk
-    return [chunk for chunk in chunks if chunk is not None]
+
+    def compute(first: int, last: int, progress: Bar) -> Chunk:
+        made: list[Chunk] = []
+        for batch in finetune_batches(
+            units, np.arange(first, last), batch_size=batch_size, row_multiple=mesh.size
+        ):
+            valid, ends, starts = (batch.pop(key) for key in ("valid", "end", "start"))
+            rows = {"tokens": batch["tokens"], "targets": batch["targets"], "start": starts, "end": ends}
+            rows["features"] = features(batch["image"].tolist())
+            with gathering(mesh):
+                values = evaluate(loaded.params, loaded.frozen, spread_rows(rows, mesh))
+            made.append(_compact(jax.device_get(values), valid > 0, ends - starts))
+            progress.update(int(valid.sum()))
+        return {name: np.concatenate([part[name] for part in made]) for name in made[0]}
+
+    return kept_chunks(folder, len(units), CHUNK, compute, label="starting weights", unit="unit")
 
 
 @functools.cache
@@ -146,7 +128,7 @@ def _evaluation(mesh: Mesh, merge: Merge, needs: tuple[StartingNeed, ...]) -> Ca
     return jax.jit(evaluate, out_shardings=replicated(mesh))
 
 
-def _compact(values: dict[str, dict[str, np.ndarray]], real: np.ndarray, counts: np.ndarray) -> _Chunk:
+def _compact(values: dict[str, dict[str, np.ndarray]], real: np.ndarray, counts: np.ndarray) -> Chunk:
     """Drops the padding: rows that are no unit, and behind each unit what follows its last target token."""
     is_target = np.arange(max(map(int, counts), default=0)) < np.where(real, counts, 0)[:, None]
     chunk = {f"unit/{name}": array[real] for name, array in values["unit"].items()}
@@ -155,21 +137,7 @@ def _compact(values: dict[str, dict[str, np.ndarray]], real: np.ndarray, counts:
     return chunk
 
 
-def _write(path: Path, chunk: _Chunk) -> None:
-    write_arrays(path, chunk)
-
-
-def _read(path: Path) -> _Chunk | None:
-    """The chunk of a file; None where there is none that can be read, which is then made again."""
-    try:
-        return read_arrays(path)
-    except UserError as error:
-        if path.exists():
-            logging.warning("%s; made again", error)
-        return None
-
-
-def _joined(units: TokenSet, rows: TokenSet, chunks: Sequence[_Chunk]) -> TokenSet:
+def _joined(units: TokenSet, rows: TokenSet, chunks: Sequence[Chunk]) -> TokenSet:
     """The units with the values of all chunks, which were measured on `rows`, one for each unit."""
     values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     counts = [len(tokens) - int(start) for tokens, start in zip(rows.tokens, rows.start, strict=True)]

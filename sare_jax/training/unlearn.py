@@ -27,6 +27,7 @@ from sare_jax.objectives.needs import OtherNegatives, has, layer_of
 from sare_jax.records.curated import Curated
 from sare_jax.settings.optim import OptimConfig, objective_of
 from sare_jax.training import gradients, loop
+from sare_jax.training.asking import answer_odds
 from sare_jax.training.checkpoints import Checkpoints
 from sare_jax.training.preset import EfufSchedule
 from sare_jax.training.remat import Policy
@@ -47,6 +48,7 @@ from sare_jax.training.step import Metrics, efuf_step, unlearn_step
 from sare_jax.training.work import OTHERS
 
 # Settings that say how long to train and how often to save, which a resumed run may change.
+_ROWS_PER_IMAGE = 4  # rows of a step, for one image with the questions that are asked about it
 _DURATION = ("epochs", "steps", "checkpoint_every")
 
 
@@ -110,7 +112,17 @@ def unlearn(
         folder=starting,
         made_from=made_from,
     )
-    samples = samples_of(curated, tokenizer, settings, measure)
+    ask = functools.partial(
+        answer_odds,
+        loaded=loaded,
+        features=features,
+        mesh=mesh,
+        batch_size=max(1, settings.batch_size // _ROWS_PER_IMAGE),
+        pad_id=tokenizer.pad_id,
+        folder=starting,
+        made_from=made_from,
+    )
+    samples = samples_of(curated, tokenizer, settings, ask)
     sets = measure(samples.sets, (*objective.needs, *samples.needs))
     # Without a perturbation (ρ = 0) other negatives have no use.
     others = (OTHERS,) if settings.rho and has(objective.needs, OtherNegatives) else ()

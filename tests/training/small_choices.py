@@ -9,6 +9,7 @@ from sare_jax.optim import AdamW
 from sare_jax.records.curated import Curated, Rows, Sentences, Units
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.settings.samples import ChoiceSamples
+from sare_jax.training.asking import answer_odds
 from sare_jax.training.samples import samples_of
 from sare_jax.training.sharding import make_mesh
 from sare_jax.training.starting import with_starting_values
@@ -93,10 +94,24 @@ def measuring(loaded, folder, features=tiny.features, batch_size=8):
     )
 
 
+def asking(loaded, folder, features=tiny.features, batch_size=2):
+    """Asks the starting weights about objects, as `unlearn` does it."""
+    return functools.partial(
+        answer_odds,
+        loaded=loaded,
+        features=features,
+        mesh=ONE,
+        batch_size=batch_size,
+        pad_id=tiny.PAD,
+        folder=folder,
+        made_from={},
+    )
+
+
 def measured(loaded, folder, settings=SETTINGS):
     """Samples of a run, with all that its objective needs."""
     measure = measuring(loaded, folder)
-    samples = samples_of(curated(), AnyText(), settings, measure)
+    samples = samples_of(curated(), AnyText(), settings, asking(loaded, folder))
     objective = grounded_choice(**settings.objective_args)
     return samples, measure(samples.sets, (*objective.needs, *samples.needs)), objective
 

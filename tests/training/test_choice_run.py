@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from sare_jax import files
-from sare_jax.data.choices import asked_objects, choice_sets, choices
+from sare_jax.data.choices import answer_tokens, asked_objects, choice_sets, choices, question_units
 from sare_jax.data.openings import all_openings, token_places
 from sare_jax.errors import UserError
 from sare_jax.models.shared import partition
 from sare_jax.settings.building import build
 from sare_jax.settings.optim import OptimConfig
-from sare_jax.training import starting
+from sare_jax.training import asking
 from sare_jax.training.checkpoints import steps_in
 from sare_jax.training.choices import Caption, name_log_probs
 from sare_jax.training.samples import evidence
@@ -24,7 +24,6 @@ from tests.training import small_choices as small
 
 SETTINGS = small.SETTINGS
 KNOWN = choices(small.curated(), small.AnyText(), SETTINGS.instruction)
-QUESTIONS = len(small.CAPTIONS) * len(KNOWN.words)
 
 
 class Counting:
@@ -58,8 +57,8 @@ def same(a, b):
 
 
 def ask(loaded, folder, features=tiny.features, samples=SETTINGS.samples):
-    """float32[R, C], the evidence, eight questions at a time."""
-    return evidence(KNOWN, small.AnyText(), samples, small.measuring(loaded, folder, features))
+    """float32[R, C], the evidence, asked of two images at a time."""
+    return evidence(KNOWN, small.AnyText(), samples, small.asking(loaded, folder, features))
 
 
 def mean_log_probs(params, odds):
@@ -129,28 +128,43 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one(tmp_path):
 
 
 def test_questions_are_asked_once_and_go_on_where_they_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(starting, "CHUNK", 16)
+    monkeypatch.setattr(asking, "CHUNK", 1)
     first = Counting()
     odds = ask(small.LOADED, tmp_path / "kept", first)
-    assert first.rows == QUESTIONS == 48
+    assert np.isfinite(odds).all()
+    assert first.rows == 2 * len(small.CAPTIONS)  # each chunk of one image is filled up to two
     again = Counting()
     np.testing.assert_array_equal(ask(small.LOADED, tmp_path / "kept", again), odds)
     assert again.rows == 0
     with pytest.raises(KeyboardInterrupt):
-        ask(small.LOADED, tmp_path / "cut", Counting(cut_at=4))  # one chunk of two batches is written
+        ask(small.LOADED, tmp_path / "cut", Counting(cut_at=3))  # two chunks are written
     rest = Counting()
     np.testing.assert_array_equal(ask(small.LOADED, tmp_path / "cut", rest), odds)
-    assert rest.rows == QUESTIONS - 16
+    assert rest.rows == first.rows - 4
 
 
 def test_other_weights_are_asked_again_and_so_are_other_questions(tmp_path):
     odds = ask(small.LOADED, tmp_path)
     other = Counting()
     assert not np.array_equal(ask(tiny.tiny_llava(6), tmp_path, other), odds)
-    assert other.rows == QUESTIONS
+    assert other.rows == len(small.CAPTIONS)
     otherwise = Counting()
     ask(small.LOADED, tmp_path, otherwise, dataclasses.replace(SETTINGS.samples, prompt="{} say"))
-    assert otherwise.rows == QUESTIONS
+    assert otherwise.rows == len(small.CAPTIONS)
+
+
+@pytest.mark.parametrize("most", [32, 5])
+def test_odds_are_those_of_a_row_a_question(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(asking, "MOST", most)
+    odds = ask(small.LOADED, tmp_path)
+    pairs = np.argwhere(np.isfinite(odds))
+    units = question_units(KNOWN, small.AnyText(), pairs, ["Yes"] * len(pairs), SETTINGS.samples.prompt)
+    yes, no = answer_tokens(KNOWN, small.AnyText(), SETTINGS.samples.prompt)
+    model = small.LOADED.merge(small.LOADED.params, small.LOADED.frozen)
+    for unit, (row, number) in zip(units, pairs, strict=True):
+        hidden = model.hidden(unit.tokens[None, : unit.start], tiny.features([unit.image]))
+        logits = model.logits(hidden[0, -1])
+        assert odds[row, number] == pytest.approx(float(logits[yes] - logits[no]), rel=1e-4, abs=1e-5)
 
 
 def test_questions_limit_what_is_asked_and_nobody_is_certain_of_the_rest(tmp_path):
@@ -159,7 +173,8 @@ def test_questions_limit_what_is_asked_and_nobody_is_certain_of_the_rest(tmp_pat
     odds = ask(small.LOADED, tmp_path, counting, limited)
     asked = asked_objects(KNOWN, 4)
     np.testing.assert_array_equal(np.isfinite(odds), asked)
-    assert counting.rows == asked.sum() == 4 * len(small.CAPTIONS)
+    assert asked.sum() == 4 * len(small.CAPTIONS)
+    assert counting.rows == len(small.CAPTIONS)
     sets = choice_sets(KNOWN, small.AnyText(), odds, 0.0)
     for kind, name in (("neg", "absent"), ("pos", "present")):
         for row, marked in enumerate(getattr(sets, kind).by_token[name]):
