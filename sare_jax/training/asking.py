@@ -79,8 +79,8 @@ def answer_odds(
             arrays["features"] = features([group[0].image for group in filled])
             with gathering(mesh):
                 found = evaluate(loaded.params, loaded.frozen, spread_rows(arrays, mesh), np.array([yes, no]))
-            found = np.asarray(jax.device_get(found))
-            odds += [row[: len(group)] for row, group in zip(found, batch, strict=False)]
+            values = np.asarray(jax.device_get(found))
+            odds += [row[: len(group)] for row, group in zip(values, batch, strict=False)]
             progress.update(len(batch))
         return {"odds": np.concatenate(odds)}
 

@@ -1,6 +1,7 @@
 """Whole runs of grounded choice on a tiny model, and the questions that they ask first."""
 
 import dataclasses
+import functools
 import os
 import signal
 
@@ -19,6 +20,7 @@ from sare_jax.training import asking
 from sare_jax.training.checkpoints import steps_in
 from sare_jax.training.choices import Caption, name_log_probs
 from sare_jax.training.samples import evidence
+from sare_jax.training.sharding import make_mesh
 from tests import tiny_training as tiny
 from tests.training import small_choices as small
 
@@ -141,6 +143,31 @@ def test_questions_are_asked_once_and_go_on_where_they_stopped(tmp_path, monkeyp
     rest = Counting()
     np.testing.assert_array_equal(ask(small.LOADED, tmp_path / "cut", rest), odds)
     assert rest.rows == first.rows - 4
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2, 2)], ids=["data", "fsdp"])
+def test_several_devices_answer_as_one(tmp_path, shape):
+    mesh = make_mesh(*shape)
+    known, text = KNOWN, small.AnyText()
+    one, several = (
+        evidence(
+            known,
+            text,
+            SETTINGS.samples,
+            functools.partial(
+                asking.answer_odds,
+                loaded=tiny.spread(small.LOADED, where),
+                features=tiny.features,
+                mesh=where,
+                batch_size=3,
+                pad_id=tiny.PAD,
+                folder=tmp_path / str(where.size),
+                made_from={},
+            ),
+        )
+        for where in (small.ONE, mesh)
+    )
+    np.testing.assert_allclose(several, one, rtol=1e-5, atol=1e-5)
 
 
 def test_other_weights_are_asked_again_and_so_are_other_questions(tmp_path):
