@@ -22,6 +22,8 @@ EXTRAS = {
     "report": "report",
     "online": "models",
     "run": "all",
+    "sinks.tensorboard": "tensorboard",
+    "sinks.wandb": "wandb",
     "stages": "all",
     **dict.fromkeys(("configs", "data", "export", "hosts", "inference", "models", "plan"), "models"),
     **dict.fromkeys(("probe", "progress", "reproduce", "training"), "models"),

@@ -69,13 +69,14 @@ def test_what_a_module_imports_is_in_its_extra():
     assert [line for path in MODULES for line in uncovered(path)] == []
 
 
-def test_bounds_stand_once_and_requirements_txt_has_all_but_ray_and_gpu():
+def test_bounds_stand_once_and_requirements_txt_has_all_but_what_few_need():
     fragments = sorted(f"requirements/{path.name}" for path in (ROOT / "requirements").glob("*.txt"))
     lines = [(r.name, str(r.marker)) for r in requirements([f for f in fragments if "gpu" not in f])]
     assert len(lines) == len(set(lines))
     included = re.findall(r"^-r (\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     assert not requirements(["requirements.txt"])
-    assert {*included, "requirements/ray.txt", "requirements/gpu.txt"} == set(fragments)
+    apart = {f"requirements/{name}.txt" for name in ("gpu", "ray", "tensorboard", "wandb")}
+    assert {*included, *apart} == set(fragments)
     assert names(included) == BASE | EXTRAS["all"]
     parts = (EXTRAS[extra] for extra in ("models", "curation", "evaluation", "report"))
     assert EXTRAS["all"] == set.union(*parts)

@@ -16,6 +16,7 @@ from sare_jax.settings.data import DataConfig
 from sare_jax.settings.decoding import GREEDY, DecodingConfig
 from sare_jax.settings.evaluate import EvaluateConfig
 from sare_jax.settings.export import ExportConfig
+from sare_jax.settings.log import LogConfig
 from sare_jax.settings.model import ModelConfig
 from sare_jax.settings.report import ReportConfig
 
@@ -31,6 +32,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "FixedThresholds",
+    "LogConfig",
     "ModelConfig",
     "QuantileThresholds",
     "ReportConfig",

@@ -10,6 +10,7 @@ from sare_jax.settings.data import DataConfig
 from sare_jax.settings.decoding import DecodingConfig
 from sare_jax.settings.evaluate import EvaluateConfig
 from sare_jax.settings.export import ExportConfig
+from sare_jax.settings.log import LogConfig
 from sare_jax.settings.model import ModelConfig
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.settings.report import ReportConfig
@@ -43,6 +44,8 @@ class Config:
     """Which run is written as a Hugging Face folder."""
     report: ReportConfig
     """What the report shows."""
+    log: LogConfig
+    """Where training curves and metrics go besides the workdir's files."""
     runs: dict[str, OptimConfig]
     """Name → the optimizer settings of that unlearning run."""
     run_labels: dict[str, str]

@@ -6,7 +6,7 @@ from pathlib import Path
 from sare_jax import files, pipeline
 from sare_jax.config import BASE_RUN, split_names
 from sare_jax.pipeline import Task
-from sare_jax.stages import attacking, marking, masking, measuring, probing
+from sare_jax.stages import attacking, marking, masking, measuring, probing, sinks
 from sare_jax.stages.attacking import Weights
 from sare_jax.stages.context import Context
 from sare_jax.training.checkpoints import load_params, save_params, saved_hash
@@ -16,8 +16,8 @@ def tasks(context: Context) -> Iterator[Task]:
     """Attacks each run, by changed weights, by another way to ask, or by both, as the attack's kind does.
 
     Unless an attack's config names its runs, the base model is attacked too. What an attack adds to a model
-    that unlearned nothing was not brought back but taught. The captions for people to mark and the control
-    against masking come last.
+    that unlearned nothing was not brought back but taught. The captions for people to mark, the control
+    against masking and the sinks come last.
     """
     for name, config in context.config.attacks.items():
         attack, asking = attacking.attack_named(context, name), attacking.asking_of(context, name)
@@ -31,6 +31,7 @@ def tasks(context: Context) -> Iterator[Task]:
                 yield from probing.probed(context, run, name, *weights, asking=asking)
     yield from marking.tasks(context)
     yield from masking.tasks(context)
+    yield from sinks.tasks(context)
 
 
 def attacked_weights(context: Context, run: str, name: str) -> Weights:

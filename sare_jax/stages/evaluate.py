@@ -10,7 +10,7 @@ from sare_jax import files
 from sare_jax.config import BASE_RUN, ORIGIN
 from sare_jax.evaluation.metrics.metric import Questions
 from sare_jax.pipeline import Task
-from sare_jax.stages import attacking, benchmarks, marking, measuring, probing
+from sare_jax.stages import attacking, benchmarks, marking, measuring, probing, sinks
 from sare_jax.stages.context import Context
 
 
@@ -24,8 +24,9 @@ def tasks(context: Context) -> Iterator[Task]:
         weights = attacking.weights_of(context, run)
         yield from measuring.measured(context, run, ORIGIN, *weights)
         yield from probing.probed(context, run, ORIGIN, *weights)
-    if "attack" not in context.config.stages:  # else there are more captions to come
+    if "attack" not in context.config.stages:  # else there are more captions and metrics to come
         yield from marking.tasks(context)
+        yield from sinks.tasks(context)
 
 
 def questions(context: Context) -> Iterator[Task]:

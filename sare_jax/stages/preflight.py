@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sare_jax import online, pipeline, shipped
+from sare_jax import online, pipeline, shipped, sinks
 from sare_jax.curation import clip_files
 from sare_jax.errors import UserError
 from sare_jax.evaluation.benchmarks.benchmark import Benchmark
@@ -74,6 +74,9 @@ def looks(context: Context) -> Iterator[Look]:
         for benchmark, path in benchmarks.configured(context):
             if not _is_to_be_made(context, path):
                 yield partial(_benchmark, benchmark, path)
+    if any(stage in stages for stage in ("unlearn", *MEASURING)):
+        for name in config.log.names:
+            yield partial(sinks.sink_named, name)
     if "export" in stages and config.export.check_captions:
         for name in ("torch", "transformers"):
             yield partial(_package, name, "config.export.check_captions", "sare_jax[models]")

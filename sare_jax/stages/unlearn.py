@@ -9,6 +9,7 @@ from sare_jax import files, hosts
 from sare_jax.pipeline import Task
 from sare_jax.records.curated import read_curated
 from sare_jax.settings.optim import OptimConfig
+from sare_jax.stages import sinks
 from sare_jax.stages.context import Context
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.unlearn import unlearn
@@ -37,20 +38,22 @@ def tasks(context: Context) -> Iterator[Task]:
 
 def _train(context: Context, name: str, settings: OptimConfig) -> None:
     draft = _draft(context, name)
-    unlearn(
-        context.loaded,
-        read_curated(context.curated),
-        context.image_prompter,
-        context.features,
-        settings,
-        folder=draft / "checkpoints",
-        log=draft / "log.jsonl",
-        starting=context.starting_values,
-        made_from=context.model_inputs(),
-        name=context.config.run_labels[name],
-        mesh=context.mesh,
-        remat_policy=remat_policy(context.config.model.remat, context.mesh),
-    )
+    with sinks.live(context, name) as on_log:
+        unlearn(
+            context.loaded,
+            read_curated(context.curated),
+            context.image_prompter,
+            context.features,
+            settings,
+            folder=draft / "checkpoints",
+            log=draft / "log.jsonl",
+            starting=context.starting_values,
+            made_from=context.model_inputs(),
+            name=context.config.run_labels[name],
+            mesh=context.mesh,
+            remat_policy=remat_policy(context.config.model.remat, context.mesh),
+            on_log=on_log,
+        )
     hosts.first_only(lambda: _publish(context, name), f"unlearn/{name} published")
 
 

@@ -1,10 +1,11 @@
 """The training loop: progress, a metrics log, checkpoints, resuming, and stopping cleanly."""
 
+import json
 import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sare_jax.training.checkpoints import Checkpoints
 from sare_jax.training.state import TrainState
 
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+OnLog = Callable[[Sequence[dict[str, Any]]], None]
 
 # The metrics that are shown with the progress → their labels there.
 SHOWN = {
@@ -53,6 +55,7 @@ def run(
     log_path: Path | None = None,
     fetch_every: int = 10,
     limits: Mapping[str, tuple[float, float]] | None = None,
+    on_log: OnLog | None = None,
 ) -> TrainState:
     """Trains until `steps`, going on from the newest checkpoint where there is one.
 
@@ -72,6 +75,7 @@ def run(
       fetch_every: steps between readings of the metrics.
       limits: metric → (lowest, highest) value; a run that leaves them has collapsed and ends early, after a
         checkpoint. They are checked when metrics are read. Under ascent `neg` falls without bound.
+      on_log: takes the records of the log as they come, first those before a restored checkpoint.
 
     Returns:
       The last state.
@@ -84,7 +88,7 @@ def run(
     if checkpoints and checkpoints.latest is not None:
         state, before = checkpoints.restore(state, iterator)
     begun = done = counted = int(state.step)
-    log = _Log(log_path if hosts.is_first() else None, before)
+    log = _Log(log_path if hosts.is_first() else None, before, on_log)
     with _signals() as caught, bar(steps, name, done=done, unit="step", waiting=COMPILING) as progress:
         pending: list[tuple[int, dict[str, jax.Array]]] = []
         while done < steps:
@@ -126,11 +130,13 @@ class _Log:
     A resumed run has the lines of its checkpoint, whatever became of the file meanwhile.
     """
 
-    def __init__(self, path: Path | None, before: str):
-        self._path = path
+    def __init__(self, path: Path | None, before: str, on_log: OnLog | None):
+        self._path, self._on_log = path, on_log
         self._parts = [before]
         if path is not None:
             files.write_text(path, before)
+        if on_log:
+            on_log([json.loads(line) for line in before.splitlines()])
 
     @property
     def text(self) -> str:
@@ -169,6 +175,8 @@ class _Log:
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write(text)
+        if self._on_log:
+            self._on_log(records)
 
 
 def _line(values: Mapping[str, float | None]) -> str:

@@ -68,6 +68,7 @@ def unlearn(
     keep: int = 0,
     limits: Mapping[str, tuple[float, float]] | None = None,
     remat_policy: Policy | None = None,
+    on_log: loop.OnLog | None = None,
 ) -> Params:
     """Trains the trainable parameters on the samples of the settings, going on from checkpoints in `folder`.
 
@@ -91,6 +92,7 @@ def unlearn(
       keep: the newest so many checkpoints are kept; 0 keeps all.
       limits: metric → (lowest, highest) value; a run that leaves them ends early (`loop.run`).
       remat_policy: what a layer keeps for its backward pass; None keeps all.
+      on_log: takes the records of the log as they come (`loop.run`).
 
     Returns:
       The tuned parameters.
@@ -172,6 +174,7 @@ def unlearn(
             checkpoints=checkpoints,
             log_path=log,
             limits=limits,
+            on_log=on_log,
         )
     return state.params
 
