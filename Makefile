@@ -6,25 +6,25 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/demo_sare.py
 ARGS ?=
 
-.PHONY: demo test fuzz faults docs reproduce install demo-models lint clean
+.PHONY: demo test fuzz faults docs reproduce install install-dev demo-models lint clean
 
 demo: install
 	$(BIN)/python main.py --config $(CONFIG) $(ARGS)
 
-test: install
+test: install-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Every reader of JSON under so many changes of a valid file, each; `make fuzz MUTANTS=50000` for longer, and
 # `SEED=1` for other changes.
 MUTANTS ?= 2500
 SEED ?= 0
-fuzz: install
+fuzz: install-dev
 	SARE_FUZZ=$(MUTANTS) SARE_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest tests/faults/test_readers.py tests/faults/test_saved_results.py --timeout 0 $(ARGS)
 
 # Kills runs at random moments and damages finished ones; every value must be that of a run left alone.
 KILLS ?= 50
 DAMAGES ?= 15
-faults: install
+faults: install-dev
 	$(BIN)/python -m pytest tests/faults
 	$(BIN)/python -m tests.faults.kills --kills $(KILLS) --damages $(DAMAGES) $(ARGS)
 
@@ -40,16 +40,22 @@ reproduce: install
 demo-models: install
 	$(BIN)/python -m sare_jax.demo.models
 
-lint: install
+lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What the road needs, and with `install-dev` what tests and lint need besides.
 install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
 
-$(VENV)/.installed: requirements.txt requirements-dev.txt $(wildcard requirements/*.txt)
+$(VENV)/.installed: requirements.txt $(wildcard requirements/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or newer is needed; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) requirements/install.py $(VENV) requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(PYTHON) requirements/install.py $(VENV) requirements-dev.txt
 	@touch $@
 
