@@ -1,7 +1,6 @@
 """Settings that every test shares: programs compiled once, eight simulated devices, exact float32."""
 
 import gc
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -58,10 +57,9 @@ def _compiled_programs() -> Path:
     Workers share it: jax names a program by a hash of all that it was made from, and compiles again what it
     cannot read. It begins anew when it has grown too large.
     """
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    kinds = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    name = f"{importlib.metadata.version('jaxlib')}-{hashlib.sha256(repr(kinds).encode()).hexdigest()[:8]}"
+    from sare_jax.programs import processor
+
+    name = f"{importlib.metadata.version('jaxlib')}-{processor()}"
     programs = ROOT / ".jax_cache" / "tests"
     if sum(path.stat().st_size for path in programs.glob("*/*")) > LARGEST_CACHE:
         shutil.rmtree(programs, ignore_errors=True)

@@ -5,13 +5,23 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from sare_jax import files, hosts, pipeline, progress
+from sare_jax import files, hosts, pipeline, programs, progress
 from sare_jax.config import to_dict
 from sare_jax.errors import UserError
 from sare_jax.locks import locked
 from sare_jax.pipeline import Task
 from sare_jax.settings.road import Config
-from sare_jax.stages import attack, caption, curate, evaluate, export, preflight, prepare, report, unlearn
+from sare_jax.stages import (
+    attack,
+    caption,
+    curate,
+    evaluate,
+    export,
+    preflight,
+    prepare,
+    report,
+    unlearn,
+)
 from sare_jax.stages.context import Context
 
 TASKS: dict[str, Callable[[Context], Iterator[Task]]] = {
@@ -55,7 +65,8 @@ def run(config: Config, workdir: Path) -> pipeline.Ledger:
         )
         settings = workdir / "config.json"
         progress.say("workdir", f"workdir {workdir}; settings in {settings}", workdir=str(workdir))
-        pipeline.run(stages, config.stages, context.ledger)
+        with programs.kept_in(workdir):
+            pipeline.run(stages, config.stages, context.ledger)
     return context.ledger
 
 

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from sare_jax import files
+from sare_jax.programs import FOLDER
 from sare_jax.training.checkpoints import saved_hash, steps_in
 
-# What may differ between two sound runs: clocks, and the memo of hashes, which goes by files' times.
+# What may differ between two sound runs: clocks, the memo of hashes, which goes by files' times, and compiled
+# programs, which hold addresses.
 _CLOCKS = {"seconds", "time", "written", "started", "finished", "cpu_seconds"}
-_SKIPPED = ("records", ".lock", ".image_contents.json")
+_SKIPPED = ("records", ".lock", ".image_contents.json", FOLDER)
 
 
 def values(workdir: Path) -> dict[str, str]:
