@@ -1,6 +1,8 @@
 """Who may import whom: read from the sources, so imports inside functions count too."""
 
 import ast
+import importlib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,3 +131,49 @@ def test_model_code_asks_no_backend():
         if "default_backend" in path.read_text()
     ]
     assert not asking
+
+
+PAGES = [ROOT.parent / "README.md", *(ROOT.parent / "docs").glob("*.md")]
+
+
+def documented() -> dict[str, set[str]]:
+    """Module → the names that pages and examples import from it; those of docs/api.md with none."""
+    api = re.findall(r"^::: (\S+)$", (ROOT.parent / "docs" / "api.md").read_text(), re.MULTILINE)
+    found: dict[str, set[str]] = {module: set() for module in api}
+    pages = [path.read_text() for path in (ROOT.parent / "examples").glob("*.py")]
+    for page in PAGES:
+        pages += re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    for tree in map(ast.parse, pages):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("sare_jax"):
+                found.setdefault(str(node.module), set()).update(alias.name for alias in node.names)
+    return found
+
+
+def test_every_package_says_what_of_it_is_public():
+    packages = [_name(path) for path in sorted(ROOT.rglob("__init__.py"))]
+    assert len(packages) > 30
+    assert [name for name in packages if not hasattr(importlib.import_module(name), "__all__")] == []
+
+
+def test_what_pages_and_examples_show_is_public():
+    shown = documented()
+    assert len(shown) >= 10
+    assert {"targeted_sam", "Perturbation"} & shown["sare_jax.optim"]
+    for module, names in shown.items():
+        submodules = {name for name in names if f"{module}.{name}" in IMPORTS}
+        assert names - submodules <= set(importlib.import_module(module).__all__), module
+
+
+def test_public_names_exist_and_stand_once():
+    for name in IMPORTS:
+        tree = ast.parse((ROOT.parent / _path(name)).read_text())
+        if any("__all__" in ast.unparse(n) for n in tree.body if isinstance(n, ast.Assign | ast.AnnAssign)):
+            module = importlib.import_module(name)
+            assert all(hasattr(module, public) for public in module.__all__), name
+            assert len(set(module.__all__)) == len(module.__all__), name
+
+
+def _path(module: str) -> Path:
+    path = Path(*module.split("."))
+    return path / "__init__.py" if (ROOT.parent / path).is_dir() else path.with_suffix(".py")

@@ -28,6 +28,8 @@ from sare_jax.training.checkpoints import saved_settings, steps_in
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import by_rows, gathering, load_onto, make_mesh
 
+__all__ = ["Model", "Picture", "load", "unlearn"]
+
 Picture = str | Path | Image
 """An image file, or an image of Pillow's."""
 

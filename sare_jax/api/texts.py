@@ -15,6 +15,8 @@ from sare_jax.records.texts import read_records
 from sare_jax.settings import CurateConfig
 from sare_jax.settings.building import build
 
+__all__ = ["Captions", "Sets", "chair", "curate"]
+
 Captions = str | Path | Mapping[Any, str] | Iterable[Mapping[str, Any]]
 """A file; image → caption; or records with `image` or `image_id`, and `caption`."""
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from sare_jax.training.state import Params
 
 
+__all__ = ["AS_CONFIGURED", "Asking", "Attack", "Attacked", "Pictures", "PlannedStep", "Planning", "Tools"]
+
+
 class Pictures(NamedTuple):
     """A folder of images, as a model is trained on them.
 

@@ -1,1 +1,3 @@
 """Images, prompts and curated arrays, made into token batches."""
+
+__all__: list[str] = []

@@ -1,1 +1,3 @@
 """Compiled generation with a key-value cache."""
+
+__all__: list[str] = []

@@ -24,6 +24,22 @@ from sare_jax.models.shared.target import Target
 from sare_jax.models.shared.weight_files import Needed, Tensor
 from sare_jax.settings import DecodingConfig, ModelConfig
 
+__all__ = [
+    "Answering",
+    "Cache",
+    "ExportForm",
+    "Family",
+    "ImageProcessor",
+    "LoadedModel",
+    "Model",
+    "ModelShape",
+    "Prompter",
+    "RematPolicy",
+    "Source",
+    "Span",
+    "merge",
+]
+
 Span = tuple[int, int]
 RematPolicy = Callable[..., bool]
 

@@ -14,6 +14,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+__all__ = ["Reduction", "kl_by_token", "log_likelihood", "nll", "token_kl", "token_mean", "token_mean_nll"]
+
 Reduction = Literal["token_mean", "seq_mean_padded", "div512"]
 
 

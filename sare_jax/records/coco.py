@@ -13,6 +13,8 @@ from sare_jax.language.words import WordTable, categories_in, coco_table
 from sare_jax.records.reading_cache import reduced
 from sare_jax.schema import LARGEST, whole_number
 
+__all__ = ["Truth", "listed_truth", "read_truth"]
+
 _LAST_NUMBER = re.compile(r"(\d+)(?:\.\w+)?$")
 
 

@@ -5,6 +5,8 @@ stages make what is missing, so that experiments share captions, curation and ru
 the pages alone.
 """
 
+__all__ = ["EXPERIMENTS"]
+
 EXPERIMENTS = {
     "table1": "sare_jax.reproduce.main_results:TABLE1",
     "table2": "sare_jax.reproduce.variations:TABLE2",

@@ -9,6 +9,8 @@ from sare_jax.errors import UserError
 from sare_jax.optim import AdamW
 from sare_jax.settings.building import merged, section
 
+__all__ = ["PRESETS", "Values", "with_runs"]
+
 Values = dict[str, Any]
 
 

@@ -24,6 +24,8 @@ from sare_jax.stages import (
 )
 from sare_jax.stages.context import Context
 
+__all__ = ["ON_SEVERAL_HOSTS", "TASKS", "run"]
+
 TASKS: dict[str, Callable[[Context], Iterator[Task]]] = {
     "prepare": prepare.tasks,
     "caption": caption.tasks,

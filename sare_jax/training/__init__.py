@@ -1,1 +1,3 @@
 """The pure training step, its loop and its checkpoints."""
+
+__all__: list[str] = []

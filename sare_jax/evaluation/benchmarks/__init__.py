@@ -1,5 +1,7 @@
 """Benchmarks with images and questions of their own: a file each, with its `Benchmark`, and a line here."""
 
+__all__ = ["BENCHMARKS"]
+
 BENCHMARKS = {
     "mme": "sare_jax.evaluation.benchmarks.mme:BENCHMARK",
     "gqa": "sare_jax.evaluation.benchmarks.gqa:BENCHMARK",

@@ -20,6 +20,27 @@ from sare_jax.extensions import resolve
 from sare_jax.files import hash_value
 from sare_jax.records.texts import Dropped, read_records, settings_of
 
+__all__ = [
+    "ANSWER_KEYS",
+    "NOT_STATED",
+    "SINGLE_WORD",
+    "Answered",
+    "Benchmark",
+    "Judging",
+    "Pairs",
+    "Reader",
+    "Scorer",
+    "asked_of",
+    "benchmarks_of",
+    "fill",
+    "find",
+    "folder_of",
+    "pair",
+    "requests",
+    "template_of",
+    "unread",
+]
+
 ANSWER_KEYS = ("text", "prediction", "response", "answer")
 NOT_STATED = "not stated"
 SINGLE_WORD = "{}\nAnswer the question using a single word or phrase."

@@ -1,1 +1,3 @@
 """Metrics that a language model judges."""
+
+__all__: list[str] = []

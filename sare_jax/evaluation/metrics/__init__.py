@@ -1,5 +1,7 @@
 """Text metrics: one file each, which defines a `Metric`, and one line here."""
 
+__all__ = ["METRICS"]
+
 METRICS = {
     "chair": "sare_jax.evaluation.metrics.chair:METRIC",
     "human": "sare_jax.evaluation.human.command:METRIC",

@@ -13,6 +13,8 @@ from sare_jax.records.coco import Truth
 from sare_jax.records.texts import Captions
 from sare_jax.settings.building import build
 
+__all__ = ["RESERVED", "AtHand", "Chosen", "Metric", "Questions", "chosen", "default_options", "metrics_of"]
+
 RESERVED = ("n", "settings", "bootstrap", "benchmarks", "provenance", "worst")
 """Keys of a row in `metrics/` that no metric may have as its name."""
 

@@ -1,1 +1,3 @@
 """Layers, decoders, towers and readers of files that families share."""
+
+__all__: list[str] = []

@@ -24,6 +24,8 @@ from sare_jax.training.gradients import general, projected
 from sare_jax.training.state import Params
 from sare_jax.training.static import Gradients
 
+__all__ = ["Divided", "of_model"]
+
 
 class Divided(Protocol):
     """A model divided into what is trained and what is not: a `LoadedModel`, or the shapes of one."""
