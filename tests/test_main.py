@@ -1,5 +1,6 @@
 """The command `sare`: one table of names, read without jax and torch."""
 
+import argparse
 import importlib
 import os
 import subprocess
@@ -14,6 +15,7 @@ from sare_jax.evaluation.metrics.metric import Metric
 from sare_jax.extensions import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
+BY_FLAGS = ("run", "plan", "reproduce")  # of absl, not argparse
 
 
 def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
@@ -73,6 +75,51 @@ def test_usage_lines_name_what_was_typed(path, typed, name, monkeypatch, capsys)
         sare.main()
     assert exit_.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: {typed} {name} ")
+
+
+@pytest.fixture
+def parsers(monkeypatch) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command, without its work."""
+    found: dict[str, argparse.ArgumentParser] = {}
+
+    def parse_args(parser, *_, **__):
+        found[parser.prog] = parser
+        raise SystemExit(0)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    monkeypatch.setattr(sys, "argv", ["/env/bin/sare"])
+    for name in sare.COMMANDS:
+        if name not in BY_FLAGS:
+            monkeypatch.setattr(sys, "argv", ["/env/bin/sare"])
+            with pytest.raises(SystemExit):
+                sare.main([name, "x"])
+    return found
+
+
+def test_every_command_and_every_option_says_what_it_is(parsers):
+    assert sorted(parsers) == sorted(f"sare {name}" for name in sare.COMMANDS if name not in BY_FLAGS)
+    todo, silent = list(parsers.values()), []
+    while todo:
+        parser = todo.pop()
+        silent += [] if parser.description else [parser.prog]
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                todo += action.choices.values()
+            elif not action.help:
+                silent.append(f"{parser.prog} {action.option_strings or action.dest}")
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", [name for name in sare.COMMANDS if name not in ("run", "plan")])
+def test_an_option_that_is_not_known_ends_with_status_2(name, monkeypatch, capsys):
+    """Those of `run` are tried in tests/test_command.py, in processes of their own."""
+    monkeypatch.setattr(sys, "argv", ["/env/bin/sare"])
+    with pytest.raises(SystemExit) as exit_:
+        sare.main([name, "--nix"])
+    assert exit_.value.code == 2
+    told = capsys.readouterr()
+    assert "Traceback" not in told.err
+    assert f"sare {name}" in told.out + told.err
 
 
 def test_it_runs_as_a_module_from_another_folder(tmp_path):

@@ -24,6 +24,13 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=called(f"{COMMAND} {name}"), description=description)
 
 
+def add_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, about: str
+) -> argparse.ArgumentParser:
+    """Adds a command of a command; its own --help begins with what the list says of it."""
+    return commands.add_parser(name, help=about, description=about[0].upper() + about[1:])
+
+
 def add_renamed(parser: argparse.ArgumentParser, old: str, new: str) -> None:
     """Has an option's old name be refused with its new one."""
 

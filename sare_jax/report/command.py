@@ -17,7 +17,7 @@ EVERY = 10.0
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Reads the workdir's `config.json` for labels, annotations and images; the options take precedence."""
+    """Reads the workdir's `config.json` for labels, truth and images; the options take precedence."""
     parser = argparse.ArgumentParser(
         prog=called("python -m sare_jax.report"),
         description="Writes the report of a finished run anew, or two reports side by side",
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("workdir", type=Path, help="folder of a run")
     parser.add_argument("other", type=Path, nargs="?", help="folder of another run, to be compared with it")
     parser.add_argument(
-        "--annotations", type=Path, help="COCO annotations of the test images, for the gallery"
+        "--truth", type=Path, help="COCO annotations of the test images, for the gallery's captions"
     )
     parser.add_argument("--images", type=Path, help="folder of the test images, for the gallery")
     parser.add_argument(
@@ -57,10 +57,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def _source(options: argparse.Namespace) -> Source:
     config = _config(options.workdir)
-    annotations = options.annotations or _folder(options.workdir, config, "annotations")
+    truth = options.truth or _folder(options.workdir, config, "annotations")
     return Source(
         spec_of(config),
-        read_truth(annotations) if annotations else None,
+        read_truth(truth) if truth else None,
         options.images or _folder(options.workdir, config, "images"),
     )
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
             + "".join(f"  {name:<8} {_experiment(name).title}\n" for name in EXPERIMENTS),
             end="",
         )
-        raise SystemExit(0 if options else 2)
+        raise SystemExit(0 if {"--help", "-h"} & set(options) else 2)
     if not any(option.partition("=")[0].lstrip("-") == "config" for option in options):
         options.append(f"--config={DEFAULT}")
     call(options, lambda _: _reproduce(list(EXPERIMENTS) if names == ["all"] else names))

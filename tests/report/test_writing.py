@@ -260,6 +260,8 @@ def test_command_line_finds_images_and_annotations_in_the_workdir(written, capsy
     assert (written / "report.html").read_bytes()[:2000] == before[:2000]
     assert b'<mark class="invented" title=' in (written / "report.html").read_bytes()
     assert f"report: {written / 'report.html'}" in capsys.readouterr().out
+    main([str(written), "--truth", str(written / "data" / "annotations")])
+    assert (written / "report.html").read_bytes()[:2000] == before[:2000]
 
 
 def test_command_line_reports_a_mistake_in_one_line(tmp_path):

@@ -29,24 +29,24 @@ def main(benchmark: Benchmark, argv: list[str] | None = None) -> None:
         benchmark.name, f"{benchmark.title}: questions for a model, and scores of its answers"
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    asking = commands.add_parser("requests", help="write generation requests (JSON lines)")
+    asking = console.add_command(commands, "requests", "write generation requests (JSON lines)")
     asking.add_argument("--data", required=True, help="the benchmark's file or folder, as released")
     known = " or ".join(benchmark.prompts)
     asking.add_argument("--prompt", default="official", help=f"{known}, or a text with {{}} for the question")
     asking.add_argument("--first", type=int, default=0, help="that many questions alone; EFUF takes 1600")
     asking.add_argument("--out", help="file to write; standard output where none is given")
-    scoring = commands.add_parser("score", help="score answers")
+    scoring = console.add_command(commands, "score", "score answers")
     _add_answers(scoring)
     console.add_common(scoring)
     if benchmark.layout:
-        laying = commands.add_parser(
-            "layout", help="write answers in the form that the official script reads"
+        laying = console.add_command(
+            commands, "layout", "write answers in the form that the official script reads"
         )
         _add_answers(laying)
         laying.add_argument("--out", required=True, help="file to write")
     if benchmark.judging:
-        judging = commands.add_parser(
-            "judge", help=f"ask a language model for each answer's {_key(benchmark)}"
+        judging = console.add_command(
+            commands, "judge", f"ask a language model for each answer's {_key(benchmark)}"
         )
         _add_answers(judging)
         judging.add_argument("--out", required=True, help="file to write, for score and layout")

@@ -24,7 +24,7 @@ _FILE = "annotations: JSON lines, or lines `image ### text` with {correct} and [
 def main(argv: list[str] | None = None) -> None:
     """Runs one of the four commands."""
     parser = console.parser("human", "Captions audited by people (MHumanEval)")
-    commands = parser.add_subparsers(required=True, metavar="serve | score | agree | convert")
+    commands = parser.add_subparsers(dest="command", required=True)
     for add in (_add_serve, _add_score, _add_agree, _add_convert):
         add(commands)
     options = parser.parse_args(argv)
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _add_serve(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("serve", help="a page on this machine to mark objects on")
+    parser = console.add_command(commands, "serve", "a page on this machine to mark objects on")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--captions", help="JSON lines of image_id and caption, of which some are drawn")
     given.add_argument("--session", help="WORKDIR/human/session.jsonl: all its captions, in its order")
@@ -82,7 +82,7 @@ def _has_screen() -> bool:
 
 
 def _add_score(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("score", help="hallucination rates of one person's annotations")
+    parser = console.add_command(commands, "score", "hallucination rates of one person's annotations")
     parser.add_argument("--annotations", required=True, help=_FILE)
     console.add_common(parser)
     parser.set_defaults(run=_score)
@@ -122,7 +122,7 @@ def _agree(options: argparse.Namespace) -> None:
 
 
 def _add_convert(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("convert", help="between JSON lines and brackets (*.txt)")
+    parser = console.add_command(commands, "convert", "between JSON lines and brackets (*.txt)")
     parser.add_argument("source", metavar="FROM", help=_FILE)
     parser.add_argument(
         "target", metavar="TO", type=Path, help="brackets where it ends in .txt, else JSON lines"

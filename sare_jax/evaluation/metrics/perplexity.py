@@ -151,7 +151,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = console.parser("perplexity", "Perplexity of captions")
     parser.add_argument("--captions", required=True, help="JSON lines of image_id and caption")
     parser.add_argument("--model", required=True, help="GPT-2-format folder, or a hub name")
-    parser.add_argument("--rule", choices=_RULES, default="caption")
+    parser.add_argument(
+        "--rule",
+        choices=_RULES,
+        default="caption",
+        help="; ".join(f"{rule}: {what}" for rule, what in _RULES.items()),
+    )
     parser.add_argument("--prompt", default="", help="evaluation prompt, for the rule efuf")
     parser.add_argument("--start", choices=("bos", "none"), default="bos", help="before each text")
     console.add_common(parser)

@@ -39,15 +39,20 @@ def main(argv: list[str] | None = None) -> None:
     """Command line: `python -m sare_jax.evaluation pope build …` and `… score …`."""
     parser = console.parser("pope", "Build POPE questions, or score answers to them")
     commands = parser.add_subparsers(dest="command", required=True)
-    builder = commands.add_parser("build", help="write a question list (JSON lines)")
+    builder = console.add_command(commands, "build", "write a question list (JSON lines)")
     builder.add_argument("--truth", required=True, help="COCO annotations folder or {id: [category, …]}")
     console.add_renamed(builder, "--annotations", "--truth")
-    builder.add_argument("--kind", required=True, choices=KINDS)
-    builder.add_argument("--images", type=int, default=500)
-    builder.add_argument("--questions-per-image", type=int, default=6)
-    builder.add_argument("--seed", type=console.seed, default=0)
+    builder.add_argument("--kind", required=True, choices=KINDS, help="how absent objects are drawn")
+    builder.add_argument("--images", type=int, default=500, help="images that are asked about (%(default)s)")
+    builder.add_argument(
+        "--questions-per-image",
+        type=int,
+        default=6,
+        help="half of them on objects that are there (%(default)s)",
+    )
+    builder.add_argument("--seed", type=console.seed, default=0, help="of the images and objects drawn")
     builder.add_argument("--out", help="file to write; standard output where none is given")
-    scorer = commands.add_parser("score", help="score answers to one list or to several")
+    scorer = console.add_command(commands, "score", "score answers to one list or to several")
     scorer.add_argument("--questions", required=True, nargs="+", help="question lists, JSON lines or arrays")
     scorer.add_argument(
         "--answers",
