@@ -33,6 +33,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)  # values of the tag that make the width the height
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -119,6 +120,16 @@ def load_image(path: Path, max_pixels: int = LARGEST) -> Image.Image:
     return _opened(path, max_pixels, decoded)
 
 
+def image_size(path: Path, max_pixels: int = LARGEST) -> tuple[int, int]:
+    """Width and height of the picture that `load_image` gives, by the file's header; errors as there."""
+
+    def size(image: Image.Image) -> tuple[int, int]:
+        width, height = image.size
+        return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+
+    return _opened(path, max_pixels, size)
+
+
 def _opened(path: Path, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
     try:
         with Image.open(path) as image:
@@ -156,16 +167,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     # Not ImageOps.exif_transpose: it writes the tags anew, and raises whatever there is on a broken one.
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # Pillow's reader raises all kinds too; the pixels are whole, and lie as they lie
-        return image
+    orientation = _orientation(image)
     if orientation not in _TURNS:
         return image
     turned = image.transpose(_TURNS[orientation])
     # The tag is dropped, so that nobody turns the picture a second time.
     turned.info = {key: value for key, value in image.info.items() if key == "transparency"}
     return turned
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """Value of the orientation tag; None where there is none, or a broken one."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow's reader raises all kinds too; the pixels are whole, and lie as they lie
+        return None
 
 
 def usable_images(

@@ -15,6 +15,7 @@ FAMILIES = {
     "llava": "sare_jax.models.llava.family:FAMILY",
     "mplug_owl": "sare_jax.models.mplug_owl.family:FAMILY",
     "minigpt4": "sare_jax.models.minigpt4.family:FAMILY",
+    "qwen3_vl": "sare_jax.models.qwen3_vl.family:FAMILY",
 }
 
 

@@ -18,7 +18,8 @@ from PIL import Image
 from sare_jax.data.images import THREADS, read_image
 from sare_jax.errors import UserError
 from sare_jax.models.llava.source import LlavaSource
-from sare_jax.schema import checked, read_object
+from sare_jax.models.shared.processor_file import read_processor
+from sare_jax.schema import checked
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class LlavaImageProcessor:
         Raises:
           UserError: no such file, a step that is switched off, or a size that is not the vision tower's.
         """
-        raw, path = _read_settings(source.processor_folder)
+        raw, path = read_processor(source.processor_folder)
         for step in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
             if not raw.get(step, True):
                 raise UserError(f"{path}: {step} is false; only the whole CLIP preprocessing is done here")
@@ -147,26 +148,6 @@ def _target(size: tuple[int, int], resize_to: int | tuple[int, int]) -> tuple[in
     if width <= height:
         return resize_to, int(resize_to * height / width)
     return int(resize_to * width / height), resize_to
-
-
-def _read_settings(folder: Path) -> tuple[dict[str, Any], Path]:
-    path = folder / "preprocessor_config.json"
-    if path.is_file():
-        return _with_means(read_object(path), path), path
-    path = folder / "processor_config.json"
-    if path.is_file() and "image_processor" in (nested := read_object(path)):
-        return _with_means(checked(nested["image_processor"], dict[str, Any], str(path)), path), path
-    raise UserError(
-        f"{folder}: no image processor; looked for preprocessor_config.json and for 'image_processor' in "
-        "processor_config.json. Copy the file from the model's page on the hub"
-    )
-
-
-def _with_means(raw: dict[str, Any], path: Path) -> dict[str, Any]:
-    for key in ("image_mean", "image_std"):
-        if not isinstance(raw.get(key), list) or len(raw[key]) != 3:
-            raise UserError(f"{path}: {key} is {raw.get(key)!r}, need three numbers")
-    return raw
 
 
 def _resize_to(size: Any, where: str) -> int | tuple[int, int]:

@@ -1,11 +1,9 @@
 """A base model on disk, whichever published form it has, under one set of names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from sare_jax.errors import UserError
 from sare_jax.models.llava import original
@@ -13,7 +11,7 @@ from sare_jax.models.llava.config import LlavaConfig
 from sare_jax.models.llava.hub import how_to_get, resolve_tower
 from sare_jax.models.llava.names import EMBEDDING, HEAD, hub_name, written_name
 from sare_jax.models.shared import torch_pickle
-from sare_jax.models.shared.folder_weights import read_weights
+from sare_jax.models.shared.folder_weights import read_weights, renamed, without_tied_head
 from sare_jax.models.shared.hub import CONFIG_FILE, PROCESSOR_FILE, WEIGHT_FILES, require_files
 from sare_jax.models.shared.weight_files import Tensor
 from sare_jax.schema import read_object
@@ -100,7 +98,7 @@ def open_llava(folder: Path, vision_tower: str = "") -> LlavaSource:
             "--config.model.vision_tower empty"
         )
     config = LlavaConfig.from_hf(raw, str(path))
-    tensors = _without_tied_head(folder, config, _by_hub_name(read_weights(folder), hub_name))
+    tensors = _own(folder, config, renamed(read_weights(folder), hub_name))
     return LlavaSource(folder, "hub", config, tensors)
 
 
@@ -115,16 +113,16 @@ def _open_original(folder: Path, raw: dict[str, Any], vision_tower: str) -> Llav
     needed = {**(CONFIG_FILE if inside else WEIGHT_FILES), **PROCESSOR_FILE}
     tower = resolve_tower(name, folder, needed)
     tower_raw = read_object(tower / "config.json")
-    tensors = _by_hub_name(weights, original.hub_name)
+    tensors = renamed(weights, original.hub_name)
     if not inside:
         if original.is_sharegpt4v(folder, raw):
             original.refuse_openai_tower(folder, name, tower, tower_raw)
         parts = {key: value for key, value in read_weights(tower).items() if not original.is_text_side(key)}
-        tensors |= _by_hub_name(parts, original.tower_hub_name)
+        tensors |= renamed(parts, original.tower_hub_name)
     config, image_mode = original.original_config(
         raw, str(folder / "config.json"), tower_raw, str(tower / "config.json")
     )
-    tensors = _without_tied_head(folder, config, tensors)
+    tensors = _own(folder, config, tensors)
     return LlavaSource(folder, "original", config, tensors, tower, image_mode)
 
 
@@ -143,32 +141,5 @@ def _with_projector(folder: Path, weights: dict[str, Tensor]) -> dict[str, Tenso
     return weights
 
 
-def _without_tied_head(folder: Path, config: LlavaConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a tied model without its head, which some files store a second time."""
-    head = tensors.get(HEAD)
-    if not config.text.tied or head is None or EMBEDDING not in tensors:
-        return tensors
-    table = tensors[EMBEDDING]
-    if head.shape != table.shape or not np.array_equal(head.map(), table.map()):
-        raise UserError(
-            f"{folder}: config.json says tie_word_embeddings, but {head.name} differs from {table.name}"
-        )
-    return {name: tensor for name, tensor in tensors.items() if name != HEAD}
-
-
-def _by_hub_name(tensors: Mapping[str, Tensor], translate: Callable[[str], str]) -> dict[str, Tensor]:
-    """Renames tensors to the hub's names.
-
-    Args:
-      tensors: name in a file -> tensor.
-      translate: name in a file -> the hub's name.
-
-    Raises:
-      UserError: two names in the files mean the same tensor.
-    """
-    named: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        other = named.setdefault(translate(name), tensor)
-        if other is not tensor:
-            raise UserError(f"{tensor.file}: {name} and {other.name} are the same tensor; remove one of them")
-    return named
+def _own(folder: Path, config: LlavaConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return without_tied_head(folder, tensors, EMBEDDING, HEAD) if config.text.tied else tensors

@@ -1,4 +1,8 @@
-"""LLaMA: RMSNorm, rotary positions (rotate-half), grouped-query attention, SwiGLU."""
+"""LLaMA: RMSNorm, rotary positions (rotate-half), grouped-query attention, SwiGLU.
+
+Its relatives differ in what stands between the products and the heads (`HeadModules`), and in what tokens
+bring along besides their embeddings (`Beside`).
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,10 +14,38 @@ from flax import nnx
 from sare_jax.models.shared.attention import attention_at, causal_attention
 from sare_jax.models.shared.config import TextConfig
 from sare_jax.models.shared.gather import pick
-from sare_jax.models.shared.layers import Linear, RMSNorm, gathered
+from sare_jax.models.shared.layers import Linear, RMSNorm, Stack, gathered
 from sare_jax.models.shared.target import Target
 
 KeysValues = tuple[jax.Array, jax.Array]
+# (shapes, stack) → what queries, keys and values float[..., N, H] go through before they are rotated; None
+# where they stay as the products give them.
+HeadModules = Callable[[TextConfig, Stack], tuple[Any, Any, Any]]
+
+
+class Beside(NamedTuple):
+    """What the tokens of whole rows bring along besides their embeddings.
+
+    Attributes:
+      rotary: cosine and sine of their positions, float32[B, T, 1, H / 2] each.
+      added: float[n, B, T, D], what each token gets behind each of the first n layers; n may be 0, and is
+        less than the number of layers.
+    """
+
+    rotary: tuple[jax.Array, jax.Array]
+    added: jax.Array
+
+    def after(self, x: jax.Array, layer: jax.Array) -> jax.Array:
+        """Hidden states float[B, T, D] behind the layer with that number, with what they get there."""
+        count = len(self.added)
+        if not count:
+            return x
+        return x + jnp.where(layer < count, _layer(self.added, jnp.minimum(layer, count - 1)), 0)
+
+
+def _no_modules(config: TextConfig, stack: Stack) -> tuple[None, None, None]:
+    del config, stack
+    return None, None, None
 
 
 class Cache(NamedTuple):
@@ -49,7 +81,9 @@ class Cache(NamedTuple):
 class DecoderLayer(nnx.Module):
     """One block; parameters stacked [L, ...]."""
 
-    def __init__(self, config: TextConfig, target: Target, *, rngs: nnx.Rngs):
+    def __init__(
+        self, config: TextConfig, target: Target, heads: HeadModules = _no_modules, *, rngs: nnx.Rngs
+    ):
         width, stack = config.width, (config.num_layers,)
         queries = config.num_heads * config.head_size
         keys = config.num_kv_heads * config.head_size
@@ -57,6 +91,7 @@ class DecoderLayer(nnx.Module):
         self.q = Linear(width, queries, stack=stack, rngs=rngs)
         self.k = Linear(width, keys, stack=stack, rngs=rngs)
         self.v = Linear(width, keys, stack=stack, rngs=rngs)
+        self.on_q, self.on_k, self.on_v = heads(config, stack)
         self.out = Linear(queries, width, stack=stack, rngs=rngs)
         self.mlp_norm = RMSNorm(width, config.eps, stack=stack)
         self.gate = Linear(width, config.mlp, stack=stack, rngs=rngs)
@@ -107,11 +142,11 @@ class DecoderLayer(nnx.Module):
           float[B, W, D].
         """
         normal = self.attention_norm(x)
-        heads = (*x.shape[:-1], -1, self.head_size)
-        k, v = _behind(past, _rotate(self.k(normal).reshape(heads), rotary), self.v(normal).reshape(heads))
+        k = _rotate(self._heads(self.k, self.on_k, normal), rotary)
+        k, v = _behind(past, k, self._heads(self.v, self.on_v, normal))
         x = pick(x, positions)
-        cosine, sine = (part[0][positions] for part in rotary)
-        q = self.q(self.attention_norm(x)).reshape(*x.shape[:-1], -1, self.head_size)
+        cosine, sine = (_at(part, positions) for part in rotary)
+        q = self._heads(self.q, self.on_q, self.attention_norm(x))
         ahead = k.shape[1] - rotary[0].shape[1]
         return self._finish(x, attention_at(_rotate(q, (cosine, sine)), k, v, positions + ahead))
 
@@ -162,9 +197,14 @@ class DecoderLayer(nnx.Module):
         self, x: jax.Array, rotary: tuple[jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         x = self.attention_norm(x)
-        heads = (*x.shape[:-1], -1, self.head_size)
-        q, k, v = (project(x).reshape(heads) for project in (self.q, self.k, self.v))
+        parts = ((self.q, self.on_q), (self.k, self.on_k), (self.v, self.on_v))
+        q, k, v = (self._heads(project, module, x) for project, module in parts)
         return _rotate(q, rotary), _rotate(k, rotary), v
+
+    def _heads(self, project: Linear, module: Any, x: jax.Array) -> jax.Array:
+        """float[..., D] -> float[..., N, H], and through what stands behind the product."""
+        heads = project(x).reshape(*x.shape[:-1], -1, self.head_size)
+        return heads if module is None else module(heads)
 
     def _finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
         x = x + self.out(attended.reshape(*x.shape[:-1], -1))
@@ -175,8 +215,10 @@ class DecoderLayer(nnx.Module):
 class Llama(nnx.Module):
     """The decoder between the embedding table and the head, final norm included."""
 
-    def __init__(self, config: TextConfig, target: Target, *, rngs: nnx.Rngs):
-        self.layers = DecoderLayer(config, target, rngs=rngs)
+    def __init__(
+        self, config: TextConfig, target: Target, heads: HeadModules = _no_modules, *, rngs: nnx.Rngs
+    ):
+        self.layers = DecoderLayer(config, target, heads, rngs=rngs)
         self.norm = RMSNorm(config.width, config.eps)
         self.config = config
         self.target = target
@@ -209,6 +251,7 @@ class Llama(nnx.Module):
         prefix: jax.Array | None = None,
         remat_policy: Callable[..., bool] | None = None,
         depth: int | None = None,
+        beside: Beside | None = None,
     ) -> jax.Array:
         """Hidden states at some positions of each row, for training.
 
@@ -221,19 +264,22 @@ class Llama(nnx.Module):
           prefix: float[1, P, D], embeddings of the tokens before every row.
           remat_policy: as in `__call__`.
           depth: layers to run, from 1 to all; None runs all, and the final norm.
+          beside: what the rows' tokens bring along, their positions counted with the prefix; None for
+            positions that count on.
 
         Returns:
           float[B, W, D].
         """
         past = None if prefix is None else self._past(prefix)
         ahead = 0 if prefix is None else prefix.shape[1]
-        rotary = self._rotary(ahead + jnp.arange(x.shape[1])[None])
+        rotary = beside.rotary if beside else self._rotary(ahead + jnp.arange(x.shape[1])[None])
         stack, last = (self.layers, past), (depth or self.config.num_layers) - 1
 
         # Layers are taken from the stack by number: cutting the last one off would copy all the others.
         def run(x: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
             layer, past = jax.tree.map(lambda leaf: _layer(leaf, index), stack)
-            return gathered(layer).read(x, rotary, past), None
+            x = gathered(layer).read(x, rotary, past)
+            return beside.after(x, index) if beside else x, None
 
         def finish(x: jax.Array) -> jax.Array:
             # The weights are fetched when the layer's input is there, not at the program's beginning.
@@ -256,7 +302,9 @@ class Llama(nnx.Module):
 
         return jax.lax.scan(run, prefix, self.layers)[1]
 
-    def prefill(self, x: jax.Array, lengths: jax.Array, beams: int, steps: int) -> tuple[jax.Array, Cache]:
+    def prefill(
+        self, x: jax.Array, lengths: jax.Array, beams: int, steps: int, beside: Beside | None = None
+    ) -> tuple[jax.Array, Cache]:
         """Runs the prompts and makes a cache.
 
         Args:
@@ -264,22 +312,26 @@ class Llama(nnx.Module):
           lengths: int32[B], tokens of each row.
           beams: R, continuations of each prompt.
           steps: tokens that `decode` will add to each.
+          beside: what the prompts' tokens bring along; None for positions that count from 0.
 
         Returns:
           The last token's hidden state of each row, float[B, D], and the cache.
         """
         batch, width = x.shape[0], x.shape[1]
-        rotary = self._rotary(jnp.arange(width)[None])
+        rotary = beside.rotary if beside else self._rotary(jnp.arange(width)[None])
 
-        def run(x: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, KeysValues]:
+        def run(x: jax.Array, at: tuple[DecoderLayer, jax.Array]) -> tuple[jax.Array, KeysValues]:
+            layer, index = at
             x, k, v = gathered(layer).prefill(x, rotary)
+            x = beside.after(x, index) if beside else x
             return x, (k.swapaxes(1, 2), v.swapaxes(1, 2))
 
         def read(x: jax.Array) -> tuple[jax.Array, KeysValues]:
-            x, made = jax.lax.scan(run, x, self.layers)
+            x, made = jax.lax.scan(run, x, (self.layers, jnp.arange(self.config.num_layers)))
             return x, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), made)  # rows first
 
-        x, made = self.target.few_rows(read, x)
+        # What stands beside the tokens belongs to all rows, so these stay together.
+        x, made = read(x) if beside else self.target.few_rows(read, x)
         keys, values = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), made)
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
         keys, values = (self.target.layers_apart(self.layers, x) for x in (keys, values))
@@ -348,6 +400,13 @@ def _rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     rotated = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
     return rotated.astype(x.dtype)
+
+
+def _at(part: jax.Array, positions: jax.Array) -> jax.Array:
+    """Cosine or sine float32[1 or B, T, 1, H / 2] at int32[B, W] of the tokens -> float32[B, W, 1, H / 2]."""
+    if part.shape[0] == 1:
+        return part[0][positions]
+    return jnp.take_along_axis(part, positions[..., None, None], axis=1)
 
 
 def _behind(
