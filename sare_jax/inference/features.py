@@ -18,7 +18,7 @@ from sare_jax.rounding import round_up
 
 @partial(jax.jit, static_argnames=("graphdef",))
 def encode_images(graphdef: nnx.GraphDef, params: Tree, frozen: Tree, pixels: jax.Array) -> jax.Array:
-    """`Model.encode_images`, compiled: float[I, H, W, 3] -> float[I, P, D_v]."""
+    """`Model.encode_images`, compiled: float[I, …] -> float[I, P, D_v]."""
     return merge(graphdef, params, frozen).encode_images(pixels)
 
 

@@ -2,7 +2,8 @@
 
 A family is a folder of `sare_jax.models` with one `Family` record, and one line in `models.families`. Letters
 of shapes: B rows, I images, T tokens, F features of an image, P image tokens, W target positions, R beams,
-D_v width of the image features, D width of the language model, V vocabulary.
+D_v width of the image features, D width of the language model, E width of an image embedding, which is D or,
+where image tokens bring more along than what stands in their slots, larger; V vocabulary.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -63,11 +64,15 @@ class Model(Protocol):
     target: Target
 
     def encode_images(self, pixels: jax.Array) -> jax.Array:
-        """Pictures float[I, H, W, 3] -> image features float[I, F, D_v]; no gradient flows back."""
+        """Pictures float[I, …] -> image features float[I, F, D_v]; no gradient flows back.
+
+        Pictures are as the family's image processor gives them, all of one shape: [I, H, W, 3], or what it
+        makes of pictures of any size.
+        """
         ...
 
     def project(self, features: jax.Array) -> jax.Array:
-        """Image features float[..., F, D_v] -> image embeddings float[..., P, D]; F and P may differ."""
+        """Image features float[..., F, D_v] -> image embeddings float[..., P, E]; F and P may differ."""
         ...
 
     def read(
@@ -84,7 +89,7 @@ class Model(Protocol):
 
         Args:
           tokens: int32[B, T], right-padded, without the prefix; image slots hold the image token.
-          image_embeds: float[B, P, D]. The image slots of a row take them in order; those that remain, the
+          image_embeds: float[B, P, E]. The image slots of a row take them in order; those that remain, the
             padding of a smaller image, are not used.
           positions: int32[B, W], counted without the prefix.
           prefix: text that stands before every row; no gradient passes through it.
@@ -245,7 +250,11 @@ class ImageProcessor(Protocol):
         ...
 
     def load(self, images_dir: Path, names: Sequence[str]) -> list[np.ndarray]:
-        """Files -> float32[H, W, 3] each, for `encode_images`; `ImageError` where one cannot be read."""
+        """Files -> an array each, for `encode_images`; `ImageError` where one cannot be read.
+
+        Float32[H, W, 3], or any other shape that the family's `encode_images` takes. Pictures of one shape
+        are encoded together, and each shape is compiled once, so there should be few of them.
+        """
         ...
 
 

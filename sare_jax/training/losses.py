@@ -25,7 +25,7 @@ def losses_of_rows(
       static: the objective, `padded_length` and the remat policy.
       model: a `Model` with its weights.
       rows: tokens, targets and units; the whole batch or a part of it.
-      image_embeds: float[B, P, D], image embeddings of each row's image.
+      image_embeds: float[B, P, E], image embeddings of each row's image.
       counts: set → float32[], units of the whole batch over all devices and micro-batches; the divisor of
         L_k.
       prefix: tokens that all rows begin with, to be run once, without a gradient.

@@ -98,7 +98,7 @@ class Static:
         return jax.random.fold_in(state.rng, state.step) if self.dropout else None
 
     def project(self, model: Any, images: Images) -> jax.Array:
-        """Image embeddings float[..., P, D], by a model of `merge`."""
+        """Image embeddings float[..., P, E], by a model of `merge`."""
         if self.dropout is None or images.keys is None:
             return model.project(images.features)
         return self.dropout.project(model, images.features, images.keys, self.dropout.rate)

@@ -16,6 +16,7 @@ from sare_jax.models.load import load_model
 from sare_jax.models.prompting import ImagePrompter
 from sare_jax.records.curated import Curated, Rows, Sentences, Units
 from sare_jax.settings import ModelConfig
+from sare_jax.training.unlearn import attach
 from tests.tiny_llava import pictures
 
 ASK = "Please describe the image."
@@ -81,12 +82,7 @@ def batches(world: World) -> dict[str, dict[str, Any]]:
 
 def attached(world: World, batch: dict[str, Any]) -> dict[str, Any]:
     """A batch with cached features in the place of image names."""
-    made = {}
-    for name, part in batch.items():
-        made[name] = {key: value for key, value in part.items() if key != "image"}
-        if "image" in part:
-            made[name]["features"] = world.features(part["image"].tolist())
-    return made
+    return attach(batch, world.features)
 
 
 def assert_gradients_close(actual: Any, expected: Any, tolerance: float) -> None:

@@ -80,4 +80,5 @@ class Qwen3VL(nnx.Module):
 
 def _norms(config: TextConfig, stack: Stack) -> tuple[RMSNorm, RMSNorm, None]:
     """Queries and keys are normalised head by head, before they are rotated."""
-    return (*(RMSNorm(config.head_size, config.eps, stack=stack) for _ in range(2)), None)
+    on_q, on_k = (RMSNorm(config.head_size, config.eps, stack=stack) for _ in range(2))
+    return on_q, on_k, None

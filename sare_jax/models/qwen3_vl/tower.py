@@ -79,11 +79,11 @@ class VisionTower(nnx.Module):
         table, side = self.positions[...].astype(jnp.float32), self.config.table_side
         rows = _taps(patches.row, patches.height, side)
         columns = _taps(patches.column, patches.width, side)
-        return sum(
-            (table[row * side + column] * (share * other)[..., None])
-            for row, share in rows
-            for column, other in columns
-        )
+        total = jnp.zeros((*patches.row.shape, table.shape[-1]))
+        for row, share in rows:
+            for column, other in columns:
+                total += table[row * side + column] * (share * other)[..., None]
+        return total
 
 
 def _taps(index: jax.Array, count: jax.Array, side: int) -> list[tuple[jax.Array, jax.Array]]:

@@ -106,6 +106,9 @@ def write_files(folder: Path, model: Any) -> None:
         tokenizer.token_to_id(name) for name in (CONTROLS[2], CONTROLS[0])
     ]
     model.generation_config.pad_token_id = tokenizer.token_to_id(CONTROLS[0])
+    # What trained models never say, and random ones do.
+    never = [tokenizer.token_to_id(name) for name in CONTROLS[3:]]
+    model.generation_config.suppress_tokens = [*never, *range(tokenizer.get_vocab_size(), ROWS)]
     model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     fields = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": CONTROLS[2], "pad_token": CONTROLS[0]}

@@ -82,7 +82,8 @@ def attend(
 
 def feature_digits(patches: Patches, merge: int, dtype: jnp.dtype) -> jax.Array:
     """The place of each image token in its image, float[I, N / merge², 4]; see `positions`."""
-    return digits(*(part[:, :: merge * merge] // merge for part in (patches.row, patches.column)), dtype)
+    rows, columns = (part[:, :: merge * merge] // merge for part in (patches.row, patches.column))
+    return digits(rows, columns, dtype)
 
 
 def _rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
