@@ -9,7 +9,10 @@ from sare_jax.configs import minigpt4_sare, mplug_owl_sare
 from sare_jax.errors import UserError
 from sare_jax.models.families import find_family, model_folder
 
-LARGE = ("llava_sare", "sharegpt4v_sare", "mplug_owl_sare", "minigpt4_sare", "minigpt4_vicuna_sare")
+LARGE = (
+    *("llava_sare", "sharegpt4v_sare", "mplug_owl_sare", "minigpt4_sare", "minigpt4_vicuna_sare"),
+    "qwen3_vl_sare",
+)
 SWEEPS = ("demo_sweep", "demo_frontier")  # their runs are named by method and setting
 CONFIGS = [
     *((name, variant) for name in LARGE for variant in ("paper", "robust", "lora")),

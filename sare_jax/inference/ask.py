@@ -25,7 +25,9 @@ from sare_jax.rounding import round_up
 from sare_jax.settings import GREEDY, DecodingConfig
 
 # Prompts are padded to a multiple of this many tokens: few lengths, so few compilations, and little waste.
+# Beyond `LONG`, where images of any size make prompts of any length, it is an eighth of a power of two.
 LENGTH_STEP = 16
+LONG = 1024
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,8 @@ def _batches(prompts: list[list[int]], batch_size: int) -> list[_Batch]:
 
 
 def _rounded(length: int) -> int:
-    return round_up(int(length), LENGTH_STEP)
+    eighth = 1 << (int(length).bit_length() - 4) if length > LONG else LENGTH_STEP
+    return round_up(int(length), eighth)
 
 
 def _allowed(loaded: LoadedModel, prompter: Prompter) -> np.ndarray:

@@ -23,7 +23,7 @@ class ModelConfig:
     training did."""
     image_mode: str = "auto"
     """How images are brought to the vision tower's size; `auto` follows the checkpoint. LLaVA has `pad` and
-    `center_crop`."""
+    `center_crop`; a Qwen-VL takes any size, and `FEWEST-MOST` is the range of pixels it is brought into."""
     vision_tower: str = ""
     """Folder or model id of the vision tower, for checkpoints in LLaVA's original form; empty follows
     `mm_vision_tower` of their config.json."""

@@ -22,6 +22,7 @@ from sare_jax.models.shared.layers import (
 from sare_jax.models.shared.llama import Llama
 from sare_jax.models.shared.qwen_vl import reading as qwen_reading
 from sare_jax.models.shared.qwen_vl.config import DIGITS
+from sare_jax.models.shared.qwen_vl.vision import in_parts
 from sare_jax.models.shared.target import Target
 
 # Trainable weights are float32 and an update is small beside them, so products keep float32's precision even
@@ -67,7 +68,8 @@ class Qwen3VL(nnx.Module):
 
     def encode_images(self, pixels: jax.Array) -> jax.Array:
         """Pictures float32[I, N, 3 · side² + 2] -> what the mergers take, float[I, N / merge², F]."""
-        return jax.lax.stop_gradient(self.target.few_rows(self.vision_tower, pixels))
+        heads = self.config.vision.num_heads
+        return jax.lax.stop_gradient(in_parts(self.vision_tower, pixels, heads, self.target))
 
     def project(self, features: jax.Array) -> jax.Array:
         """Each feature -> [D | n · D | place], float[..., (1 + n) · D + 4]; see `qwen_vl.reading`."""

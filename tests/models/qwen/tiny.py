@@ -18,11 +18,13 @@ CONTROLS = (
 )
 IMAGE = "<|image_pad|>"
 FEWEST, MOST = 4, 16  # image tokens
-_WORDS = (
+_PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
     r"\s+(?!\S)|\s+"
 )
+WORDS = ["a", "cat", "dog", "cup", "car", "bus", "cow", "bird", "boat", "bowl", "is", "and"]
 LINES = [
+    "".join(f" {word}, {word}." for word in WORDS),
     "user\nPlease describe the image in great detail.",
     "assistant\nA photo of a dog on a bench, and a man riding a bicycle on the street.",
     "There is a man riding a bicycle on the street, and two dogs are sitting beside him, a table and chairs.",
@@ -116,6 +118,15 @@ def write_files(folder: Path, model: Any) -> None:
     theirs_processor(model.config.vision_config).save_pretrained(folder)
 
 
+def suppress_all_but_words(folder: Path) -> None:
+    """Adds to generation_config.json that only the `WORDS`, commas and stops are said."""
+    vocabulary = qwen_tokenizer().get_vocab()
+    said = {vocabulary[name] for name in (*(f"Ġ{word}" for word in WORDS), ",", ".", CONTROLS[2])}
+    path = folder / "generation_config.json"
+    rules = json.loads(path.read_text()) | {"suppress_tokens": sorted(set(range(ROWS)) - said)}
+    path.write_text(json.dumps(rules))
+
+
 def theirs_processor(vision: Any) -> Qwen2VLImageProcessorPil:
     """The image processor of a tiny model, by transformers."""
     area = (vision.patch_size * vision.spatial_merge_size) ** 2
@@ -142,7 +153,7 @@ def qwen_tokenizer() -> Tokenizer:
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_WORDS), "isolated"),
+            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -1,5 +1,6 @@
 """What the Qwen-VLs' vision towers share: patches, positions in the grid, attention within an image."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -7,8 +8,10 @@ import jax.numpy as jnp
 
 from sare_jax.models.shared.qwen_vl.images import GRID
 from sare_jax.models.shared.qwen_vl.positions import digits
+from sare_jax.models.shared.target import Target
 
 _ROPE_THETA = 10_000.0
+_SCORES = 1 << 26  # attention scores, float32, that a tower's layer may hold: 256 MiB
 
 
 class Patches(NamedTuple):
@@ -41,6 +44,26 @@ def taken_apart(pictures: jax.Array, merge: int) -> Patches:
     square_row, square_column = jnp.divmod(square, jnp.maximum(width // merge, 1))
     row, column = square_row * merge + inside // merge, square_column * merge + inside % merge
     return Patches(pixels, height, width, row, column, number < height * width)
+
+
+def in_parts(
+    run: Callable[[jax.Array], jax.Array], pictures: jax.Array, num_heads: int, target: Target
+) -> jax.Array:
+    """`run(pictures)`, as many pictures at a time as their attention scores leave room for.
+
+    Args:
+      run: a tower, float32[i, N, C] -> [i, …].
+      pictures: float32[I, N, C].
+      num_heads: attention heads of the tower.
+      target: what the program is lowered for. Over several devices pictures go together, each device's own.
+    """
+    count, size = pictures.shape[:2]
+    most = max(1, _SCORES // (num_heads * size * size))
+    part = max(part for part in range(1, count + 1) if count % part == 0 and part <= most)
+    if target.devices > 1 or part == count:
+        return run(pictures)
+    made = jax.lax.map(run, pictures.reshape(-1, part, *pictures.shape[1:]))
+    return made.reshape(count, *made.shape[2:])
 
 
 def embed_patches(pixels: jax.Array, kernel: jax.Array) -> jax.Array:
