@@ -1,4 +1,4 @@
-"""Images of many sizes: how far they are padded, how many programs that makes, and that padding moves nothing."""
+"""Images of many sizes: how far they are padded, how many programs that makes, and that it moves nothing."""
 
 import jax
 import jax.numpy as jnp
