@@ -16,6 +16,7 @@ FAMILIES = {
     "mplug_owl": "sare_jax.models.mplug_owl.family:FAMILY",
     "minigpt4": "sare_jax.models.minigpt4.family:FAMILY",
     "qwen3_vl": "sare_jax.models.qwen3_vl.family:FAMILY",
+    "qwen2_5_vl": "sare_jax.models.qwen2_5_vl.family:FAMILY",
 }
 
 

@@ -10,8 +10,15 @@ from typing import Any
 
 from sare_jax.errors import UserError
 from sare_jax.models.shared.config import TextConfig, flag, require, section, size
-from sare_jax.models.shared.qwen_vl.config import DIGITS, PatchConfig, pixel_range, rotary_axes, text_config
-from sare_jax.schema import checked
+from sare_jax.models.shared.qwen_vl.config import (
+    DIGITS,
+    PatchConfig,
+    layer_numbers,
+    patch_config,
+    rotary_axes,
+    text_config,
+    tower_heads,
+)
 
 MODEL_TYPE = "qwen3_vl"
 
@@ -83,14 +90,7 @@ class Qwen3VLConfig:
         require(given, "attention_bias", False, inner)
         text = text_config(given, flag(raw, "tie_word_embeddings", where), inner)
         vision = _vision(seen, text, part)
-        fewest, most = pixel_range(processor, mode, "preprocessor_config.json")
-        patches = PatchConfig(
-            side=size(seen, "patch_size", part),
-            frames=size(seen, "temporal_patch_size", part),
-            merge=size(seen, "spatial_merge_size", part),
-            fewest_pixels=fewest,
-            most_pixels=most,
-        )
+        patches = patch_config(seen, processor, mode, part)
         axes = rotary_axes(given, text.head_size // 2, "interleaved", inner)
         return cls(vision, patches, text, axes, size(raw, "image_token_id", where))
 
@@ -105,11 +105,10 @@ def _vision(seen: dict[str, Any], text: TextConfig, where: str) -> VisionConfig:
     if side * side != places:
         raise UserError(f"{where}: num_position_embeddings is {places}, need the square of a number")
     layers = size(seen, "depth", where)
-    key = f"{where}: deepstack_visual_indexes"
-    taps = checked(seen.get("deepstack_visual_indexes"), tuple[int, ...], key)
-    if list(taps) != sorted(set(taps) & set(range(layers))) or not 0 < len(taps) < text.num_layers:
-        raise UserError(f"{key} is {list(taps)}, need rising numbers of the tower's {layers} layers")
-    width, heads = size(seen, "hidden_size", where), size(seen, "num_heads", where)
-    if width % (4 * heads):
-        raise UserError(f"{where}: hidden_size is {width}, which {heads} heads of four parts do not divide")
+    taps = layer_numbers(seen, "deepstack_visual_indexes", layers, where)
+    if len(taps) >= text.num_layers:
+        raise UserError(
+            f"{where}: deepstack_visual_indexes has {len(taps)} of them, need fewer than decoder layers"
+        )
+    width, heads = tower_heads(seen, where)
     return VisionConfig(width, size(seen, "intermediate_size", where), layers, heads, side, taps)

@@ -10,40 +10,13 @@ from sare_jax.models.qwen3_vl.config import Qwen3VLConfig
 from sare_jax.models.qwen3_vl.tower import EPS, VisionTower
 from sare_jax.models.shared import reading
 from sare_jax.models.shared.config import TextConfig
-from sare_jax.models.shared.layers import (
-    BiasedLinear,
-    Embedding,
-    LayerNorm,
-    Linear,
-    RMSNorm,
-    Stack,
-    exact_gelu,
-)
+from sare_jax.models.shared.layers import Embedding, LayerNorm, Linear, RMSNorm, Stack
 from sare_jax.models.shared.llama import Llama
 from sare_jax.models.shared.qwen_vl import reading as qwen_reading
 from sare_jax.models.shared.qwen_vl.config import DIGITS
+from sare_jax.models.shared.qwen_vl.merger import Merger
 from sare_jax.models.shared.qwen_vl.vision import in_parts
 from sare_jax.models.shared.target import Target
-
-# Trainable weights are float32 and an update is small beside them, so products keep float32's precision even
-# where the device's default is lower.
-_EXACT = jax.lax.Precision.HIGHEST
-
-
-class Merger(nnx.Module):
-    """The patches of an image token -> one vector of the language model; parameters stacked by `stack`."""
-
-    def __init__(self, normed: int, inner: int, outer: int, *, stack: Stack = (), rngs: nnx.Rngs):
-        self.norm = LayerNorm(normed, EPS, stack=stack)
-        self.fc_1 = BiasedLinear(inner, inner, stack=stack, rngs=rngs)
-        self.fc_2 = BiasedLinear(inner, outer, stack=stack, rngs=rngs)
-
-    def __call__(self, patches: jax.Array) -> jax.Array:
-        """float[..., m · D_v] -> float[..., D] in the merger's dtype; the norm takes `normed` at a time."""
-        normed = self.norm.scale[...].shape[-1]
-        x = patches.astype(self.fc_1.kernel[...].dtype)
-        x = self.norm(x.reshape(*x.shape[:-1], -1, normed)).reshape(x.shape)
-        return self.fc_2(exact_gelu(self.fc_1(x, _EXACT)), _EXACT)
 
 
 class Qwen3VL(nnx.Module):
@@ -57,8 +30,9 @@ class Qwen3VL(nnx.Module):
         width, inner = config.vision.width, config.vision.width * config.patches.merge**2
         taps = (len(config.vision.taps),)
         self.vision_tower = VisionTower(config, rngs=rngs)
-        self.merger = Merger(width, inner, config.text.width, rngs=rngs)
-        self.deepstack = Merger(inner, inner, config.text.width, stack=taps, rngs=rngs)
+        self.merger = Merger(LayerNorm(width, EPS), inner, config.text.width, rngs=rngs)
+        norms = LayerNorm(inner, EPS, stack=taps)
+        self.deepstack = Merger(norms, inner, config.text.width, stack=taps, rngs=rngs)
         self.embed = Embedding(config.text.vocab_size, config.text.width, rngs=rngs)
         self.language_model = Llama(config.text, target, _norms, rngs=rngs)
         if not config.text.tied:

@@ -9,17 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from sare_jax.inference.ask import ask
+from sare_jax.inference.generate import generate
 from sare_jax.models.interface import LoadedModel
 from sare_jax.models.load import load_model
 from sare_jax.models.shared.qwen_vl.images import GRID, QwenImageProcessor
 from sare_jax.models.shared.qwen_vl.in_transformers import as_transformers
 from sare_jax.models.shared.qwen_vl.prompts import QwenPrompter
-from sare_jax.settings import ModelConfig
+from sare_jax.settings import GREEDY, ModelConfig
 from tests.models.qwen.tiny import pictures
 
 TOLERANCE = 1e-5
 # Columns and rows of image tokens of the pictures: all are padded to the same number.
 GRIDS = [(5, 3), (7, 2), (3, 5), (13, 1)]
+
+NEW = 10  # tokens of an answer
 
 
 class Pair(NamedTuple):
@@ -108,6 +112,66 @@ def theirs_batch(pair: Pair, tokens: np.ndarray, lengths: np.ndarray) -> dict[st
         "mm_token_type_ids": (ids == pair.prompter.image_token_id).int(),
         **{key: torch.cat([one[key] for one in each]) for key in each[0]},
     }
+
+
+def assert_logits_equal(pair: Pair) -> None:
+    """Logits of rows with images of different sizes, in one padded batch."""
+    tokens, lengths = rows_of(pair)
+    with torch.no_grad():
+        reference = pair.theirs(**theirs_batch(pair, tokens, lengths)).logits
+    logits = pair.logits(pair.loaded.params, tokens, pair.features)
+    for row, length in enumerate(lengths):
+        assert relative(logits[row, :length], reference[row, :length]) <= TOLERANCE
+
+
+def assert_greedy_answers_equal(pair: Pair) -> None:
+    """Greedy answers about all pictures, in one batch here and one by one there."""
+    loaded, prompter = pair.loaded, pair.prompter
+    prompts = [prompter.prompt("What is this?", pair.tokens_of(index)) for index in range(len(GRIDS))]
+    lengths = np.array([len(prompt) for prompt in prompts])
+    tokens = np.full((len(prompts), lengths.max()), prompter.pad_id)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt)] = prompt
+    ends = loaded.generation.end_ids(prompter.eos_id)
+    allowed = ~np.isin(np.arange(loaded.shape.text.vocab_size), loaded.generation.suppressed)
+    made = generate(
+        *(loaded.graphdef, loaded.params, loaded.frozen, tokens, lengths, pair.features),
+        max_new_tokens=NEW,
+        end_ids=ends,
+        pad_id=prompter.pad_id,
+        allowed=allowed,
+    )
+    answers = [ids[:count].tolist() for ids, count in zip(*map(np.asarray, made[:2]), strict=True)]
+    for index, prompt in enumerate(prompts):
+        ids = torch.tensor([prompt])
+        out = pair.theirs.generate(
+            input_ids=ids,
+            mm_token_type_ids=(ids == prompter.image_token_id).int(),
+            **pair.inputs(index),
+            max_new_tokens=NEW,
+            do_sample=False,
+        )
+        assert answers[index] == out[0, len(prompt) :].tolist()
+    assert len({tuple(answer) for answer in answers}) > 1
+
+
+def assert_exported_answers_equal(
+    loaded: LoadedModel, params: Any, exported: Path, answering: Any, work: Path
+) -> None:
+    """Greedy answers of base and exported folder in transformers, and ours with the same weights."""
+    for number, image in enumerate(pictures([(40, 24), (20, 60)])):
+        image.save(work / f"{number}.png")
+    prompter, processor = parts(loaded)
+    requests = [{"image": f"{number}.png", "instruction": "What is this?"} for number in range(2)]
+    common = {"images_dir": work, "processor": processor, "prompter": prompter, "max_new_tokens": 8}
+    answers = []
+    for folder, weights in ((loaded.folder, loaded.params), (exported, params)):
+        theirs = list(answering(folder, requests, decoding=GREEDY, **common))
+        out = work / f"{len(answers)}.jsonl"
+        ours = ask(loaded, weights, requests, out=out, batch_size=2, name="ask", **common)
+        assert [answer["text"] for answer in ours] == [text.strip() for text in theirs]
+        answers.append(theirs)
+    assert answers[0] != answers[1]
 
 
 def relative(ours: Any, theirs: torch.Tensor) -> float:

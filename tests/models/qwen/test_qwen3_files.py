@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from sare_jax.errors import UserError
@@ -18,9 +19,9 @@ from sare_jax.models.qwen3_vl.family import FAMILY
 from sare_jax.models.qwen3_vl.published import CONFIGS, PROCESSOR, QWEN3_VL_2B
 from sare_jax.models.shared.partition import trainable_paths
 from sare_jax.models.shared.target import here
-from sare_jax.settings import GREEDY, ModelConfig
-from tests.models.qwen.comparing import parts
-from tests.models.qwen.tiny import pictures, write_qwen3
+from sare_jax.settings import ModelConfig
+from tests.models.qwen.comparing import assert_exported_answers_equal, parts
+from tests.models.qwen.tiny import write_qwen3
 
 
 @pytest.fixture(scope="module")
@@ -109,41 +110,7 @@ def test_the_exported_folder_answers_alike_in_transformers(tuned, model, tmp_pat
     loaded, params = tuned
     FOLDER.write(loaded.source, params, tmp_path / "out", 3, {})
     assert "merger" in FOLDER.verify(loaded.source, params, tmp_path / "out", 3)
-    for number, image in enumerate(pictures([(40, 24), (20, 60)])):
-        image.save(tmp_path / f"{number}.png")
-    prompter, processor = parts(loaded)
-    requests = [{"image": f"{number}.png", "instruction": "What is this?"} for number in range(2)]
-    said = {
-        name: list(
-            FOLDER.answers(
-                folder,
-                requests,
-                images_dir=tmp_path,
-                prompter=prompter,
-                processor=processor,
-                max_new_tokens=8,
-                decoding=GREEDY,
-            )
-        )
-        for name, folder in (("base", model[0]), ("tuned", tmp_path / "out"))
-    }
-    from sare_jax.inference.ask import ask
-
-    for name, weights in (("base", loaded.params), ("tuned", params)):
-        ours = ask(
-            loaded,
-            weights,
-            requests,
-            images_dir=tmp_path,
-            out=tmp_path / f"{name}.jsonl",
-            processor=processor,
-            prompter=prompter,
-            max_new_tokens=8,
-            batch_size=2,
-            name=name,
-        )
-        assert [answer["text"] for answer in ours] == [text.strip() for text in said[name]]
-    assert said["base"] != said["tuned"]
+    assert_exported_answers_equal(loaded, params, tmp_path / "out", FOLDER.answers, tmp_path)
     again = AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
     kernel = params["merger"]["fc_2"]["kernel"]
     np.testing.assert_array_equal(again.model.visual.merger.linear_fc2.weight.detach().numpy().T, kernel)
@@ -156,8 +123,6 @@ def test_the_tuned_tensors_alone_are_read_back(tuned, tmp_path):
 
 
 def test_a_second_head_of_a_tied_model_has_to_be_its_table(model, tmp_path):
-    from safetensors.torch import load_file, save_file
-
     for path in model[0].iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     tensors = load_file(model[0] / "model.safetensors")

@@ -6,21 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from sare_jax.inference.generate import generate
 from sare_jax.models.load import load_model
 from sare_jax.models.shared.qwen_vl.positions import digits, from_digits, token_positions
 from tests.models.qwen.comparing import (
     GRIDS,
     TOLERANCE,
     Pair,
+    assert_greedy_answers_equal,
+    assert_logits_equal,
     make_pair,
     relative,
     rows_of,
     theirs_batch,
 )
 from tests.models.qwen.tiny import SHAPES, write_qwen3
-
-NEW = 10
 
 
 @pytest.fixture(scope="module", params=SHAPES)
@@ -48,42 +47,11 @@ def test_tower_merger_and_deepstack(pair):
 
 
 def test_logits_of_a_batch_with_images_of_different_sizes(pair):
-    tokens, lengths = rows_of(pair)
-    with torch.no_grad():
-        reference = pair.theirs(**theirs_batch(pair, tokens, lengths)).logits
-    logits = pair.logits(pair.loaded.params, tokens, pair.features)
-    for row, length in enumerate(lengths):
-        assert relative(logits[row, :length], reference[row, :length]) <= TOLERANCE
+    assert_logits_equal(pair)
 
 
 def test_greedy_answers_are_equal(pair):
-    loaded, prompter = pair.loaded, pair.prompter
-    prompts = [prompter.prompt("What is this?", pair.tokens_of(index)) for index in range(len(GRIDS))]
-    lengths = np.array([len(prompt) for prompt in prompts])
-    tokens = np.full((len(prompts), lengths.max()), prompter.pad_id)
-    for row, prompt in enumerate(prompts):
-        tokens[row, : len(prompt)] = prompt
-    ends = loaded.generation.end_ids(prompter.eos_id)
-    allowed = ~np.isin(np.arange(loaded.shape.text.vocab_size), loaded.generation.suppressed)
-    made = generate(
-        *(loaded.graphdef, loaded.params, loaded.frozen, tokens, lengths, pair.features),
-        max_new_tokens=NEW,
-        end_ids=ends,
-        pad_id=prompter.pad_id,
-        allowed=allowed,
-    )
-    answers = [ids[:count].tolist() for ids, count in zip(*map(np.asarray, made[:2]), strict=True)]
-    for index, prompt in enumerate(prompts):
-        ids = torch.tensor([prompt])
-        out = pair.theirs.generate(
-            input_ids=ids,
-            mm_token_type_ids=(ids == prompter.image_token_id).int(),
-            **pair.inputs(index),
-            max_new_tokens=NEW,
-            do_sample=False,
-        )
-        assert answers[index] == out[0, len(prompt) :].tolist()
-    assert len({tuple(answer) for answer in answers}) > 1
+    assert_greedy_answers_equal(pair)
 
 
 @pytest.mark.parametrize("pair", ["plain"], indirect=True)

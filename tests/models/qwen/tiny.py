@@ -8,7 +8,12 @@ import numpy as np
 import torch
 from PIL import Image
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 VOCABULARY, ROWS = 480, 496
@@ -82,6 +87,65 @@ def torch_qwen3(shape: str = "plain", seed: int = 0) -> Qwen3VLForConditionalGen
         **parts.get("top", {}),
     )
     return randomised(Qwen3VLForConditionalGeneration(config), seed)
+
+
+VISION_2_5 = {
+    "depth": 3,
+    "hidden_size": 32,
+    "intermediate_size": 44,
+    "num_heads": 4,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "window_size": 16,
+    "fullatt_block_indexes": [1],
+}
+TEXT_2_5 = {
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": ROWS,
+}
+ROPE_2_5 = {"rope_type": "default", "rope_theta": 5e4, "mrope_section": [2, 2, 2]}
+# Windows, whole layers, heads, widths, patches, layers, tied and untied heads.
+SHAPES_2_5: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "tied": {"top": {"tie_word_embeddings": True}, "text": {"rms_norm_eps": 1e-5}},
+    "large_window": {"vision": {"window_size": 24, "fullatt_block_indexes": [0, 2]}},
+    "small_window": {
+        "vision": {"window_size": 8, "depth": 4, "fullatt_block_indexes": [3]},
+        "text": {"num_hidden_layers": 4, "num_key_value_heads": 4},
+    },
+    "wide": {
+        "vision": {"hidden_size": 48, "num_heads": 3, "patch_size": 6, "window_size": 24},
+        "text": {"hidden_size": 72, "num_attention_heads": 6},
+        "rope": {"rope_theta": 1e6, "mrope_section": [1, 2, 3]},
+    },
+    "one_key": {"text": {"num_key_value_heads": 1}, "vision": {"temporal_patch_size": 1, "num_heads": 2}},
+}
+
+
+def torch_qwen2_5(shape: str = "plain", seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:
+    """As `torch_qwen3`."""
+    parts = SHAPES_2_5[shape]
+    text = TEXT_2_5 | parts.get("text", {})
+    vision = VISION_2_5 | {"out_hidden_size": text["hidden_size"]} | parts.get("vision", {})
+    config = Qwen2_5_VLConfig(
+        vision_config=vision,
+        text_config=text | {"rope_parameters": ROPE_2_5 | parts.get("rope", {})},
+        **control_ids(),
+        **parts.get("top", {}),
+    )
+    return randomised(Qwen2_5_VLForConditionalGeneration(config), seed)
+
+
+def write_qwen2_5(folder: Path, shape: str = "plain", seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:
+    """As `write_qwen3`."""
+    model = torch_qwen2_5(shape, seed)
+    write_files(folder, model)
+    return model
 
 
 def randomised(model: Any, seed: int) -> Any:

@@ -132,6 +132,54 @@ def pixel_range(raw: dict[str, Any], mode: str, where: str) -> tuple[int, int]:
     return fewest, most
 
 
+def patch_config(seen: dict[str, Any], processor: dict[str, Any], mode: str, where: str) -> PatchConfig:
+    """How pictures are cut up.
+
+    Args:
+      seen: the section of the vision tower in config.json.
+      processor: the parsed preprocessor_config.json, for the range of pixels.
+      mode: `model.image_mode`.
+      where: how error messages call the section.
+
+    Raises:
+      UserError: a size is missing or out of range, or there is no range of pixels.
+    """
+    fewest, most = pixel_range(processor, mode, "preprocessor_config.json")
+    return PatchConfig(
+        side=size(seen, "patch_size", where),
+        frames=size(seen, "temporal_patch_size", where),
+        merge=size(seen, "spatial_merge_size", where),
+        fewest_pixels=fewest,
+        most_pixels=most,
+    )
+
+
+def layer_numbers(seen: dict[str, Any], key: str, layers: int, where: str) -> tuple[int, ...]:
+    """Rising numbers of the vision tower's layers, which count from 0; at least one.
+
+    Raises:
+      UserError: it is something else.
+    """
+    numbers = checked(seen.get(key), tuple[int, ...], f"{where}: {key}")
+    if not numbers or list(numbers) != sorted(set(numbers) & set(range(layers))):
+        raise UserError(
+            f"{where}: {key} is {list(numbers)}, need rising numbers of the tower's {layers} layers"
+        )
+    return numbers
+
+
+def tower_heads(seen: dict[str, Any], where: str) -> tuple[int, int]:
+    """Width and heads of the vision tower, whose rotary positions need heads of four equal parts.
+
+    Raises:
+      UserError: the heads do not divide the width so.
+    """
+    width, heads = size(seen, "hidden_size", where), size(seen, "num_heads", where)
+    if width % (4 * heads):
+        raise UserError(f"{where}: hidden_size is {width}, which {heads} heads of four parts do not divide")
+    return width, heads
+
+
 def text_config(given: dict[str, Any], tied: bool, where: str) -> TextConfig:
     """Shapes of a Qwen's language model.
 
