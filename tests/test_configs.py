@@ -11,7 +11,7 @@ from sare_jax.models.families import find_family, model_folder
 
 LARGE = (
     *("llava_sare", "sharegpt4v_sare", "mplug_owl_sare", "minigpt4_sare", "minigpt4_vicuna_sare"),
-    "qwen3_vl_sare",
+    *("qwen3_vl_sare", "qwen2_5_vl_sare"),
 )
 SWEEPS = ("demo_sweep", "demo_frontier")  # their runs are named by method and setting
 CONFIGS = [

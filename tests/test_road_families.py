@@ -1,4 +1,4 @@
-"""The whole road for mPLUG-Owl, both forms of MiniGPT-4 and Qwen3-VL, from published layouts to a table.
+"""The whole road for mPLUG-Owl, both forms of MiniGPT-4 and the Qwen-VLs, from published layouts to a table.
 
 The models are tiny and random, so what they say means nothing; but it names objects, since
 generation_config.json suppresses every other word, and so there is something to curate and to unlearn.
@@ -17,7 +17,13 @@ from ml_collections import ConfigDict
 
 from sare_jax import files, stages
 from sare_jax.config import parse
-from sare_jax.configs import minigpt4_sare, minigpt4_vicuna_sare, mplug_owl_sare, qwen3_vl_sare
+from sare_jax.configs import (
+    minigpt4_sare,
+    minigpt4_vicuna_sare,
+    mplug_owl_sare,
+    qwen2_5_vl_sare,
+    qwen3_vl_sare,
+)
 from sare_jax.configs.common import base_config
 from sare_jax.models.families import model_folder, open_source
 from sare_jax.models.minigpt4.export import TORCH_FILE
@@ -64,6 +70,11 @@ def qwen3(folder: Path) -> ModelConfig:
     return ModelConfig(folder=str(folder), family="qwen3_vl")
 
 
+def qwen2_5(folder: Path) -> ModelConfig:
+    tiny.write_qwen2_5(folder)
+    return ModelConfig(folder=str(folder), family="qwen2_5_vl")
+
+
 def write_words(folder: Path) -> None:
     """A tokenizer with whole words, and the rule that these alone are said."""
     objects = " ".join(f"{word}, {word}." for word in tiny.WORDS)
@@ -97,6 +108,13 @@ FORMS = {
     "qwen3_vl": Form(
         qwen3_vl_sare.get_config,
         qwen3,
+        ("model.visual.merger.",),
+        "model.safetensors",
+        tiny.suppress_all_but_words,
+    ),
+    "qwen2_5_vl": Form(
+        qwen2_5_vl_sare.get_config,
+        qwen2_5,
         ("model.visual.merger.",),
         "model.safetensors",
         tiny.suppress_all_but_words,
