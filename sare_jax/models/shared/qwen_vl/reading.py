@@ -78,11 +78,15 @@ def read(
     positions: jax.Array,
     prefix: tuple[int, ...] = (),
     remat_policy: Callable[..., bool] | None = None,
+    depth: int | None = None,
 ) -> jax.Array:
-    """Hidden states at some positions of each row, final norm included; see `interface.Model.read`."""
+    """Hidden states at some positions of each row; see `interface.Model.read`.
+
+    With a `depth`, what DeepStack adds behind the last of these layers is left out; tokens of text get none.
+    """
     before = self.embed(jnp.array([prefix])) if prefix else None
     rows = _rows(self, tokens, image_embeds, len(prefix))
-    return self.language_model.read(rows.x, positions, before, remat_policy, rows.beside)
+    return self.language_model.read(rows.x, positions, before, remat_policy, depth, rows.beside)
 
 
 def prefill(
