@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from absl import flags
 
 from sare_jax import extras, shipped
 from sare_jax.errors import Terminated, UserError
+from sare_jax.interruption import interruptible, interruption
 from sare_jax.suggestions import suggestion
 from sare_jax.unwritable import GOES_ON, WriteError, of_system
 
@@ -39,25 +39,31 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            with _raising_on_sigterm(), _named_output():
+            with interruptible(), _named_output():
                 return function(*args, **kwargs)
-        except UserError as error:
-            raise _end(2, f"error: {error}") from None
-        except ModuleNotFoundError as error:
-            if needed := extras.lacking(error):
-                raise _end(2, f"error: {_program()} {needed}") from None
-            raise
-        except KeyboardInterrupt as error:
-            status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
-            raise _end(status, f"interrupted; {GOES_ON}") from None
-        except _UnreadError:
-            raise _end(UNREAD) from None
-        except OSError as error:
-            if placed := of_system(error):
-                raise _end(2, f"error: {placed}") from None
+        except (Exception, KeyboardInterrupt) as error:
+            if end := _end_of(error):
+                raise end from None
             raise
 
     return wrapped
+
+
+def _end_of(error: BaseException) -> SystemExit | None:
+    """How a command ends on an error that is no fault of the program; says why. None for any other error."""
+    if interrupt := interruption(error):
+        return _end(
+            TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED, f"interrupted; {GOES_ON}"
+        )
+    if isinstance(error, UserError):
+        return _end(2, f"error: {error}")
+    if isinstance(error, ModuleNotFoundError) and (needed := extras.lacking(error)):
+        return _end(2, f"error: {_program()} {needed}")
+    if isinstance(error, _UnreadError):
+        return _end(UNREAD)
+    if isinstance(error, OSError) and (placed := of_system(error)):
+        return _end(2, f"error: {placed}")
+    return None
 
 
 class _UnreadError(Exception):
@@ -125,26 +131,6 @@ def _let_go(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-
-
-@contextmanager
-def _raising_on_sigterm() -> Iterator[None]:
-    """Has SIGTERM raise `Terminated`, unless something else is to happen on it already."""
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    ):
-        yield
-        return
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
 
 
 def _end(status: int, line: str = "") -> SystemExit:

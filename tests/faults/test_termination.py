@@ -11,6 +11,7 @@ import pytest
 
 from sare_jax import files
 from sare_jax.command import guarded
+from sare_jax.errors import Terminated
 from sare_jax.pipeline import Ledger, Task
 from sare_jax.records.journal import Journal
 
@@ -68,6 +69,46 @@ def test_who_has_an_answer_to_sigterm_already_keeps_it():
     finally:
         signal.signal(signal.SIGTERM, before)
     assert came == [1]
+
+
+SWALLOWED = """
+import gc, os, time
+from sare_jax.command import guarded
+
+def collected(*_):
+    gc.callbacks.remove(collected)
+    os.kill(os.getpid(), {number})  # its error is raised here, where Python drops it
+
+@guarded
+def command():
+    gc.callbacks.append(collected)
+    gc.collect()
+    print("went on", flush=True)
+    time.sleep(60)
+command()
+"""
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_a_signal_in_a_callback_of_the_garbage_collector_is_not_lost(number):
+    command = [sys.executable, "-c", SWALLOWED.format(number=int(number))]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (STATUS[number], "went on\n", LINE)
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "number"), [(Terminated, signal.SIGTERM), (KeyboardInterrupt, signal.SIGINT)]
+)
+def test_an_error_that_a_signal_led_to_is_the_signal(capsys, interrupt, number):
+    """As a module in C raises it whose import is interrupted."""
+
+    def command() -> None:
+        raise ImportError("initialization failed") from interrupt()
+
+    with pytest.raises(SystemExit) as stop:
+        guarded(command)()
+    assert stop.value.code == STATUS[number]
+    assert capsys.readouterr().err == LINE
 
 
 def test_a_process_ends_with_the_status_of_its_signal():
