@@ -2,10 +2,12 @@
 
 Python raises their error at the next line of Python that the main thread runs. Where that is a callback of
 the garbage collector (JAX has one, often the first line after a long computation) or a destructor, Python
-prints the error and drops it, and the command would go on as if nobody had asked it to end. So what was
-dropped is sent again.
+prints the error and drops it, and the command would go on as if nobody had asked it to end; so it would where
+a library catches every error that comes in an import. So what was dropped is sent again.
 """
 
+import contextlib
+import math
 import os
 import queue
 import signal
@@ -18,18 +20,30 @@ from typing import Any
 
 from sare_jax.errors import Terminated
 
-AGAIN = 0.05
+DROPPED = 0.05
 """Seconds until a dropped signal is sent again, by when its callback should have ended."""
+UNANSWERED = 10.0
+"""Seconds after which SIGTERM is sent again where the command is still at work: somebody caught its error."""
+
+_Again = queue.SimpleQueue[tuple[int, float] | None]
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Has SIGTERM raise `Terminated`, unless it has another answer already; neither signal is dropped."""
+    """Has SIGTERM raise `Terminated`, unless it has another answer already; neither signal is lost."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with _sigterm_raises(), _dropped_are_sent_again():
-        yield
+    # The one kind of queue that a callback of the garbage collector may write to; no thread can begin there.
+    again: _Again = queue.SimpleQueue()
+    thread = threading.Thread(target=_send_again, args=(again,), daemon=True)
+    thread.start()
+    try:
+        with _sigterm_raises(again), _noticing_the_dropped(again):
+            yield
+    finally:
+        again.put(None)
+        thread.join()  # or it might send what is to end nothing any more
 
 
 def interruption(error: BaseException) -> KeyboardInterrupt | None:
@@ -50,46 +64,49 @@ def interruption(error: BaseException) -> KeyboardInterrupt | None:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def _sigterm_raises(again: _Again) -> Iterator[None]:
+    def terminate(*_: object) -> None:
+        again.put((signal.SIGTERM, UNANSWERED))
+        raise Terminated
+
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _terminate(*_: object) -> None:
-    raise Terminated
-
-
 @contextmanager
-def _dropped_are_sent_again() -> Iterator[None]:
-    # The one queue that a callback of the garbage collector may write to; no thread can be begun there.
-    dropped: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    ended = threading.Event()
+def _noticing_the_dropped(again: _Again) -> Iterator[None]:
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             before(unraisable)
             return
-        dropped.put(signal.SIGTERM if issubclass(unraisable.exc_type, Terminated) else signal.SIGINT)
+        terminated = issubclass(unraisable.exc_type, Terminated)
+        again.put((signal.SIGTERM if terminated else signal.SIGINT, DROPPED))
 
-    threading.Thread(target=_send_again, args=(dropped, ended), daemon=True).start()
     sys.unraisablehook = hook
     try:
         yield
     finally:
         sys.unraisablehook = before
-        ended.set()
-        dropped.put(None)
 
 
-def _send_again(dropped: "queue.SimpleQueue[int | None]", ended: threading.Event) -> None:
-    while (number := dropped.get()) is not None:
-        time.sleep(AGAIN)
-        if not ended.is_set():
+def _send_again(again: _Again) -> None:
+    """Sends this process the signals that it is told of, each when its seconds are over, until None comes."""
+    due: dict[int, float] = {}
+    while True:
+        with contextlib.suppress(queue.Empty):
+            told = again.get(timeout=max(0, min(due.values()) - time.monotonic()) if due else None)
+            if told is None:
+                return
+            number, seconds = told
+            due[number] = min(due.get(number, math.inf), time.monotonic() + seconds)
+        for number in [number for number, when in due.items() if when <= time.monotonic()]:
+            del due[number]
             os.kill(os.getpid(), number)

@@ -96,6 +96,28 @@ def test_a_signal_in_a_callback_of_the_garbage_collector_is_not_lost(number):
     assert (result.returncode, result.stdout, result.stderr) == (STATUS[number], "went on\n", LINE)
 
 
+CAUGHT = """
+import os, signal, time
+from sare_jax import interruption
+from sare_jax.command import guarded
+
+@guarded
+def command():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException:
+        print("went on", flush=True)
+    time.sleep(60)
+interruption.UNANSWERED = 0.2
+command()
+"""
+
+
+def test_sigterm_is_sent_again_where_its_error_was_caught():
+    result = subprocess.run([sys.executable, "-c", CAUGHT], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (143, "went on\n", LINE)
+
+
 @pytest.mark.parametrize(
     ("interrupt", "number"), [(Terminated, signal.SIGTERM), (KeyboardInterrupt, signal.SIGINT)]
 )
