@@ -21,7 +21,7 @@ def kept_in(workdir: Path) -> Iterator[None]:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir:
+    if jax.config.values["jax_compilation_cache_dir"]:
         yield
         return
     # jax names a program by what it was made from. For a CPU that leaves out which instructions the processor
