@@ -58,7 +58,7 @@ def render(content: Mapping[str, Any], spec: ReportSpec, template: str = "page.h
     }
     environment.globals |= {
         "swatch": lambda key: _swatch(spec, key),
-        "sample": lambda key: _sample(spec, key),
+        "sample": lambda key: sample(spec, key),
         "run_class": lambda key: _run_class(spec, key),
     }
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
@@ -110,7 +110,7 @@ def _swatch(spec: ReportSpec, key: str) -> Markup:
     return Markup(f'<span class="swatch {name}" aria-hidden="true"></span>') if name else Markup("")
 
 
-def _sample(spec: ReportSpec, key: str) -> Markup:
+def sample(spec: ReportSpec, key: str) -> Markup:
     """A piece of the run's line with its mark, for legends."""
     look = palette.look(spec, key)
     color = f"var(--run-{look.index})"

@@ -132,22 +132,51 @@ def _told(figure: Figure, points: Sequence[Point]) -> str:
     return f'<g class="points" fill="none" pointer-events="all">{"".join(discs)}</g>' if discs else ""
 
 
-def standing_alone(svg: str, heading: str) -> str:
+_LEGEND_ROW, _SAMPLE, _LETTER = 18, 34, 6.6  # heights and widths in pixels; letters are taken for wide ones
+
+
+def standing_alone(svg: str, heading: str, legend: Sequence[tuple[str, str]] = ()) -> str:
     """A drawing of the page as a file of its own, with the page's colours, font and background.
 
     Args:
       svg: an element from `inline`.
       heading: what the page writes above the drawing; here it stands inside of it.
+      legend: what the page writes above all drawings of a group: label, and a sample of the line as `<svg>`.
     """
     shades = {f"--run-{place}": pair[0] for place, pair in enumerate(SHADES)}
     shades |= {"--ink": "#1e2227", "--muted": "#5c6470", "--hair": "#e3e0da", "--page": "#ffffff"}
     text = re.sub(r"var\((--[a-z0-9-]+)\)", lambda match: shades[match[1]], svg)
     head, _, rest = text.partition(">")
     _, _, width, height = head[head.index('viewBox="') + 9 :].split('"')[0].split()
-    head = re.sub(r'viewBox="[^"]*"', f'viewBox="0 -22 {width} {float(height) + 22:g}"', head)
-    look = f'x="8" y="-7" font-size="13" font-weight="600" fill="{shades["--ink"]}"'
+    places, rows = _legend_places([label for label, _ in legend], float(width))
+    top = 22 + _LEGEND_ROW * rows
+    head = re.sub(r'viewBox="[^"]*"', f'viewBox="0 {-top} {width} {float(height) + top:g}"', head)
+    ink = f'fill="{shades["--ink"]}"'
+    entries = []
+    for (label, sample), (x, row) in zip(legend, places, strict=True):
+        y = -top + 22 + _LEGEND_ROW * row
+        sample = re.sub(r"var\((--[a-z0-9-]+)\)", lambda match: shades[match[1]], sample)
+        size = f'x="{x:g}" y="{y}" width="{_SAMPLE}" height="12"'
+        entries.append(sample.replace("<svg ", f"<svg {size} ", 1))
+        entries.append(
+            f'<text x="{x + _SAMPLE + 6:g}" y="{y + 10}" font-size="12" {ink}>{escape(label)}</text>'
+        )
     return (
         f'{head}><style>text{{font-family:system-ui,"Liberation Sans",sans-serif}}</style>'
-        f'<rect y="-22" width="100%" height="100%" fill="{shades["--page"]}"/>'
-        f"<text {look}>{escape(heading)}</text>{rest}\n"
+        f'<rect y="{-top}" width="100%" height="100%" fill="{shades["--page"]}"/>'
+        f'<text x="8" y="{-top + 15}" font-size="13" font-weight="600" {ink}>{escape(heading)}</text>'
+        f"{''.join(entries)}{rest}\n"
     )
+
+
+def _legend_places(labels: Sequence[str], width: float) -> tuple[list[tuple[float, int]], int]:
+    """Each entry's x and row, from left to right and row by row, and the number of rows."""
+    places: list[tuple[float, int]] = []
+    x, row = 8.0, 0
+    for label in labels:
+        taken = _SAMPLE + 6 + _LETTER * len(label) + 14
+        if places and x + taken > width:
+            x, row = 8.0, row + 1
+        places.append((x, row))
+        x += taken
+    return places, row + 1 if places else 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sare_jax import files
 from sare_jax.report.comma_separated import table_csv
-from sare_jax.report.page import render
+from sare_jax.report.page import render, sample
 from sare_jax.report.spec import ReportSpec
 from sare_jax.report.svg import standing_alone
 from sare_jax.report.tables import Cell, Table, table_markdown
@@ -37,8 +37,10 @@ def write(name: str, title: str, page: Page, spec: ReportSpec, folder: Path) -> 
         texts[f"{name}.md"] = "\n".join(map(table_markdown, page.tables))
         texts[f"{name}.tex"] = "\n".join(map(as_latex, page.tables))
         texts[f"{name}.csv"] = "\n".join(map(table_csv, page.tables))
-    for number, panel in enumerate(page.figures.panels if page.figures else (), start=1):
-        texts[f"{name}_{number}.svg"] = standing_alone(panel.svg, panel.label)
+    if page.figures:
+        legend = [(spec.label(run), str(sample(spec, run))) for run in page.figures.runs]
+        for number, panel in enumerate(page.figures.panels, start=1):
+            texts[f"{name}_{number}.svg"] = standing_alone(panel.svg, panel.label, legend)
     for file, text in texts.items():
         files.write_text(folder / file, text)
     return [folder / file for file in texts]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -213,7 +214,16 @@ def test_the_relearning_curve_is_drawn(workdir, tmp_path):
     written = write("fig1", "Fig. 1", experiment.page(found), found.spec, tmp_path)
     drawings = [path for path in written if path.suffix == ".svg"]
     assert len(drawings) == 4
-    assert all(path.stat().st_size < 100_000 and "var(--" not in path.read_text() for path in drawings)
+    for path in drawings:
+        text = path.read_text()
+        assert len(text) < 100_000
+        assert "var(--" not in text
+        ElementTree.fromstring(text)
+        labels = [found.spec.label(run) for run in experiment.page(found).figures.runs]
+        assert labels
+        assert all(f">{label}</text>" in text for label in labels), (
+            "a drawing alone says whose lines they are"
+        )
 
 
 def test_a_config_without_the_papers_run_is_one_line():
