@@ -60,7 +60,7 @@ def test_all_that_a_real_run_lacks_is_listed_at_once_with_the_way_to_get_it(caps
 
 def test_a_model_of_the_hub_is_not_fetched_for_a_run_that_cannot_begin(capsys):
     _, lines = refused(read(config=LLAVA), capsys)
-    (line,) = [line for line in lines if "llava-1.5-7b-hf: not here yet" in line]
+    (line,) = [line for line in lines if "llava-1.5-7b-hf: neither a folder nor in the hub's cache" in line]
     assert "hf download llava-hf/llava-1.5-7b-hf" in line
 
 
@@ -109,6 +109,7 @@ def test_what_would_lie_in_a_folder_that_is_here_is_no_id_of_the_hub():
     assert not is_model_id("models/llava-1.5-7b-hf")
     assert is_model_id("llava-hf/llava-1.5-7b-hf")
     assert not is_model_id("gpt2")
+    assert not is_model_id("checkpoints/llava-1.5-7b-hf")  # though there is no such folder
     assert not is_model_id("./llava-hf/x")
 
 

@@ -110,10 +110,16 @@ def weight_layout(folder: Path) -> Layout:
     return SAFETENSORS if has_safetensors else TORCH
 
 
+_FOLDERS = ("models", "checkpoints", "weights", "runs")
+
+
 def is_model_id(name: str) -> bool:
-    """Whether a name looks like `owner/model`; what would lie in a folder that is here is a path."""
+    """Whether a name looks like `owner/model`; what would lie in a folder that is here is a path.
+
+    So is what begins as folders do that people keep models in, whether it is here or not.
+    """
     owner, slash, model = name.partition("/")
-    is_path = not owner or not model or "/" in model or owner.startswith((".", "~"))
+    is_path = not owner or not model or "/" in model or owner.startswith((".", "~")) or owner in _FOLDERS
     return bool(slash) and not is_path and not Path(owner).is_dir()
 
 
