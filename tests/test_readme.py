@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shlex
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -62,6 +63,16 @@ def test_every_command_for_a_run_means_what_it_says():
         for word in keys:
             assert read(*[other for other in own if other != word], config=path) != changed, word
     assert overrides >= 3
+
+
+def test_the_config_file_of_the_page_stands_outside_of_the_repository(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "own_config.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "mine.py").write_text(block, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", ".", str(ROOT))])
+    config = read(config=str(tmp_path / "mine.py"))
+    assert (config.name, config.report.ours) == ("mine", "strong")
+    assert config.runs["strong"].rho == 0.2
 
 
 def test_the_table_of_settings_has_the_defaults():

@@ -46,7 +46,9 @@ def check(context: Context) -> None:
     if not missing or _is_here(context):  # no model is fetched for a run that cannot begin
         missing += [error for look in model_looks(context) if (error := _missing(look))]
     elif _wants_model(context):
-        missing.append(f"{context.config.model.folder}: neither a folder nor in the hub's cache; {_how_to_get(context)}")
+        missing.append(
+            f"{context.config.model.folder}: neither a folder nor in the hub's cache; {_how_to_get(context)}"
+        )
     missing = list(dict.fromkeys(missing))
     if len(missing) == 1:
         raise UserError(missing[0])

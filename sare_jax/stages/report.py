@@ -85,6 +85,7 @@ def _comparisons(context: Context) -> Task:
             "matched": files.hash_file(at_equal) if at_equal.exists() else None,
             "footings": matched.FOOTINGS,
             "counts": "discordant",
+            "labels": context.config.run_labels,
         },
         outputs=(context.workdir / "comparisons.json",),
         run=lambda: files.write_json(
@@ -123,8 +124,9 @@ def _at_equal(context: Context, matching: dict) -> Iterator[dict]:
         (a, step_a), (b, step_b) = steps
         footings = [_footing(pair) for pair in pairs]
         gaps = " and ".join(f"{footing['gap']:.1f} {footing['unit']}" for footing in footings)
+        named = context.config.run_labels
         note = (
-            f"{a} at step {step_a}, {b} at step {step_b}; {gaps} apart on "
+            f"{named[a]} at step {step_a}, {named[b]} at step {step_b}; {gaps} apart on "
             f"{matching['n_validation']} validation images"
         )
         final = all(step == steps_in(context.checkpoints(run))[-1] for run, step in steps)
