@@ -41,8 +41,10 @@ def wandb(target: Target) -> Iterator[Write]:
     def write(step: int, values: Mapping[str, float]) -> None:
         run.log(dict(values), step=step)
 
+    status = 1
     try:
-        with run:
-            yield write
+        yield write
+        status = 0
     finally:
+        run.finish(exit_code=status)  # leaving the run as a context would print the traceback of a Ctrl-C
         library.teardown()  # the end of a run alone does not wait for its last bytes

@@ -67,7 +67,7 @@ class CrashError(Exception):
 
 
 @pytest.mark.parametrize("how", ["crash", "signal"])
-def test_a_resumed_run_has_each_step_once(name, how, tmp_path):
+def test_a_resumed_run_has_each_step_once(name, how, tmp_path, capfd):
     count = 0
 
     def step(state, rows):
@@ -81,6 +81,7 @@ def test_a_resumed_run_has_each_step_once(name, how, tmp_path):
 
     with pytest.raises((CrashError, KeyboardInterrupt)):
         train(name, tmp_path, step)
+    assert "Traceback" not in "".join(capfd.readouterr())
     assert len(READERS[name](tmp_path / name / "mine")) == (5 if how == "crash" else 6)
     numbers = READERS[name](train(name, tmp_path))
     assert list(numbers) == list(range(1, 9))
