@@ -9,6 +9,8 @@ system that all of them see.
 
 import functools
 import json
+import os
+from logging import ERROR, LogRecord
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,6 +77,7 @@ class Checkpoints:
         if steps := steps_in(self.folder):
             _check_owner(self.folder, about.read(self.folder / str(steps[-1])), base, self._settings)
         policies = ocp.training.preservation_policies
+        logging.get_absl_logger().addFilter(_is_told_here_alone)
         self._orbax = ocp.training.Checkpointer(
             self.folder,
             preservation_policy=policies.LatestN(keep) if keep else policies.PreserveAll(),
@@ -152,6 +155,11 @@ class Checkpoints:
             hosts.first_only(functools.partial(files.remove, folder), "remove a damaged checkpoint")
             self._orbax.reload()
         return like, ""
+
+
+def _is_told_here_alone(record: LogRecord) -> bool:
+    """Whether a line of the log is none that Orbax's threads write of an error, which is raised here too."""
+    return not (record.levelno >= ERROR and f"{os.sep}orbax{os.sep}" in record.pathname)
 
 
 def steps_in(folder: Path) -> list[int]:

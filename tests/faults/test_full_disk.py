@@ -59,7 +59,7 @@ def _no_programs_kept():
 
 @pytest.mark.usefixtures("_no_programs_kept")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's other threads
-def test_a_checkpoint_without_room_leaves_the_one_before(tmp_path, capsys):
+def test_a_checkpoint_without_room_leaves_the_one_before(tmp_path, capsys, caplog):
     """Threads of Orbax write it, and its error is not the system's own. Tests of checkpoints resume so."""
 
     def train() -> None:
@@ -74,6 +74,7 @@ def test_a_checkpoint_without_room_leaves_the_one_before(tmp_path, capsys):
     with pytest.raises(WriteError, match=r"out\.json: cannot be written \(File too large\)"):
         Ledger(tmp_path / "ledger").execute(task)
     assert steps_in(tmp_path / "steps") == [2]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_journal_keeps_the_lines_that_fitted(tmp_path):
