@@ -15,6 +15,7 @@ from sare_jax.command import config_dict, guarded, normalise_arguments, with_con
 from sare_jax.config import known_keys, parse, renamed_keys
 from sare_jax.errors import UserError
 from sare_jax.settings.presets import with_runs
+from sare_jax.settings.road import Config
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings file; single keys with --config.section.key=value.", lock_config=True
@@ -31,7 +32,15 @@ PLAN = flags.DEFINE_bool(
     "plan", False, "Print parameters, mesh and peak memory of a run, and stop; needs no weights."
 )
 PLAN_DEVICES = flags.DEFINE_integer(
-    "plan_devices", 0, "Plan for so many simulated devices on the CPU; 0 takes the devices that are there."
+    "plan_devices",
+    0,
+    "Plan for so many simulated devices of the CPU, or cards; 0 takes those that are there.",
+)
+PLAN_GPU = flags.DEFINE_string(
+    "plan_gpu", "", "Plan for a card that need not be there, such as h100-80gb; its compiler speaks."
+)
+PLAN_LARGEST = flags.DEFINE_bool(
+    "plan_largest", False, "With --plan_gpu: find the largest batches that fit too, which takes much longer."
 )
 COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "address:port of the first of several processes; SLURM and Open MPI need no flags."
@@ -42,7 +51,8 @@ QUIET = flags.DEFINE_bool("quiet", False, "Print the result table and mistakes a
 LOG_JSON = flags.DEFINE_bool(
     "log_json", False, "Print one JSON object a line on standard output: progress, messages, the result."
 )
-_OWN = (CONFIG, WORKDIR, RUN, PLAN, PLAN_DEVICES, COORDINATOR, NUM_PROCESSES, PROCESS_ID, QUIET, LOG_JSON)
+_PLANS = (PLAN, PLAN_DEVICES, PLAN_GPU, PLAN_LARGEST)
+_OWN = (CONFIG, WORKDIR, RUN, *_PLANS, COORDINATOR, NUM_PROCESSES, PROCESS_ID, QUIET, LOG_JSON)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -71,7 +81,7 @@ def call(arguments: Sequence[str], function: Callable[[Sequence[str]], None]) ->
 
 def _run(arguments: Sequence[str]) -> None:
     """Checks the settings, then hands over to the stages."""
-    if PLAN_DEVICES.value:
+    if PLAN_DEVICES.value or PLAN_GPU.value or PLAN_LARGEST.value:
         _simulate(PLAN_DEVICES.value)  # before the settings, whose own modules may import jax
     chosen = config_flags.get_override_values(flags.FLAGS[CONFIG.name])
     config = parse(with_runs(config_dict(CONFIG), RUN.value), chosen)
@@ -80,18 +90,26 @@ def _run(arguments: Sequence[str]) -> None:
     progress.show_as(display())
     hosts.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if PLAN.value:
-        from sare_jax.plan import plan
+        from sare_jax.plan import plan, plan_card
 
         with progress.showing():  # so that what is printed is an event of --log_json
-            plan(config)
+            if PLAN_GPU.value:
+                answers = _workdir(config) / "plan"
+                plan_card(config, PLAN_GPU.value, PLAN_DEVICES.value, answers, PLAN_LARGEST.value)
+            else:
+                plan(config)
         return
     from sare_jax import stages
     from sare_jax.stages import ending
 
-    workdir = Path(WORKDIR.value or Path("runs") / config.name)
+    workdir = _workdir(config)
     with progress.showing():
         ledger = stages.run(config, workdir)
     ending.say(config, workdir, ledger.took)
+
+
+def _workdir(config: Config) -> Path:
+    return Path(WORKDIR.value or Path("runs") / config.name)
 
 
 def display() -> str:
@@ -104,12 +122,17 @@ def display() -> str:
 
 
 def _simulate(devices: int) -> None:
-    """Has jax, which is not imported yet, see so many devices."""
+    """Has jax, which is not imported yet, see so many devices of the CPU; cards are described later."""
     if not PLAN.value:
-        raise UserError("--plan_devices: only with --plan; a run takes the devices that are there")
+        given = next(flag.name for flag in _PLANS if flag.value)
+        raise UserError(f"--{given}: only with --plan; a run takes the devices that are there")
+    if PLAN_LARGEST.value and not PLAN_GPU.value:
+        raise UserError("--plan_largest: only with --plan_gpu=CARD, whose memory decides")
     if devices < 0:
         raise UserError(f"--plan_devices: must be at least 1, got {devices}")
     os.environ["JAX_PLATFORMS"] = "cpu"
+    if PLAN_GPU.value or not devices:
+        return
     flag = f"--xla_force_host_platform_device_count={devices}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 

@@ -25,7 +25,7 @@ from sare_jax.models.llava.published import config_without_weights
 from sare_jax.models.shared import attention, llama
 from sare_jax.models.shared.config import TextConfig
 from sare_jax.models.shared.target import Target
-from sare_jax.plan import analytic, compiled, page, sizes
+from sare_jax.plan import analytic, compiled, programs, sizes
 from sare_jax.settings import ModelConfig
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import make_mesh
@@ -111,7 +111,7 @@ def test_the_step_gathers_one_layer_at_a_time(remat):
     shapes = dataclasses.replace(shapes, text=dataclasses.replace(text, vocab_size=1000))
     mesh = make_mesh(1, 8)
     model = compiled.abstract_model(FAMILY, shapes, ModelConfig(), mesh)
-    program = compiled.compile_training(model, mesh, sizes.Training(8, 1, 640, remat, 8))
+    program = compiled.training(model, mesh, sizes.Training(8, 1, 640, remat, 8)).compile()
     gathers = re.findall(r"= [a-z0-9]+\[([\d,]*)\]\S* all-gather(?:-start)?\(", program.text)
     gathered = {math.prod(int(size) for size in dims.split(",")) for dims in gathers}
     layer = {math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(model.frozen["language_model"]["layers"])}
@@ -149,7 +149,7 @@ def test_a_packed_step_is_planned_on_the_batch_that_training_makes():
     made = {"neg": tiny_training.attach(batch["neg"]), "second": batch["second"]}
     assert jax.tree.structure(planned) == jax.tree.structure(made)
     assert jax.tree.map(lambda x: x.ndim, planned) == jax.tree.map(lambda x: x.ndim, made)
-    program = compiled.compile_training(model, mesh, step)
+    program = compiled.training(model, mesh, step).compile()
     assert program.temporary > 0
     unpacked = dataclasses.replace(step, packed=False)
     arguments = (model.shape, model.params, model.frozen, mesh)
@@ -168,7 +168,7 @@ def test_the_step_of_a_lora_attack_copies_no_frozen_weight():
     planned = ATTACK.planned(settings, planned_with(model, mesh))
     assert planned.rows_at_once == 2
     assert planned.title == "LoRA step: batch 8 in 2 parts, r 8"
-    program = compiled.compile_planned(planned, mesh)
+    program = compiled.attacking(planned, mesh).compile()
     linears = 4 * (64 + 64) + 3 * (64 + 96)
     adapters = 3 * 8 * linears
     trained = adapters + sum(leaf.size for leaf in jax.tree.leaves(model.params))
@@ -191,13 +191,13 @@ def test_the_lora_attack_of_llava_is_planned_by_its_recipe():
     shapes, _ = config_without_weights(LLAVA)
     mesh = make_mesh(1, 8)
     model = compiled.abstract_model(FAMILY, shapes, config.model, mesh)
-    [(title, planned)] = page.attack_steps(config, model.shape, model, mesh)
+    [(title, planned)] = programs.attack_steps(config, model.shape, model, mesh)
     assert title.startswith("attack lora: LoRA step: batch 128 in 4 parts, r 128, 4 a device at a time")
     trained = sum(leaf.size for leaf in jax.tree.leaves(planned.arguments[0].params))
     assert trained == 319_815_680 + 20_979_712
     parts = analytic.attack_bytes(model.shape, planned, mesh, sizes.length(model.shape), "full")
     assert 11e9 < sum(parts.values()) < 13e9  # the compiler says 12.6 GB
-    assert [*page.attack_steps(parse(llava_sare.get_config().to_dict()), model.shape, model, mesh)] == []
+    assert [*programs.attack_steps(parse(llava_sare.get_config().to_dict()), model.shape, model, mesh)] == []
 
 
 def planned_with(model, mesh) -> Planning:

@@ -1,4 +1,4 @@
-"""Peak memory of a device by the compiler of the present backend; nothing is allocated or run."""
+"""The programs of a run, lowered from shapes and compiled for a mesh; nothing is allocated or run."""
 
 import functools
 import time
@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jax.sharding import Mesh, Sharding
 
@@ -18,16 +19,16 @@ from sare_jax.models.interface import Family, ModelShape
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.target import Target
 from sare_jax.objectives.ascent import ascent
-from sare_jax.optim import AdamW
+from sare_jax.optim import AdamW, Perturbation, adamw
 from sare_jax.plan.analytic import local_bytes
 from sare_jax.plan.sizes import ANSWER_TOKENS, TARGETS, UNITS, Captioning, Training
 from sare_jax.settings import ModelConfig
 from sare_jax.training import gradients
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import by_rows, compile_step, frozen_placement, gathering, replicated
-from sare_jax.training.state import Hyper, init_state, unlearn_optimizer
+from sare_jax.training.state import Hyper, efuf_optimizer, init_state, unlearn_optimizer
 from sare_jax.training.static import Static
-from sare_jax.training.step import unlearn_step
+from sare_jax.training.step import PLAIN, efuf_step, finetune_step, unlearn_step
 
 # What keeps figures of XLA's CPU compiler comparable with an accelerator's.
 _CPU_OPTIONS = {
@@ -37,6 +38,8 @@ _CPU_OPTIONS = {
     # The CPU's default order starts everything as early as it can, all gatherings of weights at once.
     "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
 }
+# Kernels are not timed against each other on a card that is not there.
+_DESCRIBED_OPTIONS = {"xla_gpu_autotune_level": 0}
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,34 @@ class Compiled:
         return self.resident + self.temporary
 
 
+@dataclass(frozen=True)
+class Program:
+    """A program before it is compiled.
+
+    Attributes:
+      jaxpr: its operations, over all devices.
+      lowered: what the compiler reads.
+      held: shapes with shardings of weights, state and batch.
+      mesh: the devices that it is for.
+    """
+
+    jaxpr: Any
+    lowered: jax.stages.Lowered
+    held: Any
+    mesh: Mesh
+
+    def compile(self) -> Compiled:
+        """Has the compiler of the mesh's devices speak, which takes from seconds to minutes."""
+        start = time.monotonic()
+        compiled = self.lowered.compile(compiler_options=_options(self.mesh))
+        seconds = time.monotonic() - start
+        memory = compiled.memory_analysis()
+        # The donated state's output lies where the state did.
+        fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
+        temporary = memory.temp_size_in_bytes + fresh
+        return Compiled(local_bytes(self.held), temporary, seconds, compiled.as_text())
+
+
 def abstract_model(family: Family, config: Any, settings: ModelConfig, mesh: Mesh) -> Abstract:
     """The model that `load_model` would place on the mesh.
 
@@ -104,7 +135,7 @@ def abstract_model(family: Family, config: Any, settings: ModelConfig, mesh: Mes
     )
 
 
-def compile_training(model: Abstract, mesh: Mesh, sizes: Training) -> Compiled:
+def training(model: Abstract, mesh: Mesh, sizes: Training) -> Program:
     """One training step.
 
     Args:
@@ -112,27 +143,55 @@ def compile_training(model: Abstract, mesh: Mesh, sizes: Training) -> Compiled:
       mesh: devices that share rows and weights.
       sizes: rows, lengths and micro-batches of a step.
     """
-    optimizer = unlearn_optimizer(Hyper(0.0, 0.0, 0.0, AdamW()))
-    state = jax.eval_shape(lambda params: init_state(params, optimizer, seed=0), model.params)
-    whole = replicated(mesh)
-    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
-    batch = abstract_batch(model, mesh, sizes)
-    number = jax.ShapeDtypeStruct((), jnp.float32)
-    hyper = jax.tree.map(lambda _: number, Hyper(0.0, 0.0, 0.0, AdamW()))
+    hyper = Hyper(0.0, 0.0, 0.0, AdamW())
+    if sizes.perturbation is None:
+        step, optimizer = efuf_step, efuf_optimizer(hyper)
+    else:
+        step, optimizer = unlearn_step, unlearn_optimizer(hyper, sizes.perturbation)
     static = Static(
         functools.partial(interface.merge, model.graphdef),
         ascent(),
         gradients.of_model(model),
+        sizes.perturbation or Perturbation(),
         micro_batches=sizes.micro_batches,
         remat_policy=remat_policy(sizes.remat, mesh),
     )
-    step = compile_step(unlearn_step, mesh, static)
+    batch = abstract_batch(model, mesh, sizes)
+    return _step(compile_step(step, mesh, static), model, mesh, optimizer, batch, hyper)
+
+
+def relearning(model: Abstract, mesh: Mesh, sizes: Training) -> Program:
+    """One step of plain fine-tuning on units, as relearning attacks take it; arguments as in `training`."""
+    static = Static(
+        functools.partial(interface.merge, model.graphdef),
+        PLAIN,
+        gradients.of_model(model),
+        remat_policy=remat_policy(sizes.remat, mesh),
+    )
+    batch = _set(model, sizes, TARGETS["neg"], by_rows(mesh))
+    step = compile_step(finetune_step, mesh, static)
+    return _step(step, model, mesh, adamw(AdamW()), batch, AdamW())
+
+
+def _step(
+    step: jax.stages.Wrapped,
+    model: Abstract,
+    mesh: Mesh,
+    optimizer: optax.GradientTransformation,
+    batch: Any,
+    settings: Any,
+) -> Program:
+    state = jax.eval_shape(lambda params: init_state(params, optimizer, seed=0), model.params)
+    whole = replicated(mesh)
+    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
+    numbers = jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jnp.float32), settings)
     with gathering(mesh):
-        return _compile(step.lower(state, model.frozen, batch, hyper), (state, model.frozen, batch))
+        traced = step.trace(state, model.frozen, batch, numbers)
+        return Program(traced.jaxpr, traced.lower(), (state, model.frozen, batch), mesh)
 
 
 def abstract_batch(model: Abstract, mesh: Mesh, sizes: Training) -> dict[str, Any]:
-    """The batch of a step, as shapes; arguments as in `compile_training`."""
+    """The batch of a step, as shapes; arguments as in `training`."""
     rows = by_rows(mesh)
     if not sizes.packed:
         return {kind: _set(model, sizes, window, rows) for kind, window in TARGETS.items()}
@@ -142,25 +201,25 @@ def abstract_batch(model: Abstract, mesh: Mesh, sizes: Training) -> dict[str, An
     return batch
 
 
-def compile_captioning(model: Abstract, mesh: Mesh, sizes: Captioning) -> Compiled:
-    """One batch of captions: prefill and decoding; arguments as in `compile_training`."""
+def captioning(model: Abstract, mesh: Mesh, sizes: Captioning) -> Program:
+    """One batch of captions or answers: prefill and decoding; arguments as in `training`."""
     rows, image = by_rows(mesh), (model.shape.num_image_features, model.shape.feature_width)
     tokens = _array((sizes.rows, sizes.prompt), jnp.int32, rows)
     lengths = _array((sizes.rows,), jnp.int32, rows)
     features = _array((sizes.rows, *image), _dtype(model), rows)
     held = (model.params, model.frozen, tokens, lengths, features)
     with gathering(mesh):
-        lowered = generate.lower(
+        traced = generate.trace(
             model.graphdef, *held, max_new_tokens=sizes.new, end_ids=(2,), pad_id=0, decoding=sizes.decoding
         )
-        return _compile(lowered, held)
+        return Program(traced.jaxpr, traced.lower(), held, mesh)
 
 
-def compile_planned(planned: PlannedStep, mesh: Mesh) -> Compiled:
+def attacking(planned: PlannedStep, mesh: Mesh) -> Program:
     """An attack's training step."""
     with gathering(mesh):
-        state, frozen, batch, _ = planned.arguments
-        return _compile(planned.step.lower(*planned.arguments), (state, frozen, batch))
+        traced = planned.step.trace(*planned.arguments)
+        return Program(traced.jaxpr, traced.lower(), planned.arguments[:3], mesh)
 
 
 def _set(model: Abstract, sizes: Training, window: int, rows: Sharding) -> dict[str, jax.ShapeDtypeStruct]:
@@ -195,12 +254,8 @@ def _dtype(model: Abstract) -> Any:
     return jax.tree.leaves(model.frozen)[0].dtype
 
 
-def _compile(lowered: Any, held: Any) -> Compiled:
-    options = _CPU_OPTIONS if jax.default_backend() == "cpu" else {}
-    start = time.monotonic()
-    program = lowered.compile(compiler_options=options)
-    seconds = time.monotonic() - start
-    memory = program.memory_analysis()
-    # The donated state's output lies where the state did.
-    fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return Compiled(local_bytes(held), memory.temp_size_in_bytes + fresh, seconds, program.as_text())
+def _options(mesh: Mesh) -> dict[str, Any]:
+    device = mesh.devices.flat[0]
+    if device.platform == "cpu":
+        return _CPU_OPTIONS
+    return {} if device in jax.devices() else _DESCRIBED_OPTIONS

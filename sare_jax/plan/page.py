@@ -1,17 +1,13 @@
 """The page that `main.py --plan` prints."""
 
-from collections.abc import Iterator
-
 import jax
 from jax.sharding import Mesh
 
-from sare_jax.attacks import PlannedStep, Planning, attack_of
 from sare_jax.models.families import find_family
 from sare_jax.models.interface import ModelShape
 from sare_jax.models.shared import partition
-from sare_jax.plan import analytic, compiled, sizes
+from sare_jax.plan import analytic, compiled, programs, sizes
 from sare_jax.settings.road import Config
-from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import DATA, FSDP, make_mesh
 
 _CPU = """\
@@ -48,7 +44,7 @@ def _programs(config: Config, shapes: ModelShape, model: compiled.Abstract, mesh
     beams = f", {batch.decoding.num_beams} beams" if batch.decoding.num_beams > 1 else ""
     yield (
         f"captioning: batch {batch.rows}, {batch.rows_at_once} a device{beams}, up to {batch.new} new tokens",
-        compiled.compile_captioning(model, mesh, batch),
+        compiled.captioning(model, mesh, batch).compile(),
         analytic.captioning_bytes(shapes, model.params, model.frozen, mesh, batch),
     )
     steps = (sizes.one_row_training(config, shapes, mesh.size), sizes.training(config, shapes, mesh.size))
@@ -58,32 +54,16 @@ def _programs(config: Config, shapes: ModelShape, model: compiled.Abstract, mesh
         yield (
             f"training step: batch {step.rows} {of_what}{parts}, {step.rows_at_once} a device at a time, "
             f"{step.length} tokens each, model.remat={step.remat}",
-            compiled.compile_training(model, mesh, step),
+            compiled.training(model, mesh, step).compile(),
             analytic.training_bytes(shapes, model.params, model.frozen, mesh, step),
         )
 
-    for title, planned in attack_steps(config, shapes, model, mesh):
+    for title, planned in programs.attack_steps(config, shapes, model, mesh):
         yield (
             title,
-            compiled.compile_planned(planned, mesh),
+            compiled.attacking(planned, mesh).compile(),
             analytic.attack_bytes(shapes, planned, mesh, sizes.length(shapes), config.model.remat),
         )
-
-
-def attack_steps(
-    config: Config, shapes: ModelShape, model: compiled.Abstract, mesh: Mesh
-) -> Iterator[tuple[str, PlannedStep]]:
-    """Title and training step of each configured attack whose memory is not that of unlearning."""
-    length, remat = sizes.length(shapes), config.model.remat
-    known = Planning(model, mesh, remat_policy(remat, mesh), length, sizes.ANSWER_TOKENS)
-    for name, attack in config.attacks.items():
-        if make := attack_of(attack.kind, f"config.attacks.{name}").planned:
-            planned = make(attack.settings, known)
-            yield (
-                f"attack {name}: {planned.title}, {planned.rows_at_once} a device at a time, {length} tokens "
-                f"each, model.remat={remat}",
-                planned,
-            )
 
 
 def _mesh(mesh: Mesh) -> str:

@@ -1,8 +1,9 @@
 """The sizes of a planned run: what each device holds of a batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sare_jax.models.interface import ModelShape
+from sare_jax.optim import Perturbation
 from sare_jax.rounding import round_up
 from sare_jax.settings import DecodingConfig
 from sare_jax.settings.optim import OptimConfig
@@ -30,6 +31,7 @@ class Training:
       remat: what a layer keeps for its backward pass, as `model.remat`: `full`, `dots` or `none`.
       devices: number of devices, each of which holds its own rows.
       packed: whether a row is a caption with all its units.
+      perturbation: how ε* is found; None for a step without one, EFUF's.
     """
 
     rows: int
@@ -38,6 +40,7 @@ class Training:
     remat: str
     devices: int
     packed: bool = False
+    perturbation: Perturbation | None = Perturbation()
 
     @property
     def rows_at_once(self) -> int:
@@ -71,16 +74,32 @@ class Captioning:
 
 def training(config: Config, model: ModelShape, devices: int) -> Training:
     """The largest step among the configured runs."""
-    run = _largest_run(config)
+    return of_run(_largest_run(config), config.model.remat, model, devices)
+
+
+def of_run(run: OptimConfig, remat: str, model: ModelShape, devices: int) -> Training:
+    """The step of one run.
+
+    Args:
+      run: its settings.
+      remat: as `model.remat`.
+      model: sizes of the language model and of the image features.
+      devices: number of devices.
+    """
     rows = round_up(run.batch_size, devices * run.micro_batches)
     packed = run.packing == "packed"
-    return Training(rows, run.micro_batches, length(model), config.model.remat, devices, packed)
+    perturbation = run.sam if run.rho else None
+    return Training(rows, run.micro_batches, length(model), remat, devices, packed, perturbation)
+
+
+def relearning(rows: int, remat: str, model: ModelShape, devices: int) -> Training:
+    """A step of plain fine-tuning on so many units; arguments as in `of_run`."""
+    return Training(round_up(rows, devices), 1, length(model), remat, devices, perturbation=None)
 
 
 def one_row_training(config: Config, model: ModelShape, devices: int) -> Training:
     """One negative, one positive and one sentence a device, or one caption where they are packed."""
-    packed = _largest_run(config).packing == "packed"
-    return Training(devices, 1, length(model), config.model.remat, devices, packed)
+    return replace(training(config, model, devices), rows=devices, micro_batches=1)
 
 
 def captioning(config: Config, model: ModelShape, devices: int) -> Captioning:
@@ -95,7 +114,7 @@ def captioning(config: Config, model: ModelShape, devices: int) -> Captioning:
 
 
 def _largest_run(config: Config) -> OptimConfig:
-    return max(config.runs.values(), key=lambda run: run.batch_size / run.micro_batches)
+    return max(config.runs.values(), key=lambda run: (run.batch_size / run.micro_batches, run.rho > 0))
 
 
 def length(model: ModelShape) -> int:

@@ -8,7 +8,7 @@ runs (`models.layers.gathered`). Trainable parameters, optimizer state and metri
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -26,17 +26,18 @@ DATA, FSDP = "data", "fsdp"
 Placement = Callable[[str, tuple[int, ...]], NamedSharding]
 
 
-def make_mesh(data_parallel: int = 0, fsdp: int = 1) -> Mesh:
+def make_mesh(data_parallel: int = 0, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh of a run: `data_parallel` × `fsdp` devices.
 
     Args:
       data_parallel: devices that hold different rows and the same weights; 0 is all that `fsdp` leaves.
       fsdp: devices over which the frozen weights are divided.
+      devices: those to use; None takes what jax sees.
 
     Raises:
       UserError: the devices do not suffice or cannot be divided so; names the key and their number.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     there = f"jax sees {len(devices)} device{'s' if len(devices) > 1 else ''}"
     if fsdp > len(devices):
         raise UserError(f"model.fsdp is {fsdp}, but {there}; lower it (1: weights whole on each)")

@@ -39,9 +39,7 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, target: Target) -
     """
     if target.is_cpu:
         return _in_pieces(q, k, v)
-    flash = (
-        target.platform == "gpu" and q.dtype in _FLASH_DTYPES and q.shape[-1] <= 128 and q.shape[-1] % 8 == 0
-    )
+    flash = target.has_flash and q.dtype in _FLASH_DTYPES and q.shape[-1] <= 128 and q.shape[-1] % 8 == 0
     # These kernels align the first query with the first key.
     ahead = k.shape[1] - q.shape[1]
     padded = jnp.pad(q, ((0, 0), (ahead, 0), (0, 0), (0, 0)))

@@ -18,6 +18,8 @@ _FEW, _FITS = 2, 1 << 22
 # Bytes of all layers from which, and up to which, a CPU takes them apart.
 _APART_FROM, _APART_TO = 1 << 24, 1 << 30
 
+_AMPERE = (8, 0)
+
 Result = TypeVar("Result")
 
 
@@ -28,16 +30,24 @@ class Target:
     Attributes:
       platform: jax's name of the kind of device: "cpu", "gpu" or "tpu".
       devices: number of devices over which rows are divided.
+      capability: a GPU's CUDA compute capability, major and minor.
     """
 
     platform: str
     devices: int = 1
+    capability: tuple[int, ...] = _AMPERE
 
     @classmethod
     def of(cls, sharding: jax.sharding.Sharding) -> "Target":
         """The devices on which arrays of this sharding lie."""
         devices: Any = sharding.device_set
-        return cls(next(iter(devices)).platform, len(devices))
+        device = next(iter(devices))
+        return cls(device.platform, len(devices), _capability(device))
+
+    @property
+    def has_flash(self) -> bool:
+        """Whether cuDNN's flash attention runs there: on NVIDIA's cards since Ampere."""
+        return self.platform == "gpu" and self.capability >= _AMPERE
 
     @property
     def is_cpu(self) -> bool:
@@ -91,4 +101,10 @@ class Target:
 
 def here() -> Target:
     """The process's first device, where arrays lie that nobody has placed."""
-    return Target(jax.devices()[0].platform)
+    device = jax.devices()[0]
+    return Target(device.platform, capability=_capability(device))
+
+
+def _capability(device: jax.Device) -> tuple[int, ...]:
+    said = getattr(device, "compute_capability", "")
+    return tuple(int(part) for part in said.split(".")) if device.platform == "gpu" and said else _AMPERE
