@@ -15,7 +15,6 @@ from sare_jax.command import config_dict, guarded, normalise_arguments, with_con
 from sare_jax.config import known_keys, parse, renamed_keys
 from sare_jax.errors import UserError
 from sare_jax.settings.presets import with_runs
-from sare_jax.settings.road import Config
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings file; single keys with --config.section.key=value.", lock_config=True
@@ -94,7 +93,7 @@ def _run(arguments: Sequence[str]) -> None:
 
         with progress.showing():  # so that what is printed is an event of --log_json
             if PLAN_GPU.value:
-                answers = _workdir(config) / "plan"
+                answers = _workdir(config.name) / "plan"
                 plan_card(config, PLAN_GPU.value, PLAN_DEVICES.value, answers, PLAN_LARGEST.value)
             else:
                 plan(config)
@@ -102,14 +101,14 @@ def _run(arguments: Sequence[str]) -> None:
     from sare_jax import stages
     from sare_jax.stages import ending
 
-    workdir = _workdir(config)
+    workdir = _workdir(config.name)
     with progress.showing():
         ledger = stages.run(config, workdir)
     ending.say(config, workdir, ledger.took)
 
 
-def _workdir(config: Config) -> Path:
-    return Path(WORKDIR.value or Path("runs") / config.name)
+def _workdir(name: str) -> Path:
+    return Path(WORKDIR.value or Path("runs") / name)
 
 
 def display() -> str:

@@ -59,7 +59,7 @@ def plan_card(config: Config, name: str, count: int, folder: Path, with_largest:
     for planned in programs(config, shapes, model, mesh):
         print(f"\n{planned.title}\n  is being compiled for the card, which may take minutes", flush=True)
         program = planned.make(planned.rows)
-        facts = facts_of(program, card, folder)
+        facts = facts_of(program, planned.turns, card, folder)
         bound = bounds.bound_of(
             work_of(program.jaxpr, mesh.size, planned.turns), facts.deeds, card, mesh.size
         )
@@ -125,7 +125,7 @@ def summary(hours: dict[str, float], peaks: list[int], lower: list[str], card: C
 
 def _largest(planned: Planned, card: Card, folder: Path) -> str:
     def fitting(rows: int) -> bool:
-        return bounds.fits(facts_of(planned.make(rows), card, folder).peak, card)
+        return bounds.fits(facts_of(planned.make(rows), planned.turns, card, folder).peak, card)
 
     rows = bounds.largest(fitting, planned.rows, planned.multiple)
     if not rows:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,8 @@ def card_named(name: str) -> Card:
     """
     facts = files.read_json(FACTS)
     if name not in facts:
-        close = difflib.get_close_matches(name.lower(), facts, n=1, cutoff=0.3)
+        begins = [known for known in facts if known.startswith(name.lower())]
+        close = begins or difflib.get_close_matches(name.lower(), facts, n=1)
         advice = f"did you mean {close[0]}? " if close else ""
         raise UserError(f"--plan_gpu: {name!r} is not known; {advice}known are {', '.join(facts)}")
     known = {field.name for field in dataclasses.fields(Card)}
@@ -125,6 +127,8 @@ def described(card: Card, count: int) -> Sequence[Any]:
 
     if not has_wheels():
         raise UserError(f"--plan_gpu: the card's compiler comes with JAX's CUDA wheels: {INSTALL}")
+    # The plugin would ask a driver, which need not be there, whether its libraries are new enough.
+    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
     try:
         topology = topologies.get_topology_desc(
             platform="cuda",

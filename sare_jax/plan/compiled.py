@@ -101,11 +101,13 @@ class Program:
         start = time.monotonic()
         compiled = self.lowered.compile(compiler_options=_options(self.mesh))
         seconds = time.monotonic() - start
-        memory = compiled.memory_analysis()
+        memory, text = compiled.memory_analysis(), compiled.as_text()
+        assert memory is not None
+        assert text is not None
         # The donated state's output lies where the state did.
         fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
         temporary = memory.temp_size_in_bytes + fresh
-        return Compiled(local_bytes(self.held), temporary, seconds, compiled.as_text())
+        return Compiled(local_bytes(self.held), temporary, seconds, text)
 
 
 def abstract_model(family: Family, config: Any, settings: ModelConfig, mesh: Mesh) -> Abstract:

@@ -35,20 +35,26 @@ class Facts:
         return self.resident + self.temporary
 
 
-def facts_of(program: Program, card: Card, folder: Path) -> Facts:
+def facts_of(program: Program, turns: int, card: Card, folder: Path) -> Facts:
     """Compiles a program, or reads what was said when the same one was compiled for the same card.
 
     Args:
       program: lowered for devices of `card`.
+      turns: of its decoding loop.
       card: the card.
       folder: where the answers are kept, by the program's hash; made where it is not there.
     """
-    what = {"program": program.lowered.as_text(), "card": card.target_config(), "jax": jax.__version__}
+    what = {
+        "program": program.lowered.as_text(),
+        "turns": turns,
+        "card": card.target_config(),
+        "jax": jax.__version__,
+    }
     kept = folder / f"{files.hash_value(what)[:32]}.json"
     if kept.exists():
         return _read(files.read_json(kept))
     compiled = program.compile()
-    facts = Facts(compiled.resident, compiled.temporary, compiled.seconds, hlo.deeds(compiled.text))
+    facts = Facts(compiled.resident, compiled.temporary, compiled.seconds, hlo.deeds(compiled.text, turns))
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(kept, dataclasses.asdict(facts))
     return facts

@@ -38,8 +38,7 @@ class Deeds:
     """What one run of a program does.
 
     Attributes:
-      kernels: target of a custom call → calls, those of a loop once a turn; a loop of unknown length counts
-        as one turn.
+      kernels: target of a custom call → calls, those of a loop once a turn.
       collectives: kind → what is moved.
       host: operations that move data between the card and its host inside of the program.
     """
@@ -49,12 +48,17 @@ class Deeds:
     host: tuple[str, ...]
 
 
-def deeds(text: str) -> Deeds:
-    """Reads a program in the compiler's own language (`as_text`)."""
+def deeds(text: str, turns: int = 1) -> Deeds:
+    """Reads a program.
+
+    Args:
+      text: the program in the compiler's own language (`as_text`).
+      turns: of a loop whose number of turns the compiler does not know.
+    """
     kernels: dict[str, int] = {}
     moved: dict[str, list[tuple[int, int]]] = {}
     host: list[str] = []
-    for times, name, shape, line in _operations(text):
+    for times, name, shape, line in _operations(text, turns):
         kind = name.removesuffix("-start")
         if kind in COLLECTIVES:
             moved.setdefault(kind, []).append((times, _result_bytes(shape, name)))
@@ -92,9 +96,9 @@ def num_aliased(text: str) -> int:
     return inside[1].count("may-alias") + inside[1].count("must-alias") if inside else 0
 
 
-def _operations(text: str) -> Iterator[tuple[int, str, str, str]]:
+def _operations(text: str, unknown: int = 1) -> Iterator[tuple[int, str, str, str]]:
     """Runs, name, result shape and line of each operation that the device is told to do."""
-    bodies, calls = _computations(text)
+    bodies, calls = _computations(text, unknown)
     runs = _runs(text, calls)
     for computation, lines in bodies.items():
         if not runs.get(computation):
@@ -104,7 +108,7 @@ def _operations(text: str) -> Iterator[tuple[int, str, str, str]]:
                 yield runs[computation], found[2], found[1], line
 
 
-def _computations(text: str) -> tuple[dict[str, list[str]], dict[str, list[tuple[str, int]]]]:
+def _computations(text: str, unknown: int) -> tuple[dict[str, list[str]], dict[str, list[tuple[str, int]]]]:
     """Lines of each computation, and which others it calls how often; fusions are not looked into."""
     bodies: dict[str, list[str]] = {}
     calls: dict[str, list[tuple[str, int]]] = {}
@@ -119,7 +123,8 @@ def _computations(text: str) -> tuple[dict[str, list[str]], dict[str, list[tuple
             found = _OP.match(line)
             if not found or found[2] == "fusion":
                 continue
-            turns = int(trips[1]) if found[2] == "while" and (trips := _TRIPS.search(line)) else 1
+            trips = _TRIPS.search(line)
+            turns = (int(trips[1]) if trips else unknown) if found[2] == "while" else 1
             called = _CALLS.findall(line)
             for group in _BRANCHES.findall(line):
                 called += [one.strip().removeprefix("%") for one in group.split(",")]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -149,7 +149,7 @@ def _num_steps(run: OptimConfig) -> float:
 
 
 def _measuring(
-    config: Config, shapes: ModelShape, model: Abstract, mesh: Mesh, stages: list[str]
+    config: Config, shapes: ModelShape, model: Abstract, mesh: Mesh, stages: Sequence[str]
 ) -> Iterator[Planned]:
     settings = config.evaluate
     weights = {"evaluate": 1 + len(config.runs), "attack": (1 + len(config.runs)) * len(config.attacks)}
@@ -206,9 +206,14 @@ def _attacks(config: Config, shapes: ModelShape, model: Abstract, mesh: Mesh) ->
                 f"config.attacks.{name}.rows_at_once",
                 1,
                 {"attack": times},
-                lambda rows, planned=planned: compiled.attacking(planned, mesh),
+                partial(_attacking, planned, mesh),
             )
 
 
 def _relearning(model: Abstract, mesh: Mesh, step: sizes.Training, rows: int) -> Program:
     return compiled.relearning(model, mesh, dataclasses.replace(step, rows=rows))
+
+
+def _attacking(planned: PlannedStep, mesh: Mesh, rows: int) -> Program:
+    del rows  # an attack's batch is its recipe's
+    return compiled.attacking(planned, mesh)

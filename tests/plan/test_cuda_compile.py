@@ -1,0 +1,107 @@
+"""What the compiler of an H100 makes of the programs, on one card and on eight; none need be there.
+
+    JAX_PLATFORMS=cpu python -m pytest -m cuda_compile tests/plan
+
+needs JAX's CUDA wheels, and some minutes. Widths are those of LLaVA-1.5-7B, layers are few, since all but the
+last run in one loop. The last layer's queries are the target positions alone and take no flash attention.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import pytest
+
+from sare_jax.attacks import Planning
+from sare_jax.attacks.lora import ATTACK, Lora
+from sare_jax.models.llava.family import FAMILY
+from sare_jax.models.llava.hub import LLAVA
+from sare_jax.models.llava.published import config_without_weights
+from sare_jax.models.shared import partition
+from sare_jax.models.shared.lora import is_adapter
+from sare_jax.plan import cards, compiled, hlo, sizes
+from sare_jax.settings import DecodingConfig, ModelConfig
+from sare_jax.training.remat import remat_policy
+from sare_jax.training.sharding import make_mesh
+
+LAYERS, LENGTH = 4, 720
+TRAINED = ("efuf", "sare", "packed", "relearn", "lora")
+pytestmark = [
+    pytest.mark.cuda_compile,
+    pytest.mark.skipif(not cards.has_wheels(), reason=f"JAX's CUDA wheels are lacking: {cards.INSTALL}"),
+]
+
+
+@functools.cache
+def made(name: str, count: int):
+    """A program, and the state that it donates, with what the compiler says of it."""
+    mesh = make_mesh(count, 1, cards.described(cards.card_named("h100-80gb"), count))
+    shapes, _ = config_without_weights(LLAVA)
+    shapes = dataclasses.replace(shapes, text=dataclasses.replace(shapes.text, num_layers=LAYERS))
+    model = compiled.abstract_model(FAMILY, shapes, ModelConfig(), mesh)
+    step = sizes.Training(count, 1, LENGTH, "full", count)
+    settings = Lora(batch_rows=2 * count, rows_at_once=1)
+    planning = Planning(model, mesh, remat_policy("full", mesh), LENGTH, sizes.ANSWER_TOKENS)
+    makers = {
+        "caption": lambda: compiled.captioning(
+            model, mesh, sizes.Captioning(2 * count, 640, 64, DecodingConfig(), count)
+        ),
+        "efuf": lambda: compiled.training(model, mesh, dataclasses.replace(step, perturbation=None)),
+        "sare": lambda: compiled.training(model, mesh, step),
+        "packed": lambda: compiled.training(model, mesh, dataclasses.replace(step, packed=True)),
+        "relearn": lambda: compiled.relearning(model, mesh, step),
+        "lora": lambda: compiled.attacking(ATTACK.planned(settings, planning), mesh),
+    }
+    program = makers[name]()
+    return model, program, program.compile()
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("name", ["caption", *TRAINED])
+def test_a_program_does_on_the_card_what_it_should(name, count):
+    model, program, result = made(name, count)
+    deeds, text = hlo.deeds(result.text), result.text
+    print(
+        f"\n{name} × {count}: {result.peak / 1e9:.2f} GB, {result.temporary / 1e9:.2f} temporary, "
+        f"compiled in {result.seconds:.0f} s; {deeds}"
+    )
+
+    forward, backward = (deeds.kernels.get(kernel, 0) for kernel in (hlo.FORWARD, hlo.BACKWARD))
+    if name == "caption":
+        assert (forward, backward) == (LAYERS, 0)
+    else:
+        # Each pass back has the layer computed again: two forward a backward, and those of text before rows.
+        assert backward >= LAYERS - 1
+        assert backward % (LAYERS - 1) == 0
+        assert forward >= 2 * backward / (2 if name == "packed" else 1)
+    assert deeds.host == ()
+
+    state = program.held[0] if name != "caption" else None
+    trained = {leaf.shape for leaf in jax.tree.leaves(state if state else model.params)}
+    assert hlo.converted(text, weights(model) - trained) == []
+    if state:
+        assert hlo.num_aliased(text) >= len(jax.tree.leaves(state)) - 1  # a key that nothing draws from
+    # Between cards go sums of gradients, once each, and some numbers.
+    moved = sum(each.bytes for each in deeds.collectives.values())
+    assert set(deeds.collectives) <= {"all-reduce"}
+    assert 0 <= moved - (summed_bytes(name, state) if count > 1 else 0) < 1000
+
+
+def summed_bytes(name: str, state) -> int:
+    """Bytes of the gradients of a step: of SARE those of L_neg at θ and θ + ε*, and that of the others."""
+    if state is None:
+        return 0
+    flat = partition.flatten(state.params)
+    whole = sum(leaf.size for leaf in flat.values()) * 4
+    if name == "lora":  # adapters of the last layer, which runs by itself, are summed by themselves
+        return whole + sum(leaf.size // LAYERS for path, leaf in flat.items() if is_adapter(path)) * 4
+    return whole * (3 if name in ("sare", "packed") else 1)
+
+
+def weights(model) -> set[tuple[int, ...]]:
+    """Shapes of the frozen matrices of the language model: of all layers together, and of one."""
+    flat = partition.flatten(model.frozen)
+    inside = [leaf.shape for path, leaf in flat.items() if path.startswith(model.shape.layers)]
+    stacks = {shape for shape in inside if len(shape) == 3}
+    ends = {flat[path].shape for path in model.shape.ends}
+    return stacks | {shape[1:] for shape in stacks} | {(1, *shape[1:]) for shape in stacks} | ends
