@@ -7,8 +7,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sare_jax.plan import hlo
 
 GPU = """\
-HloModule jit_step, is_scheduled=true, input_output_alias={ {0}: (0, {}, may-alias), {1}: (2, {}, must-alias) }, \
-entry_computation_layout={()}
+HloModule jit_step, is_scheduled=true, \
+input_output_alias={ {0}: (0, {}, may-alias), {1}: (2, {}, must-alias) }, entry_computation_layout={()}
 
 %fused (p: bf16[8,8]) -> f32[8,8] {
   %p = bf16[8,8]{1,0} parameter(0)
