@@ -47,7 +47,7 @@ def check(context: Context) -> None:
         missing += [error for look in model_looks(context) if (error := _missing(look))]
     elif _wants_model(context):
         missing.append(
-            f"{context.config.model.folder}: neither a folder nor in the hub's cache; {_how_to_get(context)}"
+            f"{context.config.model.folder}: neither a folder nor in the hub's cache. {_how_to_get(context)}"
         )
     missing = list(dict.fromkeys(missing))
     if len(missing) == 1:
