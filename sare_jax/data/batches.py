@@ -60,7 +60,7 @@ class Unit(NamedTuple):
     number: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # grain prints what it maps, and all arrays would take seconds
 class TokenSet:
     """The units of one set as token rows, of equal static sizes once batched.
 

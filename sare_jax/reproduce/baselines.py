@@ -5,12 +5,15 @@ open-unlearning's arguments (protocols 6), on the optimizer and length of the ot
 """
 
 import dataclasses
+import os
 import tempfile
 import time
 from pathlib import Path
 
 import jax
 
+from sare_jax import files
+from sare_jax.pipeline import Task
 from sare_jax.records.curated import read_curated
 from sare_jax.report.contrasts import measured
 from sare_jax.report.measures import benchmarks_in, columns_in, in_place
@@ -79,7 +82,7 @@ def _asked(made: Made) -> set[str]:
 
 
 def _fig5(made: Made) -> Page:
-    seconds = {name: step_seconds(made, settings) for name, settings in made.context.config.runs.items()}
+    seconds = {name: _timed(made, name, settings) for name, settings in made.context.config.runs.items()}
     first = seconds[made.spec.baseline]
     rows = tuple(
         Row(
@@ -144,6 +147,25 @@ def shares(made: Made) -> Table:
     return Table(
         "fig5_shares", "Where a method's time goes", "", columns, (Group("", "", tuple(rows)),), notes
     )
+
+
+def _timed(made: Made, name: str, settings: OptimConfig) -> float:
+    """`step_seconds`, measured once for a run's settings on this kind of machine."""
+    context = made.context
+    out = context.workdir / "reproduce" / "steps" / f"{name}.json"
+
+    def measure() -> None:
+        files.write_json(out, {"seconds": step_seconds(made, settings)})
+
+    measured_with = {
+        "settings": dataclasses.asdict(settings),
+        "device": [jax.devices()[0].device_kind, jax.device_count(), os.cpu_count()],
+        "steps": [WARM, TIMED],
+        "curated": context.digest(context.curated, "curate"),
+    }
+    inputs = context.model_inputs() | measured_with
+    context.ledger.execute(Task(name=f"reproduce/steps/{name}", inputs=inputs, outputs=(out,), run=measure))
+    return files.read_json(out)["seconds"]
 
 
 def step_seconds(made: Made, settings: OptimConfig) -> float:

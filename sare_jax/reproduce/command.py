@@ -52,7 +52,7 @@ def _experiment(name: str) -> Any:
 def _reproduce(names: Sequence[str]) -> None:
     experiments = {name: _experiment(name) for name in names}  # a typo ends before the first one runs
     raw = config_dict(CONFIG)
-    from sare_jax import progress, stages  # after the checks: a typo should not wait for jax
+    from sare_jax import programs, progress, stages  # after the checks: a typo should not wait for jax
     from sare_jax.reproduce.experiment import made
     from sare_jax.reproduce.repeats import with_seeds
     from sare_jax.reproduce.writing import write
@@ -67,7 +67,8 @@ def _reproduce(names: Sequence[str]) -> None:
         with progress.showing():
             stages.run(config, workdir)
         found = made(Context(config, workdir))
-        page = experiment.page(found)
+        with programs.kept_in(workdir):  # a page may time programs
+            page = experiment.page(found)
         written = write(name, f"{name}: {experiment.title}", page, found.spec, workdir / "reproduce")
         pages = " ".join(map(str, written))
         progress.say("experiment_done", f"{name}: {pages}", key=name, files=[str(path) for path in written])

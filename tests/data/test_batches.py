@@ -259,3 +259,8 @@ def test_steps_are_given_or_follow_from_epochs():
     assert count_steps(100, 8, epochs=1.0, steps=0) == 13
     assert count_steps(100, 8, epochs=0.5, steps=0) == 7
     assert count_steps(100, 8, epochs=1.0, steps=20) == 20
+
+
+def test_a_set_prints_shortly():
+    """Grain prints what it maps when it is asked for a batch, whatever is in it."""
+    assert len(repr(tokenize(tiny.curated(num_neg=200), tiny.Letters(), "say it").neg.row)) < 300
