@@ -14,12 +14,13 @@ demo: install
 test: install-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Every reader of JSON under so many changes of a valid file, each; `make fuzz MUTANTS=50000` for longer, and
-# `SEED=1` for other changes.
+# Every reader of JSON under so many changes of a valid file, each, and what is made from saved results and
+# answers; `make fuzz MUTANTS=50000` for longer, and `SEED=1` for other changes.
+FUZZED := tests/faults/test_readers.py tests/faults/test_saved_results.py tests/faults/test_benchmark_answers.py
 MUTANTS ?= 2500
 SEED ?= 0
 fuzz: install-dev
-	SARE_FUZZ=$(MUTANTS) SARE_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest tests/faults/test_readers.py tests/faults/test_saved_results.py --timeout 0 $(ARGS)
+	SARE_FUZZ=$(MUTANTS) SARE_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest $(FUZZED) --timeout 0 $(ARGS)
 
 # Kills runs at random moments and damages finished ones; every value must be that of a run left alone.
 KILLS ?= 50
