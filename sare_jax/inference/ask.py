@@ -83,6 +83,7 @@ class _Answerer:
             allowed=self.allowed,
             opening=self.opening,
             stops=self.stops,
+            penalty=self.loaded.generation.repetition_penalty,
         )
 
     def read(self, batch: _Batch, made: Generated) -> dict[int, Answer]:
@@ -155,13 +156,14 @@ def ask(
       included).
 
     Raises:
-      UserError: a request without image or instruction, images that `data.images.check_image` refuses (all
-        are listed), an image that cannot be read, an empty stop string, or end tokens of the model without
-        the tokenizer's.
+      UserError: a request without image or instruction, a repetition penalty and beams, images that
+        `data.images.check_image` refuses (all are listed), an image that cannot be read, an empty stop
+        string, or end tokens of the model without the tokenizer's.
     """
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
     _warn(max_new_tokens, decoding)
     asked = settings | {"decoding": asdict(decoding), "contents": contents}
+    loaded.generation.require_possible(decoding)
     stop = (*prompter.answer_end.stop, *decoding.stop)
     journal = Journal(out, _key(loaded, params, requests, processor, prompter, asked))
     if (whole := journal.whole()) is not None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sare_jax.inference import beams
+from sare_jax.inference import beams, repetition
 from sare_jax.inference.sampling import draw
 from sare_jax.inference.stopping import Ending
 from sare_jax.models.interface import Cache, merge
@@ -35,7 +35,7 @@ class Generated(NamedTuple):
     ended: jax.Array
 
 
-@partial(jax.jit, static_argnames=("graphdef", "max_new_tokens", "end_ids", "pad_id", "decoding"))
+@partial(jax.jit, static_argnames=("graphdef", "max_new_tokens", "end_ids", "pad_id", "decoding", "penalty"))
 def generate(
     graphdef: nnx.GraphDef,
     params: Tree,
@@ -52,6 +52,7 @@ def generate(
     allowed: jax.Array | None = None,
     opening: jax.Array | None = None,
     stops: jax.Array | None = None,
+    penalty: float = repetition.NONE,
 ) -> Generated:
     """Continues each row until an end token, a stop string, or for `max_new_tokens`.
 
@@ -74,10 +75,16 @@ def generate(
       allowed: bool[V], tokens that may be generated; None allows all.
       opening: bool[V], those of them that may come first; None allows all of them.
       stops: `stop_table` of the strings that end a row; None for none.
+      penalty: of repetition, as `inference.repetition` has it; 1 for none, which beams need.
 
     Returns:
       The new tokens. With beams, those of the best one.
+
+    Raises:
+      ValueError: a penalty with several beams.
     """
+    if penalty != repetition.NONE and decoding.num_beams > 1:
+        raise ValueError(f"penalty {penalty} with {decoding.num_beams} beams")
     model = merge(graphdef, params, frozen)
     barred = 0.0 if allowed is None else jnp.where(allowed, 0.0, -jnp.inf)
     barred_first = barred if opening is None else barred + jnp.where(opening, 0.0, -jnp.inf)
@@ -97,17 +104,21 @@ def generate(
 
     numbers = jnp.arange(len(tokens)) if numbers is None else numbers
 
-    def choose(logits: jax.Array, place: jax.Array, barred: Barred) -> jax.Array:
+    def choose(logits: jax.Array, place: jax.Array, barred: Barred, occurred: jax.Array | None) -> jax.Array:
+        logits = repetition.penalised(logits, occurred, penalty)
         if decoding.temperature > 0:
             return draw(logits + barred, decoding, numbers, place)
         return model.target.likeliest(logits + barred)
 
-    return _extend(choose, (barred_first, barred), logits, cache, step, ending, max_new_tokens, pad_id)
+    occurred = repetition.occurring(tokens, lengths, logits.shape[-1], penalty)
+    barring = barred_first, barred
+    return _extend(choose, barring, occurred, logits, cache, step, ending, max_new_tokens, pad_id)
 
 
 def _extend(
-    choose: Callable[[jax.Array, jax.Array, Barred], jax.Array],
+    choose: Callable[[jax.Array, jax.Array, Barred, jax.Array | None], jax.Array],
     barred: tuple[Barred, Barred],
+    occurred: jax.Array | None,
     logits: jax.Array,
     cache: Cache,
     step: Step,
@@ -118,8 +129,10 @@ def _extend(
     """Generates one token after another, until every row has ended or has `max_new_tokens`.
 
     Args:
-      choose: (logits float32[B, V], index of the new token int32[], barred) → int32[B], the new tokens.
+      choose: (logits float32[B, V], index of the new token int32[], barred, occurred) → int32[B], the new
+        tokens.
       barred: what is added to the logits of the first new token, and to those of all later ones.
+      occurred: bool[B, V], tokens of the prompts; None where repetition is not penalised.
       logits: float32[B, V], of the first new token.
       cache: keys and values of the prompts.
       step: reads the new tokens and gives the logits of the next ones.
@@ -129,25 +142,27 @@ def _extend(
     """
     barred_first, barred_later = barred
     batch = len(logits)
-    first = choose(logits, jnp.int32(0), barred_first)
+    first = choose(logits, jnp.int32(0), barred_first, occurred)
+    occurred = repetition.and_token(occurred, first)
     ended, state = ending(first, jnp.zeros(batch, jnp.int32))
     ids = jnp.full((batch, max_new_tokens), pad_id, jnp.int32).at[:, 0].set(first)
 
     def unfinished(carry):
-        place, _, _, made, _ = carry
+        place, _, _, made, _, _ = carry
         return (place < max_new_tokens) & ~made.ended.all()
 
     def advance(carry):
-        place, token, state, made, cache = carry
+        place, token, state, made, cache, occurred = carry
         logits, cache = step(token[:, None], cache)
-        token = jnp.where(made.ended, pad_id, choose(logits[:, 0], place, barred_later))
+        token = jnp.where(made.ended, pad_id, choose(logits[:, 0], place, barred_later, occurred))
         ends, state = ending(token, state)
         ids = jax.lax.dynamic_update_slice(made.ids, token[:, None], (0, place))
         made = Generated(ids, made.counts + ~made.ended, made.ended | ends)
-        return place + 1, token, state, made, cache
+        return place + 1, token, state, made, cache, repetition.and_token(occurred, token)
 
     made = Generated(ids, jnp.ones(batch, jnp.int32), ended)
-    return jax.lax.while_loop(unfinished, advance, (jnp.int32(1), first, state, made, cache))[3]
+    start = jnp.int32(1), first, state, made, cache, occurred
+    return jax.lax.while_loop(unfinished, advance, start)[3]
 
 
 def _search(

@@ -1,6 +1,6 @@
 """What a model's own files say on generation, and how each key is treated here.
 
-Every key of transformers' GenerationConfig is in one of four tables: it is followed, our settings stand in
+Every key of transformers' GenerationConfig is in one of these tables: it is followed, our settings stand in
 its place, it makes no difference to an answer, or it is refused. So nothing that a file says is passed over.
 """
 
@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
+from sare_jax.models.shared.config import positive
 from sare_jax.schema import checked, read_object
 from sare_jax.settings import DecodingConfig
 
 FILE = "generation_config.json"
 FOLLOWED = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens")
+PENALTY = "repetition_penalty"  # followed too, and no token
 # These count in draws alone, and those in searches with several beams.
 _OF_DRAWS = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 _OF_BEAMS = ("length_penalty", "early_stopping")
@@ -45,7 +47,6 @@ IDLE = frozenset(
 )
 # The values with which a key does nothing, besides null.
 REFUSED: dict[str, tuple[Any, ...]] = {
-    "repetition_penalty": (1,),
     "encoder_repetition_penalty": (1,),
     "no_repeat_ngram_size": (0,),
     "encoder_no_repeat_ngram_size": (0,),
@@ -64,7 +65,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("max_time", "sequence_bias", "watermarking_config", "dola_layers"), ()),
     **dict.fromkeys(("exponential_decay_length_penalty", "forced_eos_token_id", "forced_decoder_ids"), ()),
 }
-_KNOWN = {*FOLLOWED, *OVERRIDDEN, *IDLE, *REFUSED}
+_KNOWN = {*FOLLOWED, PENALTY, *OVERRIDDEN, *IDLE, *REFUSED}
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class GenerationRules:
       ends: tokens of which each ends an answer; empty where the file names none.
       suppressed: tokens that are never generated.
       suppressed_first: tokens with which no answer begins.
+      repetition_penalty: how much less likely tokens are that have occurred; 1 for none.
       overridden: key -> value, of what the settings of a run decide instead.
     """
 
@@ -83,17 +85,19 @@ class GenerationRules:
     ends: tuple[int, ...] = ()
     suppressed: tuple[int, ...] = ()
     suppressed_first: tuple[int, ...] = ()
+    repetition_penalty: float = 1.0
     overridden: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Any]:
         """All that the files say, as JSON can hold it."""
-        return {
+        stated = {
             "ends": list(self.ends),
             "suppressed": list(self.suppressed),
             "suppressed_first": list(self.suppressed_first),
             "overridden": dict(self.overridden),
         }
+        return stated if self.repetition_penalty == 1 else stated | {PENALTY: self.repetition_penalty}
 
     def end_ids(self, eos_id: int) -> tuple[int, ...]:
         """The tokens that end an answer.
@@ -110,6 +114,18 @@ class GenerationRules:
                 "add it"
             )
         return self.ends or (eos_id,)
+
+    def require_possible(self, decoding: DecodingConfig) -> None:
+        """Checks that a run's decoding can follow the files.
+
+        Raises:
+          UserError: they ask for a repetition penalty, and the run for several beams.
+        """
+        if self.repetition_penalty != 1 and decoding.num_beams > 1:
+            raise UserError(
+                f"{self.file}: {PENALTY} is {self.repetition_penalty}, which is not done in a search with "
+                "beams; remove it, or set config.decoding.num_beams to 1"
+            )
 
     def unlike(self, decoding: DecodingConfig, max_new_tokens: int) -> dict[str, Any]:
         """What `overridden` says otherwise than the settings of a run.
@@ -171,8 +187,9 @@ def read_generation(folder: Path) -> GenerationRules:
     if not isinstance(stated.get("num_beams", 1), int):
         raise UserError(f"{file}: num_beams is {stated['num_beams']!r}, need a number")
     ends, suppressed, first = (_token_ids(stated, key, file) for key in FOLLOWED)
+    penalty = positive(stated.get(PENALTY, 1.0), f"{file}: {PENALTY}")
     overridden = {key: stated[key] for key in OVERRIDDEN if key in stated}
-    return GenerationRules(file, ends, suppressed, first, overridden)
+    return GenerationRules(file, ends, suppressed, first, penalty, overridden)
 
 
 def stated_generation(folder: Path) -> dict[str, Any]:

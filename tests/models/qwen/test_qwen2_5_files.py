@@ -1,6 +1,7 @@
 """Qwen2.5-VL's files: names and shapes of the published models, both forms of names, and export back."""
 
 import copy
+import json
 
 import jax
 import numpy as np
@@ -54,8 +55,11 @@ def test_names_and_shapes_are_those_of_the_published_models(name, trained, whole
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    """A model's folder; as in the published ones, repetition is penalised."""
     folder = tmp_path_factory.mktemp("plain")
     write_qwen2_5(folder)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"repetition_penalty": 1.3}))
     return folder
 
 
@@ -101,4 +105,5 @@ def test_the_exported_folder_answers_alike_in_transformers(folder, tmp_path):
     params = jax.tree.map(lambda x: x + 0.05 * rng.normal(size=x.shape).astype(np.float32), loaded.params)
     FOLDER.write(loaded.source, params, tmp_path / "out", 3, {})
     assert "merger" in FOLDER.verify(loaded.source, params, tmp_path / "out", 3)
+    assert loaded.generation.repetition_penalty == 1.3
     assert_exported_answers_equal(loaded, params, tmp_path / "out", FOLDER.answers, tmp_path)

@@ -11,6 +11,7 @@ from sare_jax.models.shared.generation import (
     FOLLOWED,
     IDLE,
     OVERRIDDEN,
+    PENALTY,
     REFUSED,
     GenerationRules,
     read_generation,
@@ -21,7 +22,6 @@ from sare_jax.settings import DecodingConfig
 KEYS = sorted(vars(GenerationConfig()))
 # Values with which each refused key would change answers.
 ASKED = {
-    "repetition_penalty": 1.2,
     "encoder_repetition_penalty": 1.2,
     "no_repeat_ngram_size": 3,
     "encoder_no_repeat_ngram_size": 3,
@@ -60,7 +60,7 @@ def folder_with(folder, said, name=FILE):
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_of_transformers_has_one_place(key):
-    assert sum(key in table for table in (FOLLOWED, OVERRIDDEN, IDLE, REFUSED)) == 1
+    assert sum(key in table for table in (FOLLOWED, (PENALTY,), OVERRIDDEN, IDLE, REFUSED)) == 1
 
 
 @pytest.mark.parametrize("key", sorted(REFUSED))
@@ -107,6 +107,21 @@ def test_unknown_keys_are_refused(tmp_path):
 def test_token_ids_that_are_none_are_refused(key, bad, tmp_path):
     with pytest.raises(UserError, match=f"{key} is"):
         read_generation(folder_with(tmp_path, {key: bad}))
+
+
+def test_a_repetition_penalty_is_followed_but_not_with_beams(tmp_path):
+    for idle in ({}, {PENALTY: None}, {PENALTY: 1.0}):
+        assert read_generation(folder_with(tmp_path, idle)).identity == GenerationRules().identity
+    rules = read_generation(folder_with(tmp_path, {PENALTY: 1.05}))
+    assert rules.repetition_penalty == rules.identity[PENALTY] == 1.05
+    rules.require_possible(DecodingConfig())
+    with pytest.raises(
+        UserError, match=r"repetition_penalty is 1\.05, .* set config\.decoding\.num_beams to 1"
+    ):
+        rules.require_possible(DecodingConfig(num_beams=3))
+    for bad in (0, -1.0, "1.2", [1.2]):
+        with pytest.raises(UserError, match=r"repetition_penalty is .*, need a number above 0"):
+            read_generation(folder_with(tmp_path, {PENALTY: bad}))
 
 
 def test_end_tokens_are_a_number_a_list_or_the_tokenizers(tmp_path):
