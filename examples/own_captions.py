@@ -24,8 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> sare_jax.Model:
     model = sare_jax.load(given.model, dtype=given.dtype)
     images, captions = given.images, given.captions
     if images is None:
-        world.build(Path("world"), train=12, val=0, test=0)
-        images = Path("world/images")
+        drawn = given.out.with_name("world")
+        world.build(drawn, train=12, val=0, test=0)
+        images = drawn / "images"
     if captions is None:
         pictures = sorted(images.iterdir())
         captions = dict(zip([path.name for path in pictures], model.caption(pictures), strict=True))
