@@ -125,6 +125,8 @@ def image_size(path: Path, max_pixels: int = LARGEST) -> tuple[int, int]:
 
     def size(image: Image.Image) -> tuple[int, int]:
         width, height = image.size
+        if image.format == "TIFF":  # Pillow turns it itself, and its size with it
+            return width, height
         return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
 
     return _opened(path, max_pixels, size)

@@ -15,6 +15,7 @@ import numpy as np
 from sare_jax import files
 from sare_jax.demo.scenes import side_of
 from sare_jax.demo.writer import SIDES
+from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
 from sare_jax.evaluation.columns import Measure, ungrouped
 from sare_jax.evaluation.metrics.metric import AtHand, Metric
@@ -64,10 +65,15 @@ def told(caption: str, there: Sequence[tuple[str, str]]) -> Told:
 def _measure(at_hand: AtHand, settings: None) -> dict[str, Any]:
     sides = _sides(Path(at_hand.truth.source))
     captions = at_hand.matched
-    found = [
+    if missing := [image_id for image_id in captions.image_ids if image_id not in sides]:
+        raise UserError(
+            f"{at_hand.truth.source}: no boxes of image {missing[0]}; {NAME} needs the annotations/ of a "
+            "drawn world"
+        )
+    compared = [
         told(text, sides[image_id]) for image_id, text in zip(captions.image_ids, captions.texts, strict=True)
     ]
-    counts = np.array([[2 * t.objects, t.named + t.placed, t.objects, t.named, t.placed] for t in found])
+    counts = np.array([[2 * t.objects, t.named + t.placed, t.objects, t.named, t.placed] for t in compared])
     return {
         "metric": NAME,
         **{name: bootstrap.value(counts, metric) for name, metric in METRICS.items()},

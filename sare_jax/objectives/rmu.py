@@ -27,6 +27,8 @@ def rmu(layer: int = 8, steering: float = 20.0, seed: int = 0) -> Objective:
         raise ValueError(f"layer: must be at least 1, got {layer}")
     if steering < 0:
         raise ValueError(f"steering: must not be negative, got {steering}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed: must be from 0 to 2³² − 1, got {seed}")
     return Objective(
         functools.partial(misdirection, steering=steering, seed=seed),
         displacement,

@@ -12,7 +12,18 @@ from sare_jax.config import parse
 from sare_jax.errors import UserError
 from sare_jax.extensions import resolve
 from sare_jax.reproduce import EXPERIMENTS
-from sare_jax.run import CONFIG, WORKDIR, call, display
+from sare_jax.run import (
+    CONFIG,
+    COORDINATOR,
+    NUM_PROCESSES,
+    PLAN,
+    PLAN_DEVICES,
+    PROCESS_ID,
+    RUN,
+    WORKDIR,
+    call,
+    display,
+)
 
 USAGE = """\
 usage: {called} NAME … [--seeds N] [--config FILE] [--workdir FOLDER] [--config.KEY=VALUE …]
@@ -39,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
         )
         raise SystemExit(0 if {"--help", "-h"} & set(options) else 2)
     if not any(option.partition("=")[0].lstrip("-") == "config" for option in options):
-        options.append(f"--config={DEFAULT}")
+        options.insert(0, f"--config={DEFAULT}")  # before its keys, which are set in what stands before them
     call(options, lambda _: _reproduce(list(EXPERIMENTS) if names == ["all"] else names))
 
 
@@ -51,6 +62,11 @@ def _experiment(name: str) -> Any:
 
 def _reproduce(names: Sequence[str]) -> None:
     experiments = {name: _experiment(name) for name in names}  # a typo ends before the first one runs
+    for flag in (PLAN, PLAN_DEVICES, RUN, COORDINATOR, NUM_PROCESSES, PROCESS_ID):
+        if flag.value != flag.default:
+            raise UserError(
+                f"--{flag.name}: not for sare_jax.reproduce, which trains an experiment's own runs here"
+            )
     raw = config_dict(CONFIG)
     from sare_jax import programs, progress, stages  # after the checks: a typo should not wait for jax
     from sare_jax.reproduce.experiment import made

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sare_jax.errors import UserError
 from sare_jax.evaluation import bootstrap
 from sare_jax.evaluation.columns import Measure
 from sare_jax.evaluation.compare import counts_of, paired
@@ -13,9 +14,15 @@ _MARK = "_seed"
 
 
 def with_seeds(raw: Raw, seeds: int) -> Raw:
-    """The settings with each run so many times; those beyond the first are named `RUN_seed1` and so on."""
+    """The settings with each run so many times; those beyond the first are named `RUN_seed1` and so on.
+
+    Raises:
+      UserError: a run of the config has a name of that form, and so would be taken for a repeat.
+    """
     runs = {}
     for name, settings in raw["runs"].items():
+        if is_repeat(name):
+            raise UserError(f"config.runs.{name}: --seeds names repeats of a run so; give it another name")
         runs[name] = settings
         first = int(settings.get("seed", raw.get("optim", {}).get("seed", 0)))
         for number in range(1, seeds):

@@ -47,8 +47,8 @@ from sare_jax.training.static import Dropout, Static
 from sare_jax.training.step import Metrics, efuf_step, unlearn_step
 from sare_jax.training.work import OTHERS
 
-# Settings that say how long to train and how often to save, which a resumed run may change.
 _ROWS_PER_IMAGE = 4  # rows of a step, for one image with the questions that are asked about it
+# Settings that say how long to train and how often to save, which a resumed run may change.
 _DURATION = ("epochs", "steps", "checkpoint_every")
 
 

@@ -1,5 +1,7 @@
 """The demo's exact coverage, by hand and on the world's own texts."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from sare_jax.demo.coverage import METRIC, told
 from sare_jax.demo.scenes import sample_scene
 from sare_jax.demo.world import build
 from sare_jax.demo.writer import describe
+from sare_jax.errors import UserError
 from sare_jax.evaluation.metrics.metric import AtHand
 from sare_jax.records.coco import read_truth
 from sare_jax.records.texts import match_captions
@@ -52,5 +55,7 @@ def test_measured_from_a_worlds_files(tmp_path):
     assert result["coverage"] == pytest.approx(100 / (2 * objects))
     assert result["objects"] == pytest.approx(100 / objects)
     assert result["placed"] == 0
+    with pytest.raises(UserError, match=r"t\.json: no boxes of image"):
+        METRIC.measure(dataclasses.replace(at_hand, truth=dataclasses.replace(truth, source="t.json")), None)
     low, high = result["intervals"]["coverage"]
     assert low <= result["coverage"] <= high

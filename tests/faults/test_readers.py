@@ -39,6 +39,7 @@ from tests.evaluation.benchmarks.small_judges import (
 from tests.evaluation.small_worlds import truth_of, write_coco
 from tests.faults.mutate import hostile
 from tests.models.minigpt4.tiny import write_minigpt4
+from tests.models.qwen.tiny import write_qwen2_5, write_qwen3
 from tests.tiny_owl import write_owl
 
 COUNT = int(os.environ.get("SARE_FUZZ", "150"))  # mutants a reader; more by hand
@@ -127,8 +128,10 @@ def in_images(folder: Path) -> None:
 def opened(folder: Path) -> Any:
     settings = ModelConfig(folder=str(folder))
     source = open_source(folder, settings)
-    read_generation(folder).end_ids(2)
-    return source.family.prompter(source, settings), source.family.image_processor(source, settings)
+    prompter = source.family.prompter(source, settings)
+    read_generation(folder).end_ids(prompter.eos_id)
+    processor = source.family.image_processor(source, settings)
+    return prompter, processor.feature_lengths
 
 
 def owl(folder: Path) -> Any:
@@ -207,6 +210,12 @@ READERS = {
         f"a MiniGPT-4's {name}": Reader(f"llama/{name}", a_minigpt4, minigpt4)
         for name in ("config.json", "generation_config.json")
     },
+    **{
+        f"a {called}'s {name}": Reader(name, write, opened)
+        for called, write in (("Qwen3-VL", write_qwen3), ("Qwen2.5-VL", write_qwen2_5))
+        for name in ("config.json", "preprocessor_config.json")
+    },
+    "a Qwen3-VL's tokenizer.json": Reader("tokenizer.json", write_qwen3, opened),
 }
 
 
@@ -224,7 +233,9 @@ def folder(tmp_path) -> Path:
     return tmp_path / "f"
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if re.match("an? (model|mPLUG|MiniGPT)", name)])
+@pytest.mark.parametrize(
+    "name", [name for name in READERS if re.match("an? (model|mPLUG|MiniGPT|Qwen)", name)]
+)
 def test_a_byte_order_mark_is_read_over(folder, name):
     reader = READERS[name]
     reader.write(folder)

@@ -62,7 +62,7 @@ def test_an_objective_reads_one_layer():
         layer_of((Activations(1), StartingActivations(2)))
 
 
-@pytest.mark.parametrize("wrong", [{"layer": 0}, {"steering": -1.0}])
+@pytest.mark.parametrize("wrong", [{"layer": 0}, {"steering": -1.0}, {"seed": -1}, {"seed": 2**32}])
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         rmu(**wrong)

@@ -238,3 +238,25 @@ def test_an_unknown_name_is_one_line():
     )
     assert run.returncode == 2
     assert run.stderr.startswith("error: table9: not known; give one of table1, table2")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--plan"], "--plan: not for sare_jax.reproduce"),
+        (["--run", "mine=sare"], "--run: not for sare_jax.reproduce"),
+        (["--config.name=a", "--config.optim.objective=nothing"], "config.optim.objective"),
+    ],
+)
+def test_options_are_followed_or_refused(options, line):
+    """Keys need no --config before them; none of these commands starts a stage."""
+    command = [sys.executable, "-m", "sare_jax.reproduce", "table2", *options]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"error: {line}")
+
+
+def test_a_run_named_like_a_repeat_is_refused():
+    runs = {"sare": RAW["runs"]["sare"], "sare_seed1": RAW["runs"]["sare"]}
+    with pytest.raises(UserError, match=r"config\.runs\.sare_seed1: --seeds names repeats"):
+        with_seeds(RAW | {"runs": runs}, 1)

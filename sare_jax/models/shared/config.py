@@ -3,6 +3,7 @@
 Nothing here imports jax, so text and image code can use it alone.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,7 +191,7 @@ def positive(value: Any, where: str) -> float:
     Raises:
       UserError: it is something else; `where` names it.
     """
-    if type(value) not in (int, float) or not 0 < value < float("inf"):
+    if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:
         raise UserError(f"{where} is {value!r}, need a number above 0")
     return value
 

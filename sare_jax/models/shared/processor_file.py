@@ -14,7 +14,7 @@ def read_processor(folder: Path) -> tuple[dict[str, Any], Path]:
       The image processor's settings, and the file.
 
     Raises:
-      UserError: there is no such file, or it has no three means or deviations.
+      UserError: there is no such file, it has no three means or deviations, or a deviation is 0.
     """
     path = folder / "preprocessor_config.json"
     if path.is_file():
@@ -32,4 +32,6 @@ def _with_means(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     for key in ("image_mean", "image_std"):
         if not isinstance(raw.get(key), list) or len(raw[key]) != 3:
             raise UserError(f"{path}: {key} is {raw.get(key)!r}, need three numbers")
+    if 0 in raw["image_std"]:
+        raise UserError(f"{path}: image_std is {raw['image_std']}, and pixels are divided by it; need no 0")
     return raw

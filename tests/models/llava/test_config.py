@@ -107,6 +107,12 @@ def test_what_is_no_positive_number_is_refused_by_name(section, key, bad):
     assert f"{section}: {key} is {bad!r}, need" in refused({section: HUB[section] | {key: bad}})
 
 
+def test_a_whole_number_beyond_floats_is_refused():
+    assert "text_config: rope_theta is 1000" in refused(
+        {"text_config": HUB["text_config"] | {"rope_theta": 10**400}}
+    )
+
+
 @pytest.mark.parametrize("bad", ["x", 3, [3], True], ids=repr)
 @pytest.mark.parametrize("section", ["vision_config", "text_config"])
 def test_what_is_no_section_is_refused_by_name(section, bad):

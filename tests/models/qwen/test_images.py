@@ -93,6 +93,8 @@ def test_a_picture_lies_as_its_tag_says(tmp_path):
     exif[ExifTags.Base.Orientation] = 6
     tagged.save(tmp_path / "tagged.jpg", exif=exif)
     assert image_size(tmp_path / "tagged.jpg") == load_image(tmp_path / "tagged.jpg").size == (20, 60)
+    tagged.save(tmp_path / "tagged.tiff", exif=exif)
+    assert image_size(tmp_path / "tagged.tiff") == load_image(tmp_path / "tagged.tiff").size == (20, 60)
 
 
 def test_a_slender_picture_is_no_usable_image(tmp_path):
@@ -108,9 +110,12 @@ def test_the_range_is_the_files_or_the_settings():
     edges = {"size": {"shortest_edge": 65_536, "longest_edge": 16_777_216}}
     assert pixel_range(edges, "auto", "f") == (65_536, 16_777_216)
     assert pixel_range({"min_pixels": 3136, "max_pixels": 12_845_056}, "auto", "f") == (3136, 12_845_056)
+    assert pixel_range(edges | {"min_pixels": None}, "auto", "f") == (65_536, 16_777_216)
     assert pixel_range(edges, "65536-409600", "f") == (65_536, 409_600)
     for raw, mode, message in (
         (edges, "pad", r"image_mode: is 'pad', need 'auto' or 'FEWEST-MOST'"),
+        (edges, f"1-{'9' * 400}", r"image_mode: is '1-9+.*need 'auto'"),
+        (edges, f"1-{'9' * 5000}", r"image_mode: is '1-9+.*need 'auto'"),
         (edges, "900-300", "900 to 300 pixels, need the fewest first"),
         ({}, "auto", "f: min_pixels"),
     ):
@@ -118,7 +123,10 @@ def test_the_range_is_the_files_or_the_settings():
             pixel_range(raw, mode, "f")
 
 
-@pytest.mark.parametrize(("key", "value"), [("do_resize", False), ("patch_size", 15), ("resample", 99)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("do_resize", False), ("patch_size", 15), ("resample", 99), ("image_std", [0.5, 0, 0.5])],
+)
 def test_what_is_not_done_here_is_refused(tmp_path, key, value):
     processors(tmp_path, PATCHES["qwen3"])
     path = tmp_path / "preprocessor_config.json"

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from sare_jax.errors import UserError
 from sare_jax.models.shared.config import TextConfig, flag, positive, require, section, size
-from sare_jax.schema import checked
+from sare_jax.schema import checked, whole_number
 
 AXES = 3  # time, height, width
 DIGITS = 4  # columns of the row and the column of an image token, see `positions`
@@ -116,16 +116,19 @@ def pixel_range(raw: dict[str, Any], mode: str, where: str) -> tuple[int, int]:
     area = section(raw.get("size"), f"{where}: size")
     keys = (("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge"))
     if mode == "auto":
-        fewest, most = (checked(raw.get(own, area.get(edge)), int, f"{where}: {own}") for own, edge in keys)
+        # As in transformers, null is as if the key were not there.
+        given = ((own, area.get(edge) if raw.get(own) is None else raw[own]) for own, edge in keys)
+        fewest, most = (checked(value, int, f"{where}: {own}") for own, value in given)
         called = where
     else:
         match = _RANGE.fullmatch(mode)
-        if match is None:
+        ends = [whole_number(digits) for digits in match.groups()] if match else [None, None]
+        if ends[0] is None or ends[1] is None:
             raise UserError(
                 f"config.model.image_mode: is {mode!r}, need 'auto' or 'FEWEST-MOST' pixels for a Qwen-VL, "
                 "such as '65536-409600'"
             )
-        fewest, most = int(match[1]), int(match[2])
+        fewest, most = ends[0], ends[1]
         called = "config.model.image_mode"
     if not 0 < fewest <= most:
         raise UserError(f"{called}: {fewest} to {most} pixels, need the fewest first, and above 0")
@@ -161,7 +164,7 @@ def layer_numbers(seen: dict[str, Any], key: str, layers: int, where: str) -> tu
       UserError: it is something else.
     """
     numbers = checked(seen.get(key), tuple[int, ...], f"{where}: {key}")
-    if not numbers or list(numbers) != sorted(set(numbers) & set(range(layers))):
+    if not numbers or list(numbers) != sorted({number for number in numbers if 0 <= number < layers}):
         raise UserError(
             f"{where}: {key} is {list(numbers)}, need rising numbers of the tower's {layers} layers"
         )

@@ -121,7 +121,7 @@ class QwenImageProcessor:
         try:
             sides = self.patches.resized(height, width)
         except ValueError as error:
-            raise ImageError(path, str(error)) from None
+            raise ImageError(path, f"{error}; no Qwen-VL takes such an image, leave it out") from None
         return sides[0] * sides[1]
 
     def _table(self) -> np.ndarray:
