@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,6 +31,7 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.shapes import IMAGE, IMAGE_TOKEN, PROMPT, SYSTEM, TEXT, UNITS, VISION
+from sare_jax import files
 from sare_jax.data.batches import (
     SETS,
     TokenSet,
@@ -116,17 +118,20 @@ class Model:
             False,
         )
         self.config = LlavaConfig(vision, text, IMAGE_TOKEN, -2, False)
-        self.graphdef, state = nnx.split(Llava(self.config, here(), rngs=nnx.Rngs(0)))
-        flat = partition.flatten(nnx.to_pure_dict(state))
+        self.graphdef, _ = nnx.split(nnx.eval_shape(self._made))
+        flat = _drawn(self._made, dtype)
         tuned = {path: leaf for path, leaf in flat.items() if path.startswith("projector/")}
         self.params = partition.unflatten(tuned)
-        frozen = {path: leaf.astype(dtype) for path, leaf in flat.items() if path not in tuned}
+        frozen = {path: leaf for path, leaf in flat.items() if path not in tuned}
         self.frozen = partition.unflatten(frozen)
         self.layers = sum(
             leaf.size for path, leaf in flat.items() if "language_model/layers" in path and leaf.ndim == 3
         )
         self.head = flat["head/kernel"].size
         self.dtype = dtype
+
+    def _made(self) -> Llava:
+        return Llava(self.config, here(), rngs=nnx.Rngs(0))
 
     def merge(self, params: Any, frozen: Any) -> Llava:
         """As `LoadedModel.merge`."""
@@ -139,6 +144,18 @@ class Model:
     def flops(self, tokens: float, targets: float, passes: float = 2) -> float:
         """Operations of so many forward (1) and backward (1) passes, 2 a weight."""
         return 2 * passes * (self.layers * tokens + self.head * targets)
+
+
+def _drawn(make: Callable[[], Any], dtype: Any) -> dict[str, jax.Array]:
+    """Random weights by path; in one program, so that those in float32 are not all held at a time."""
+
+    def draw() -> dict[str, jax.Array]:
+        flat = partition.flatten(nnx.to_pure_dict(nnx.split(make())[1]))
+        return {
+            path: leaf if path.startswith("projector/") else leaf.astype(dtype) for path, leaf in flat.items()
+        }
+
+    return jax.jit(draw)()
 
 
 def units(batch: int) -> TokenSets:
@@ -345,6 +362,19 @@ def _report(
     theirs: dict[str, list[float]],
     args: argparse.Namespace,
 ) -> None:
+    if args.json:
+        told = [
+            {"form": form, "method": label, "unit_s": case.unit_s, "peak_bytes": case.peak}
+            | {"share_of_peak": case.flops / statistics.median(case.seconds) / peak}
+            | {"compile_s": case.compile_s}
+            | (
+                {"peer_unit_s": statistics.median(theirs[label.split("/")[0]])}
+                if args.rounds and not args.alone
+                else {}
+            )
+            for (form, label), case in cases.items()
+        ]
+        files.write_json(Path(args.json), {"peak_flops": peak, "cases": told})
     device = jax.devices()[0]
     print(f"{device.device_kind}, {args.dtype}; largest matrix product {peak / 1e9:,.0f} GFLOP/s")
     peer = {method: statistics.median(values) for method, values in theirs.items() if values}
@@ -378,6 +408,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--captions", type=int, default=4, help="captions of a packed batch")
     parser.add_argument("--objects", type=int, default=8, help="sub-sentences of a caption")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--json", default="", help="file for the same figures as JSON")
     parser.add_argument("--alone", action="store_true", help="without the peer")
     return parser
 

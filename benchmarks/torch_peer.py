@@ -35,11 +35,14 @@ class Peer:
             vision_feature_layer=-2,
             vision_feature_select_strategy="default",
         )
-        self.model = LlavaForConditionalGeneration(config).to(device, dtype)
+        with torch.device(device):
+            self.model = LlavaForConditionalGeneration._from_config(config, dtype=dtype)
         self.model.requires_grad_(False)
         self.tuned = [p for n, p in self.model.named_parameters() if "multi_modal_projector" in n]
         for parameter in self.tuned:
             parameter.requires_grad_(True)
+        if device == "cuda":
+            self.model.forward = torch.compile(self.model.forward)
         self.optimizer = torch.optim.AdamW(self.tuned, lr=1e-5, weight_decay=0.05)
         self.batches = {kind: _batch(kind, batch, device, dtype) for kind in UNITS}
 
