@@ -68,6 +68,7 @@ def _reproduce(names: Sequence[str]) -> None:
                 f"--{flag.name}: not for sare_jax.reproduce, which trains an experiment's own runs here"
             )
     raw = config_dict(CONFIG)
+    parse(raw)  # what is wrong in the file itself is named before experiments change it
     from sare_jax import programs, progress, stages  # after the checks: a typo should not wait for jax
     from sare_jax.reproduce.experiment import made
     from sare_jax.reproduce.repeats import with_seeds

@@ -256,6 +256,29 @@ def test_options_are_followed_or_refused(options, line):
     assert run.stderr.startswith(f"error: {line}")
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("c.optim = {'seed': 'a'}", "config.optim.seed: expected int, got 'a'"),
+        ("c.runs = {'sare': 3, 'efuf': {}}", "config.runs.sare: expected a section"),
+    ],
+)
+def test_a_config_file_with_a_wrong_value_is_one_line(tmp_path, change, line):
+    """What experiments read of it before they change it is checked first."""
+    (tmp_path / "own.py").write_text(
+        "from sare_jax.configs import demo_baselines\n"
+        "def get_config():\n"
+        "    c = demo_baselines.get_config()\n"
+        "    c.unlock()\n"
+        f"    {change}\n"
+        "    return c\n"
+    )
+    command = [sys.executable, "-m", "sare_jax.reproduce", "table3", f"--config={tmp_path / 'own.py'}"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"error: {line}")
+
+
 def test_a_run_named_like_a_repeat_is_refused():
     runs = {"sare": RAW["runs"]["sare"], "sare_seed1": RAW["runs"]["sare"]}
     with pytest.raises(UserError, match=r"config\.runs\.sare_seed1: --seeds names repeats"):
