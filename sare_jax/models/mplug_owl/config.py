@@ -11,6 +11,7 @@ from sare_jax.errors import UserError
 from sare_jax.models.shared.config import (
     TextConfig,
     VisionConfig,
+    layer_count,
     positive,
     require,
     section,
@@ -118,7 +119,7 @@ class OwlConfig:
             )
         abstractor = AbstractorConfig(
             mlp=size(own, "intermediate_size", part),
-            num_layers=size(own, "num_hidden_layers", part),
+            num_layers=layer_count(own, "num_hidden_layers", part),
             num_heads=heads,
             num_queries=size({"num_query_tokens": 64, **raw}, "num_query_tokens", where),
             eps=positive(own["layer_norm_eps"], f"{part}: layer_norm_eps"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.models.shared.config import TextConfig, flag, require, section, size
+from sare_jax.models.shared.config import TextConfig, flag, layer_count, require, section, size
 from sare_jax.models.shared.qwen_vl.config import (
     DIGITS,
     PatchConfig,
@@ -104,7 +104,7 @@ def _vision(seen: dict[str, Any], text: TextConfig, patches: PatchConfig, where:
     side = size(seen, "window_size", where)
     if side % patches.factor:
         raise UserError(f"{where}: window_size is {side}, need a multiple of {patches.factor} pixels")
-    layers = size(seen, "depth", where)
+    layers = layer_count(seen, "depth", where)
     width, heads = tower_heads(seen, where)
     return VisionConfig(
         width=width,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sare_jax.errors import UserError
-from sare_jax.models.shared.config import TextConfig, flag, require, section, size
+from sare_jax.models.shared.config import TextConfig, flag, layer_count, require, section, size
 from sare_jax.models.shared.qwen_vl.config import (
     DIGITS,
     PatchConfig,
@@ -104,7 +104,7 @@ def _vision(seen: dict[str, Any], text: TextConfig, where: str) -> VisionConfig:
     side = math.isqrt(places)
     if side * side != places:
         raise UserError(f"{where}: num_position_embeddings is {places}, need the square of a number")
-    layers = size(seen, "depth", where)
+    layers = layer_count(seen, "depth", where)
     taps = layer_numbers(seen, "deepstack_visual_indexes", layers, where)
     if len(taps) >= text.num_layers:
         raise UserError(

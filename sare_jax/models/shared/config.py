@@ -32,6 +32,7 @@ _TEXT_DEFAULTS = {
     "hidden_act": "silu",
     "rms_norm_eps": 1e-6,
 }
+_MOST_LAYERS = 10_000  # far more than any model has; names are listed layer by layer
 VISION_ACTIVATIONS = ("quick_gelu", "gelu")
 
 
@@ -107,7 +108,7 @@ def vision_config(given: Any, where: str) -> VisionConfig:
     return VisionConfig(
         width=width,
         mlp=size(values, "intermediate_size", where),
-        num_layers=size(values, "num_hidden_layers", where),
+        num_layers=layer_count(values, "num_hidden_layers", where),
         num_heads=heads,
         channels=size(values, "num_channels", where),
         image_size=size(values, "image_size", where),
@@ -146,7 +147,7 @@ def text_config(given: Any, tied: bool, where: str) -> TextConfig:
         vocab_size=size(values, "vocab_size", where),
         width=width,
         mlp=size(values, "intermediate_size", where),
-        num_layers=size(values, "num_hidden_layers", where),
+        num_layers=layer_count(values, "num_hidden_layers", where),
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_size=size(values, "head_dim", where),
@@ -183,6 +184,18 @@ def size(values: dict[str, Any], key: str, where: str) -> int:
     if type(value) is not int or not 1 <= value <= LARGEST:
         raise UserError(f"{where}: {key} is {value!r}, need a whole number above 0")
     return value
+
+
+def layer_count(values: dict[str, Any], key: str, where: str) -> int:
+    """A number of layers, of which each has names of its own.
+
+    Raises:
+      UserError: the key's value is no whole number above 0, or absurdly large.
+    """
+    count = size(values, key, where)
+    if count > _MOST_LAYERS:
+        raise UserError(f"{where}: {key} is {count}, need {_MOST_LAYERS} at the most")
+    return count
 
 
 def positive(value: Any, where: str) -> float:

@@ -107,6 +107,12 @@ def test_what_is_no_positive_number_is_refused_by_name(section, key, bad):
     assert f"{section}: {key} is {bad!r}, need" in refused({section: HUB[section] | {key: bad}})
 
 
+@pytest.mark.parametrize("section", COUNTS)
+def test_absurdly_many_layers_are_refused(section):
+    told = refused({section: HUB[section] | {"num_hidden_layers": 2**40}})
+    assert f"{section}: num_hidden_layers is {2**40}, need 10000 at the most" in told
+
+
 def test_a_whole_number_beyond_floats_is_refused():
     assert "text_config: rope_theta is 1000" in refused(
         {"text_config": HUB["text_config"] | {"rope_theta": 10**400}}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from sare_jax.errors import UserError
-from sare_jax.models.shared.config import TextConfig, flag, positive, require, section, size
+from sare_jax.models.shared.config import TextConfig, flag, layer_count, positive, require, section, size
 from sare_jax.schema import checked, whole_number
 
 AXES = 3  # time, height, width
@@ -206,7 +206,7 @@ def text_config(given: dict[str, Any], tied: bool, where: str) -> TextConfig:
         vocab_size=size(values, "vocab_size", where),
         width=width,
         mlp=size(values, "intermediate_size", where),
-        num_layers=size(values, "num_hidden_layers", where),
+        num_layers=layer_count(values, "num_hidden_layers", where),
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_size=size(values, "head_dim", where),
