@@ -131,6 +131,7 @@ def _simulate(devices: int) -> None:
         raise UserError(f"--plan_devices: must be at least 1, got {devices}")
     os.environ["JAX_PLATFORMS"] = "cpu"
     if PLAN_GPU.value or not devices:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the page says what does not fit
         return
     flag = f"--xla_force_host_platform_device_count={devices}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()

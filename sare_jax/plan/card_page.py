@@ -7,7 +7,7 @@ from sare_jax.models.families import find_family
 from sare_jax.models.shared import partition
 from sare_jax.plan import bounds, compiled
 from sare_jax.plan.bounds import SPARE, TYPICAL, Bound
-from sare_jax.plan.cards import Card, card_named, described
+from sare_jax.plan.cards import Card, card_named, described, require_dtype
 from sare_jax.plan.facts import Facts, facts_of
 from sare_jax.plan.hlo import BACKWARD, FORWARD
 from sare_jax.plan.programs import CAPTION_TURNS, IMAGES, NEGATIVES, TEST_IMAGES, Planned, programs
@@ -39,6 +39,7 @@ def plan_card(config: Config, name: str, count: int, folder: Path, with_largest:
         mesh does not fit the devices.
     """
     card = card_named(name)
+    require_dtype(card, config.model.dtype)
     parallel, fsdp = config.model.data_parallel, config.model.fsdp
     mesh = make_mesh(parallel, fsdp, described(card, count or max(parallel, 1) * fsdp))
     family = find_family(config.model)

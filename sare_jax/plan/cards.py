@@ -112,6 +112,19 @@ def card_named(name: str) -> Card:
     return Card(**{key: value for key, value in facts[name].items() if key in known})
 
 
+def require_dtype(card: Card, dtype: str) -> None:
+    """Refuses bfloat16 on cards whose matrix units do not have it; their compiler fails on it.
+
+    Raises:
+      UserError: names the setting and the way out.
+    """
+    if dtype == "bfloat16" and card.dense_dtype != dtype:
+        raise UserError(
+            f"config.model.dtype: {card.name} has no products in bfloat16; set float32, or take a card "
+            "since Ampere"
+        )
+
+
 def has_wheels() -> bool:
     """Whether JAX's CUDA plugin is installed, with which a program is compiled for a card."""
     return any(importlib.util.find_spec(plugin) for plugin in PLUGINS)

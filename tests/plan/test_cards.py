@@ -31,6 +31,13 @@ def test_a_card_that_is_not_known_is_answered_with_those_that_are():
         cards.card_named("h100")
 
 
+def test_a_card_without_bfloat16_is_refused_with_the_way_out():
+    with pytest.raises(UserError, match=r"model\.dtype: Tesla T4 has no products in bfloat16; set float32"):
+        cards.require_dtype(cards.card_named("t4"), "bfloat16")
+    cards.require_dtype(cards.card_named("t4"), "float32")
+    cards.require_dtype(cards.card_named("rtx3090"), "bfloat16")
+
+
 def test_missing_wheels_are_one_line_that_names_the_way_to_get_them(monkeypatch):
     monkeypatch.setattr(cards, "PLUGINS", ("no_such_plugin",))
     with pytest.raises(UserError, match=r"comes with JAX's CUDA wheels: pip install .*requirements/gpu\.txt"):
