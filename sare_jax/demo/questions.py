@@ -118,7 +118,8 @@ def _gqa_questions(scene: Scene, rng: np.random.Generator) -> list[tuple[str, st
     ]
     if pair := _left_and_right(scene, rng):
         left, right = (one.category for one in pair)
-        asked.append((f"Is the {left} to the left or to the right of the {right}?", "left", "choose", "rel"))
+        side, first, second = ("left", left, right) if rng.random() < 0.5 else ("right", right, left)
+        asked.append((f"Is the {first} to the left or to the right of the {second}?", side, "choose", "rel"))
     return asked
 
 

@@ -44,7 +44,7 @@ def scene_of(question, scenes):
     ("name", "fewest", "labels"),
     [
         ("mme", 6 * SCENES, {"yes", "no"}),
-        ("gqa", 4 * SCENES, {"yes", "no", "left"}),
+        ("gqa", 4 * SCENES, {"yes", "no", "left", "right"}),
         ("scienceqa", SCENES, set("ABCD")),
         ("qbench", 2 * SCENES, set("AB")),
     ],
@@ -86,6 +86,11 @@ def test_gqa_and_scienceqa_are_right(world, scenes):
             assert question["label"] in {i.colour for i in scene.objects if i.category == found[1]}
         elif text == "Which place is it?":
             assert question["label"] == scene.kind
+        else:
+            names = re.fullmatch(r"Is the (\w+) to the left or to the right of the (\w+)\?", text).groups()
+            boxes = {item.category: item.box for item in scene.objects}
+            first, second = (sum(boxes[name][::2]) for name in names)
+            assert question["label"] == ("left" if first < second else "right")
     for question in questions_of(world, "scienceqa"):
         present = [name in scene_of(question, scenes).categories for name in question["choices"]]
         assert present.index(True) == "ABCD".index(question["label"])
