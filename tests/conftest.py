@@ -16,7 +16,8 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 # Nearly all the time of the tests goes into compiling small programs. This flag (fusions are compiled the
 # older way) and `quick_compile` make that two to three times as fast. They change how fast a program runs and
 # how its sums are rounded, not what is asserted.
-QUICK_COMPILE = "--xla_cpu_use_fusion_emitters=false"
+# The jax of Python 3.12 and newer has no such flag, and XLA ends a process that names one it does not know.
+QUICK_COMPILE = "--xla_cpu_use_fusion_emitters=false" if sys.version_info < (3, 12) else ""
 # Tracing makes so many objects that Python looks for garbage all the time: 40% of what tracing a step takes.
 RARE_COLLECTION = (20_000, 20, 50)
 MOST_MAPS = 20_000  # memory maps of a worker before it drops its compiled programs
