@@ -23,6 +23,7 @@ from sare_jax.settings.building import (
     section,
     typed,
 )
+from sare_jax.settings.names import can_name_a_file
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.settings.road import Config
 from sare_jax.settings.shared import refuse_unused
@@ -203,7 +204,7 @@ def _check(config: Config) -> None:
     if not config.model.folder:
         raise UserError("config.model.folder: empty; set it with --config.model.folder=FOLDER_OR_HUB_ID")
     for name in (*config.runs, *config.attacks):
-        if name in (BASE_RUN, ORIGIN) or "/" in name or not name:
+        if name in (BASE_RUN, ORIGIN) or not can_name_a_file(name):
             raise UserError(f"config.runs, config.attacks: the name {name!r} is reserved or not usable")
     for name, attack in config.attacks.items():
         for attacked in split_names(attack.runs):

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sare_jax.errors import UserError
 from sare_jax.schema import checked, read_object
+from sare_jax.settings.names import can_name_a_file
 from sare_jax.settings.report import ReportConfig
 
 
@@ -56,4 +58,8 @@ def read_saved(path: Path) -> dict[str, Any]:
     """
     config = read_object(path)
     checked(config, _Saved, str(path))
+    attack = config.get("report", {}).get("matched_attack")
+    for name in (*config.get("runs", {}), *config.get("attacks", {}), *([attack] if attack else [])):
+        if not can_name_a_file(name):
+            raise UserError(f"{path}: {name!r} names a run or an attack, but no file can be called so")
     return config

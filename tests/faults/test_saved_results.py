@@ -147,6 +147,16 @@ def test_the_section_of_a_workdirs_settings_is_named(tmp_path, section):
         read_saved(tmp_path / "config.json")
 
 
+@pytest.mark.parametrize("name", ["a/b", "a\0b", "ä" * 101])
+@pytest.mark.parametrize("place", ["runs", "attacks", "matched_attack"])
+def test_names_that_no_file_can_have_are_one_line(tmp_path, place, name):
+    """They are read off a workdir's settings, and become paths."""
+    content = {"report": {place: name}} if place == "matched_attack" else {place: {name: {}}}
+    files.write_json(tmp_path / "config.json", content)
+    with pytest.raises(UserError, match="names a run or an attack, but no file can be called so"):
+        read_saved(tmp_path / "config.json")
+
+
 @pytest.mark.parametrize("content", ["[1]", "junk", '{"status": ["done"]}'])
 def test_a_damaged_record_is_not_done(tmp_path, content):
     files.write_text(tmp_path / "records" / "report" / "page.json", content)
