@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from sare_jax.models.shared import lora, partition
+from sare_jax.models.shared import lora, partition, quantization
 from sare_jax.models.shared.answer_end import AnswerEnd
 from sare_jax.models.shared.config import TextConfig
 from sare_jax.models.shared.entry import Entry
@@ -371,7 +371,7 @@ class LoadedModel:
     Attributes:
       graphdef: the structure without weights; hashable, so it may be a static argument of `jax.jit`.
       params: the trainable parameters, nested dictionaries of float32 arrays.
-      frozen: all others, in the dtype asked for.
+      frozen: all others, in the dtype asked for; int8 kernels with their scales where that was.
       config: shapes and constants, of the family's own type.
       family: the model's family.
       source: the base model on disk that it was read from.
@@ -409,7 +409,9 @@ def merge(graphdef: nnx.GraphDef, params: Tree, frozen: Tree) -> Model:
     Args:
       graphdef: the structure without adapters.
       params: trainable weights.
-      frozen: the others. Adapters in either tree (`shared.lora`) come to stand beside their layers.
+      frozen: the others. Adapters in either tree (`shared.lora`) and scales of int8 kernels
+        (`shared.quantization`) come to stand beside their layers.
     """
     weights, adapters = lora.split(partition.combine(params, frozen))
-    return lora.attach(nnx.merge(graphdef, weights), adapters)
+    weights, scales = quantization.split(weights)
+    return lora.attach(quantization.attach(nnx.merge(graphdef, weights), scales), adapters)

@@ -18,7 +18,8 @@ from sare_jax.models.interface import Family, LoadedModel, Source
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.entry import Entry
 from sare_jax.models.shared.generation import read_generation
-from sare_jax.models.shared.streaming import read_parameter
+from sare_jax.models.shared.quantization import KERNEL, scale_path
+from sare_jax.models.shared.streaming import read_int8, read_parameter
 from sare_jax.models.shared.target import Target
 from sare_jax.models.shared.weight_files import Tensor
 
@@ -47,10 +48,26 @@ def stacked_paths(family: Family, config: Any) -> frozenset[str]:
     return frozenset(entry.path for entry in family.entries(config) if entry.layers)
 
 
+def int8_paths(family: Family, config: Any, quantization: str) -> frozenset[str]:
+    """The kernels of the language model's layers that are int8, unless trained; none where it is not asked.
+
+    Args:
+      family: the model's family.
+      config: the model's shapes.
+      quantization: as `model.quantization`.
+    """
+    if quantization == "none":
+        return frozenset()
+    layers = family.shape(config).layers
+    kernels = (entry.path for entry in family.entries(config) if entry.layers)
+    return frozenset(path for path in kernels if path.startswith(layers) and path.endswith(KERNEL))
+
+
 def load_model(
     source: Source | Path,
     *,
     dtype: Any,
+    quantization: str = "none",
     trainable: str = "",
     max_trainable: float = 0.5,
     placement: Placement | None = None,
@@ -64,9 +81,11 @@ def load_model(
       source: an opened base model (`families.open_source`), or its folder.
       dtype: dtype of the frozen parameters, except those for which the name table has another
         (`Entry.beside`); trainable parameters are float32.
+      quantization: `int8` for int8 kernels in the language model's layers (`shared.quantization`), or `none`.
       trainable: regular expression on whole '/'-joined parameter paths; empty takes the family's.
       max_trainable: the largest share of all parameters that may be trainable.
-      placement: (path, shape) -> sharding; without it everything lies on the default device.
+      placement: (path, shape) -> sharding; without it everything lies on the default device. An int8 kernel
+        may be divided along its output channels alone.
 
     Raises:
       UserError: files are missing or broken; a tensor is missing, unexpected or mis-shaped (all are listed);
@@ -83,11 +102,16 @@ def load_model(
     check_names(source, shapes)
 
     flat = {}
+    as_int8 = int8_paths(family, config, quantization) - chosen
     for entry in table:
         shape = shapes[entry.path].shape
-        kind = np.dtype(np.float32) if entry.path in chosen else entry.frozen_dtype(jnp.dtype(dtype))
         sources = [tensors[name] for name in entry.names()]
-        flat[entry.path] = read_parameter(entry, sources, shape, kind, place(entry.path, shape))
+        where = place(entry.path, shape)
+        if entry.path in as_int8:
+            flat[entry.path], flat[scale_path(entry.path)] = read_int8(entry, sources, shape, where)
+            continue
+        kind = np.dtype(np.float32) if entry.path in chosen else entry.frozen_dtype(jnp.dtype(dtype))
+        flat[entry.path] = read_parameter(entry, sources, shape, kind, where)
     _refuse_nonfinite(source, flat)
     return LoadedModel(
         graphdef=graphdef,

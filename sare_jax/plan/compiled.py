@@ -16,7 +16,7 @@ from sare_jax.attacks import PlannedStep
 from sare_jax.inference.generate import generate
 from sare_jax.models import interface, load
 from sare_jax.models.interface import Family, ModelShape
-from sare_jax.models.shared import partition
+from sare_jax.models.shared import partition, quantization
 from sare_jax.models.shared.target import Target
 from sare_jax.objectives.ascent import ascent
 from sare_jax.optim import AdamW, Perturbation, adamw
@@ -119,15 +119,21 @@ def abstract_model(family: Family, config: Any, settings: ModelConfig, mesh: Mes
     graphdef, shapes = load.abstract(family, config, Target.of(replicated(mesh)))
     trainable = settings.trainable or family.trainable
     chosen = partition.trainable_paths(shapes, trainable, at_most=0.5)
-    place = frozen_placement(mesh, trainable, load.stacked_paths(family, config))
+    int8 = load.int8_paths(family, config, settings.quantization)
+    place = frozen_placement(mesh, trainable, load.stacked_paths(family, config), int8)
     table = {entry.path: entry for entry in family.entries(config)}
     trees: tuple[dict, dict] = ({}, {})
     for path, leaf in shapes.items():
+        shape, where = leaf.shape, place(path, leaf.shape)
+        if path in int8 - chosen:
+            beside = quantization.scale_sharding(where, len(shape))
+            trees[1][path] = _array(shape, jnp.int8, where)
+            trees[1][quantization.scale_path(path)] = _array(
+                quantization.scale_shape(shape), jnp.float32, beside
+            )
+            continue
         frozen = table[path].frozen_dtype(jnp.dtype(settings.dtype))
-        dtype = jnp.float32 if path in chosen else frozen
-        trees[path not in chosen][path] = jax.ShapeDtypeStruct(
-            leaf.shape, dtype, sharding=place(path, leaf.shape)
-        )
+        trees[path not in chosen][path] = _array(shape, jnp.float32 if path in chosen else frozen, where)
     return Abstract(
         graphdef,
         partition.unflatten(trees[0]),

@@ -15,6 +15,9 @@ class ModelConfig:
     or `module:name`."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Number format of the frozen weights; the trainable ones are always float32."""
+    quantization: Literal["none", "int8"] = "none"
+    """`int8` keeps the frozen weights of the language model's linear layers as int8 with a scale for each
+    output channel, in half the memory of bfloat16; all else, and all products, are as `dtype` says."""
     trainable: str = ""
     """Regular expression on Flax paths; empty trains the family's mapping layers."""
     template: str = ""

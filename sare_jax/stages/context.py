@@ -287,13 +287,16 @@ class Context:
     def model_inputs(self) -> dict:
         """Task inputs that identify the base model and how it is read."""
         settings = self.config.model
-        return {
+        inputs = {
             "model": self.model_hash,
             "dtype": settings.dtype,
             "template": settings.template,
             "image_mode": settings.image_mode,
             "generation": self.generation.identity,
         }
+        if settings.quantization != "none":  # a new key in every run would have made all kept results void
+            inputs["quantization"] = settings.quantization
+        return inputs
 
     def in_root(self, name: str) -> Path:
         """The path that a setting names; where `prepare` makes the data, relative ones lie in its folder."""

@@ -18,7 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from sare_jax import hosts
 from sare_jax.errors import UserError
 from sare_jax.models.interface import LoadedModel, Source
-from sare_jax.models.load import load_model, stacked_paths
+from sare_jax.models.load import int8_paths, load_model, stacked_paths
 from sare_jax.settings.model import ModelConfig
 
 DATA, FSDP = "data", "fsdp"
@@ -72,23 +72,28 @@ def by_rows(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
 
-def frozen_placement(mesh: Mesh, trainable: str, stacked: Collection[str]) -> Placement:
+def frozen_placement(
+    mesh: Mesh, trainable: str, stacked: Collection[str], int8: Collection[str] = ()
+) -> Placement:
     """Where each parameter lies, (path, shape) → sharding; for `load_model`, which reads only what is needed.
 
     A frozen matrix is divided along its longest axis that `fsdp` divides, never along the axis that numbers
-    the layers: a loop over layers then gathers one layer at a time. Vectors (norms, biases), matrices without
+    the layers: a loop over layers then gathers one layer at a time. An int8 kernel is divided along its last
+    axis, so that each device finds the scales of its own channels. Vectors (norms, biases), matrices without
     such an axis and trainable parameters are whole on each device.
 
     Args:
       mesh: the run's devices as (`data`, `fsdp`); frozen matrices are divided over `fsdp`.
       trainable: regular expression on whole paths, as in `load_model`; not empty.
       stacked: paths of the parameters whose first axis numbers the layers.
+      int8: paths of the kernels that are int8 where they are frozen.
     """
     parts = mesh.shape[FSDP]
 
     def place(path: str, shape: tuple[int, ...]) -> NamedSharding:
         first = 1 if path in stacked else 0
-        divisible = [axis for axis in range(first, len(shape)) if shape[axis] % parts == 0]
+        axes = range(len(shape) - 1 if path in int8 else first, len(shape))
+        divisible = [axis for axis in axes if shape[axis] % parts == 0]
         if parts == 1 or len(shape) - first < 2 or not divisible or re.fullmatch(trainable, path):
             return replicated(mesh)
         longest = max(divisible, key=lambda axis: shape[axis])
@@ -103,14 +108,24 @@ def load_onto(mesh: Mesh, source: Source, settings: ModelConfig) -> LoadedModel:
     Args:
       mesh: from `make_mesh`.
       source: the opened folder.
-      settings: precision of the frozen weights, and what is trained; empty takes the family's mapping layers.
+      settings: precision of the frozen weights, int8 or not, and what is trained; empty takes the family's
+        mapping layers.
 
     Raises:
       UserError: the files are broken or do not fit together.
     """
     trainable = settings.trainable or source.family.trainable
-    placement = frozen_placement(mesh, trainable, stacked_paths(source.family, source.config))
-    return load_model(source, dtype=settings.dtype, trainable=trainable, placement=placement)
+    family, config, quantization = source.family, source.config, settings.quantization
+    placement = frozen_placement(
+        mesh, trainable, stacked_paths(family, config), int8_paths(family, config, quantization)
+    )
+    return load_model(
+        source,
+        dtype=settings.dtype,
+        quantization=quantization,
+        trainable=trainable,
+        placement=placement,
+    )
 
 
 def gathering(mesh: Mesh) -> contextlib.AbstractContextManager:

@@ -18,17 +18,24 @@ Stack = tuple[int, ...]
 
 
 class Linear(nnx.Module):
-    """`x @ kernel`, kernel float[*stack, in, out], and what an adapter beside it adds (`shared.lora`)."""
+    """`x @ kernel`, kernel float[*stack, in, out], and what an adapter beside it adds (`shared.lora`).
+
+    The kernel may be int8, with scales of its output channels beside it (`shared.quantization`).
+    """
 
     adapter: Any
+    kernel_scale: Any
 
     def __init__(self, inner: int, outer: int, *, stack: Stack = (), rngs: nnx.Rngs):
         self.kernel = nnx.Param(_normal(rngs, (*stack, inner, outer), inner**-0.5))
+        self.kernel_scale = None
         self.adapter = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """float[..., in] -> float[..., out]."""
         result = x @ self.kernel[...]
+        if self.kernel_scale is not None:
+            result = scaled(result, self.kernel_scale[...])
         return result if self.adapter is None else result + self.adapter(x)
 
 
@@ -84,6 +91,16 @@ class Embedding(nnx.Module):
     def __call__(self, index: jax.Array) -> jax.Array:
         """int[...] -> float[..., width]."""
         return self.table[...][index]
+
+
+def scaled(product: jax.Array, scale: jax.Array) -> jax.Array:
+    """A product with an int8 kernel, float[..., out], times float32[out], in the product's dtype.
+
+    The kernel's scale is applied here rather than to the kernel: whole numbers up to 127 are exact in
+    bfloat16, so nothing of a kernel is rounded twice, and no second copy of it has to be made or kept for the
+    backward pass.
+    """
+    return (product.astype(jnp.float32) * scale).astype(product.dtype)
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:

@@ -10,8 +10,9 @@ from safetensors.numpy import save_file
 
 from sare_jax.models.shared import streaming, torch_pickle
 from sare_jax.models.shared.entry import Entry
+from sare_jax.models.shared.quantization import quantize
 from sare_jax.models.shared.safetensors_io import read_header
-from sare_jax.models.shared.streaming import read_parameter
+from sare_jax.models.shared.streaming import read_int8, read_parameter
 
 LAYERS, OUT, IN = 4, 24, 16
 STACKED = Entry("up/kernel", "layers.{}.up.weight", (1, 0), LAYERS)
@@ -93,6 +94,37 @@ def test_any_sharding_gives_the_same_parameter(tensors, entry, spec):
     np.testing.assert_array_equal(np.asarray(array), expected)
     for shard in array.addressable_shards:
         np.testing.assert_array_equal(np.asarray(shard.data), expected[shard.index])
+
+
+@pytest.mark.parametrize("source", SOURCE_DTYPES)
+@pytest.mark.parametrize(
+    "spec", [P(), P(None, None, "fsdp"), P(None, None, ("data", "fsdp")), P("data")], ids=str
+)
+def test_layers_quantised_as_they_come_are_those_quantised_at_once(tensors, source, spec):
+    arrays, places = tensors[np.dtype(source)]
+    sources = [places[name] for name in STACKED.names()]
+    mesh = jax.make_mesh((2, 4), ("data", "fsdp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    whole = wanted(STACKED, arrays, np.float32)
+    kernel, scale = read_int8(STACKED, sources, whole.shape, NamedSharding(mesh, spec))
+    for found, at_once in zip((kernel, scale), jax.vmap(quantize)(whole), strict=True):
+        assert found.dtype == at_once.dtype
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(at_once))
+    for kernel_part, scale_part in zip(kernel.addressable_shards, scale.addressable_shards, strict=True):
+        layers, _, channels = kernel_part.index
+        assert scale_part.index == (layers, channels)
+        assert scale_part.device == kernel_part.device
+
+
+def test_a_kernel_divided_along_its_inputs_cannot_be_quantised(tensors):
+    arrays, places = tensors[np.dtype(np.float32)]
+    mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
+    with pytest.raises(ValueError, match="divided along its inputs"):
+        read_int8(
+            STACKED,
+            [places[name] for name in STACKED.names()],
+            wanted(STACKED, arrays, np.float32).shape,
+            NamedSharding(mesh, P(None, "fsdp")),
+        )
 
 
 def test_each_part_is_read_once_whatever_the_number_of_its_replicas(tensors, monkeypatch):
