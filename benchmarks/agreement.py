@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         first = captions[dtype, options.batches[0]]
         for batch in options.batches:
             here = captions[dtype, batch]
-            beside, exact = (_equal(here, other, tokenizer) for other in (first, reference))
+            beside, exact = (equal_texts(here, other, tokenizer) for other in (first, reference))
             print(f"{dtype:8s} batch {batch:3d}: as batch {options.batches[0]} {beside}; as float32 {exact}")
 
 
@@ -75,7 +75,8 @@ def _captions(options: argparse.Namespace, world: Path) -> dict[tuple[str, int],
     return made
 
 
-def _equal(texts: list[str], others: list[str], tokenizer: Tokenizer) -> str:
+def equal_texts(texts: list[str], others: list[str], tokenizer: Tokenizer) -> str:
+    """Share of texts equal to the letter, and mean share of a text's tokens before the first difference."""
     equal = sum(map(str.__eq__, texts, others)) / len(texts)
     shares = []
     for pair in zip(texts, others, strict=True):

@@ -145,7 +145,7 @@ def load(folder: str | Path, **settings: Any) -> Model:
 
     Args:
       folder: Hugging Face folder, or a model id whose snapshot lies in the local hub cache.
-      **settings: the other keys of `config.model`, such as `dtype`, `family` and `fsdp`.
+      **settings: the other keys of `config.model`, such as `dtype`, `quantization` and `fsdp`.
 
     Raises:
       UserError: files are missing or broken, no family knows the model, or a setting is unknown.

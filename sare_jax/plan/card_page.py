@@ -72,7 +72,7 @@ def plan_card(config: Config, name: str, count: int, folder: Path, with_largest:
             print(f"  {_largest(planned, card, folder)}", flush=True)
         for stage, times in planned.runs.items():
             hours[stage] = hours.get(stage, 0.0) + times * bound.seconds * mesh.size / 3600
-    print(f"\n{summary(hours, peaks, lower, card)}")
+    print(f"\n{summary(hours, peaks, lower, card, config.model.quantization)}")
 
 
 def lines(facts: Facts, bound: Bound, card: Card) -> list[str]:
@@ -101,14 +101,19 @@ def lines(facts: Facts, bound: Bound, card: Card) -> list[str]:
     return told
 
 
-def summary(hours: dict[str, float], peaks: list[int], lower: list[str], card: Card) -> str:
+def summary(
+    hours: dict[str, float], peaks: list[int], lower: list[str], card: Card, quantization: str
+) -> str:
     """GPU hours of each stage, what to lower, and what share of memory JAX is to take."""
     told = [
         f"{stage}: at least {number:.2f} GPU hours, {number / TYPICAL:.2f} at {TYPICAL:.0%} of the peaks"
         for stage, number in hours.items()
     ]
     if lower:
-        told.append("does not fit; lower " + "; ".join(lower) + ", or divide the weights: config.model.fsdp")
+        smaller = ", set config.model.quantization=int8" if quantization == "none" else ""
+        told.append(
+            f"does not fit; lower {'; '.join(lower)}{smaller}, or divide the weights: config.model.fsdp"
+        )
         return "\n".join(told)
     share = math.ceil(20 * max(peaks, default=0) * (1 + SPARE) / card.memory) / 20
     if share > _JAX_TAKES:

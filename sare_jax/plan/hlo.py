@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
@@ -79,12 +79,12 @@ def deeds(text: str, turns: int = 1) -> Deeds:
     return Deeds(kernels, collectives, tuple(host))
 
 
-def converted(text: str, stacks: set[tuple[int, ...]]) -> list[str]:
-    """Results in float32 that have the shape of one of these weights: copies that should not be there."""
+def converted(text: str, stacks: set[tuple[int, ...]], dtypes: Collection[str] = ("f32",)) -> list[str]:
+    """Results in such dtypes that have the shape of one of these weights: copies that should not be there."""
     found = []
     for _, _, shape, line in _operations(text):
         for dtype, dims in _SHAPE.findall(shape):
-            if dtype == "f32" and tuple(int(size) for size in dims.split(",") if size) in stacks:
+            if dtype in dtypes and tuple(int(size) for size in dims.split(",") if size) in stacks:
                 found.append(line.strip()[:200])
     return found
 

@@ -97,9 +97,14 @@ def _check(context: Context, folder: Path, captions: Path, count: int) -> None:
         for answer, text in zip(ours, texts, strict=True)
         if answer["text"] != text
     ]
+    rule = (
+        f"{_kind(decoding)} captions, exported folder in transformers against the JAX model, equal to the "
+        "letter"
+    )
+    if (quantization := context.config.model.quantization) != "none":
+        rule += f"; the JAX model's kernels were {quantization}, the folder's are not"
     result = {
-        "rule": f"{_kind(decoding)} captions, exported folder in transformers against the JAX model, equal "
-        "to the letter",
+        "rule": rule,
         "n": len(ours),
         "equal": len(ours) - len(different),
         "different": different,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sare_jax.errors import UserError
+from sare_jax.settings import ModelConfig
 from sare_jax.stages.context import Context
 
 COMPUTING = ("caption", "unlearn", "evaluate", "attack")
@@ -51,8 +52,14 @@ def _check_memory(context: Context, model: Any) -> None:
         if needed > there:
             raise UserError(
                 f"memory: {what} takes {_gb(needed)} a device by shapes, and {whose} has {_gb(there)}; lower "
-                f"config.{way_out}, or divide the weights by config.model.fsdp (see --plan)"
+                f"config.{way_out}, {_smaller(config.model)}divide the weights by config.model.fsdp (see "
+                "--plan)"
             )
+
+
+def _smaller(model: ModelConfig) -> str:
+    """Advice to make the weights smaller, where they could be."""
+    return "set config.model.quantization=int8, or " if model.quantization == "none" else "or "
 
 
 def _memory(context: Context) -> tuple[int, str]:

@@ -61,11 +61,16 @@ def test_a_program_that_does_not_fit_is_named_with_what_to_lower():
     assert "84.00 GB a device = 14.00 GB weights, state and batch + 70.00 GB temporary; DOES NOT FIT" in told
     assert "flash attention 32 forward, 0 backward; 2 other" in told
     assert "at least 0.50 s a run, by products" in told
-    said = summary({"caption": 2.0}, [facts.peak], ["config.caption.batch_size (now 64: captions)"], H100)
+    which = ["config.caption.batch_size (now 64: captions)"]
+    said = summary({"caption": 2.0}, [facts.peak], which, H100, "none")
     assert "caption: at least 2.00 GPU hours, 5.00 at 40% of the peaks" in said
-    assert "lower config.caption.batch_size (now 64: captions)" in said
+    assert "lower config.caption.batch_size (now 64: captions), set config.model.quantization=int8" in said
+    assert "quantization" not in summary({}, [facts.peak], which, H100, "int8")
 
 
 def test_the_share_of_memory_that_jax_is_to_take_covers_the_largest_program():
-    assert "XLA_PYTHON_CLIENT_MEM_FRACTION=0.30 is enough" in summary({}, [15 * 10**9, 22 * 10**9], [], H100)
-    assert "set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95" in summary({}, [75 * 10**9], [], H100)
+    enough, whole = (
+        summary({}, peaks, [], H100, "none") for peaks in ([15 * 10**9, 22 * 10**9], [75 * 10**9])
+    )
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION=0.30 is enough" in enough
+    assert "set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95" in whole

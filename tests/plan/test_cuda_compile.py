@@ -8,6 +8,7 @@ last run in one loop. The last layer's queries are the target positions alone an
 
 import dataclasses
 import functools
+from typing import Literal
 
 import jax
 import pytest
@@ -33,18 +34,28 @@ pytestmark = [
 
 
 @functools.cache
-def made(name: str, count: int):
+def made(
+    name: str,
+    count: int,
+    card: str = "h100-80gb",
+    layers: int = LAYERS,
+    quantization: Literal["none", "int8"] = "none",
+    rank: int = 128,
+):
     """A program, and the state that it donates, with what the compiler says of it."""
-    mesh = make_mesh(count, 1, cards.described(cards.card_named("h100-80gb"), count))
+    mesh = make_mesh(count, 1, cards.described(cards.card_named(card), count))
     shapes, _ = config_without_weights(LLAVA)
-    shapes = dataclasses.replace(shapes, text=dataclasses.replace(shapes.text, num_layers=LAYERS))
-    model = compiled.abstract_model(FAMILY, shapes, ModelConfig(), mesh)
+    shapes = dataclasses.replace(shapes, text=dataclasses.replace(shapes.text, num_layers=layers))
+    model = compiled.abstract_model(FAMILY, shapes, ModelConfig(quantization=quantization), mesh)
     step = sizes.Training(count, 1, LENGTH, "full", count)
-    settings = Lora(batch_rows=2 * count, rows_at_once=1)
+    settings = Lora(batch_rows=2 * count, rows_at_once=1, rank=rank)
     planning = Planning(model, mesh, remat_policy("full", mesh), LENGTH, sizes.ANSWER_TOKENS)
     makers = {
         "caption": lambda: compiled.captioning(
             model, mesh, sizes.Captioning(2 * count, 640, 64, DecodingConfig(), count)
+        ),
+        "one caption": lambda: compiled.captioning(
+            model, mesh, sizes.Captioning(count, 640, 200, DecodingConfig(), count)
         ),
         "efuf": lambda: compiled.training(model, mesh, dataclasses.replace(step, perturbation=None)),
         "sare": lambda: compiled.training(model, mesh, step),

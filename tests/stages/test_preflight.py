@@ -85,6 +85,7 @@ def test_a_batch_that_no_memory_holds_is_refused(capsys):
     error, lines = refused(read("--config.caption.batch_size=100000000", config=DEMO), capsys)
     assert error.startswith("memory: a batch of captions takes ")
     assert "lower config.caption.batch_size" in error
+    assert "set config.model.quantization=int8, or divide the weights" in error
     assert "--plan" in error
     assert lines == []
 
