@@ -49,7 +49,7 @@ def test_examples_run_and_print_what_they_say(name, block, capsys):
 
 def test_every_command_for_a_run_means_what_it_says():
     pages = [page.read_text(encoding="utf-8") for page in PAGES]
-    pattern = re.compile(r"(?:main\.py|sare run|sare plan) (--config configs/(?:[^\n`#]|\\\n)+)")
+    pattern = re.compile(r"(?:main\.py|sare run|sare plan) (--config configs/(?:\\\n|[^\n`#])+)")
     commands = sorted({command.split("  ")[0] for page in pages for command in pattern.findall(page)})
     assert len(commands) >= 6
     overrides = 0
