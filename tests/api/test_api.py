@@ -9,6 +9,7 @@ import pytest
 
 import sare_jax
 from sare_jax.api import model, texts
+from sare_jax.demo.train_llava import WEIGHTS
 from sare_jax.errors import UserError
 
 IN_ORDER = (
@@ -42,6 +43,14 @@ def test_every_docstrings_example_does_what_it_says(tmp_path, monkeypatch):
     assert before.caption(names["images"], max_new_tokens=64) == names["texts"]  # stays as it was
     _mistakes(names)
     _inputs(names, tmp_path)
+
+
+def test_a_model_is_loaded_with_int8_kernels_by_a_keyword():
+    int8 = sare_jax.load(WEIGHTS, dtype="float32", quantization="int8")
+    layers = int8.loaded.frozen["language_model"]["layers"]
+    assert layers["up"]["kernel"].dtype == "int8"
+    with pytest.raises(UserError, match=r"model\.quantization: .*'int4'"):
+        sare_jax.load(WEIGHTS, quantization="int4")
 
 
 def _mistakes(names: dict) -> None:

@@ -17,6 +17,7 @@ from sare_jax.models.shared.partition import flatten, unflatten
 from sare_jax.models.shared.quantization import quantize, scale_path, split
 from sare_jax.settings import ModelConfig
 from sare_jax.settings.building import build
+from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import gathering, load_onto, make_mesh
 from tests.attacks.conversing import write_model
 from tests.models.qwen import tiny
@@ -62,11 +63,14 @@ class One(nnx.Module):
         self.norm = RMSNorm(inner, 1e-6)
 
 
-def one(kernel: np.ndarray, path: str = "linear"):
+def one(kernel: np.ndarray, path: str = "linear", adapter: dict | None = None):
     graphdef, state = nnx.split(One(*kernel.shape))
     found, scale = quantize(kernel)
     frozen = flatten(nnx.to_pure_dict(state)) | {"linear/kernel": found, f"{path}/kernel_scale": scale}
-    return merge(graphdef, {}, unflatten(frozen)), np.asarray(found) * np.asarray(scale, np.float64)
+    members = {f"linear/lora/{name}": leaf for name, leaf in (adapter or {}).items()}
+    return merge(graphdef, unflatten(members), unflatten(frozen)), np.asarray(found) * np.asarray(
+        scale, np.float64
+    )
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 1e-2)])
@@ -77,6 +81,14 @@ def test_product_and_gradient_are_those_of_whole_numbers_times_scales(dtype, tol
     for found, wanted in ((result, np.float64(x) @ plain), (pull(back)[0], np.float64(back) @ plain.T)):
         assert found.dtype == dtype
         np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
+
+
+def test_an_adapter_stands_beside_an_int8_kernel():
+    kernel, a, b = (RNG.normal(size=size).astype(np.float32) for size in ((16, 8), (16, 2), (2, 8)))
+    model, plain = one(kernel, adapter={"a": a, "b": b, "scale": np.float32(4)})
+    x = RNG.normal(size=(3, 16)).astype(np.float32)
+    np.testing.assert_allclose(model.linear(x), x @ (plain + 4 * a @ b), rtol=1e-4, atol=1e-4)
+    assert model.linear.kernel[...].dtype == jnp.int8
 
 
 def test_a_layer_that_is_not_linear_is_named():
@@ -186,6 +198,26 @@ def test_gradients_are_those_of_the_same_numbers_and_nearly_those_of_float32(pai
     cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
     print(f"cosine {cosine:.5f}")
     assert 0.99 < cosine < 1
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+def test_no_widened_kernel_is_kept_for_the_backward_pass(tmp_path, remat):
+    write_model("llava", tmp_path)
+    loaded = load_model(tmp_path, dtype=jnp.float32, quantization="int8")
+    policy, tokens = remat_policy(remat, make_mesh(1)), jnp.zeros((1, 7), jnp.int32)
+
+    def backward(params, frozen, image_embeds):
+        model = loaded.merge(params, frozen)
+        positions = jnp.array([[2, 3]])
+        read = lambda x: model.read(tokens, x, positions=positions, remat_policy=policy)  # noqa: E731
+        return jax.vjp(read, image_embeds)[1]
+
+    embeds = jnp.zeros((1, loaded.shape.num_image_tokens, loaded.config.text.width))
+    kept = jax.tree.leaves(jax.eval_shape(backward, loaded.params, loaded.frozen, embeds))
+    stacks = {leaf.shape for leaf in jax.tree.leaves(loaded.frozen) if leaf.dtype == jnp.int8}
+    assert stacks & {leaf.shape for leaf in kept}  # as int8, which the layers are read from again
+    kernels = stacks | {shape[1:] for shape in stacks}
+    assert {leaf.dtype for leaf in kept if leaf.shape in kernels} == {jnp.dtype(jnp.int8)}
 
 
 def test_weights_that_are_divided_give_the_same_answers(tmp_path):
