@@ -64,6 +64,8 @@ def looks(context: Context) -> Iterator[Look]:
     for name, (stage, extra) in PACKAGES.items():
         if stage in stages and not (stage == "curate" and _has_sets(context)):
             yield partial(_package, name, f"the stage {stage}", extra)
+    if config.model.quantization != "none" and _wants_model(context):
+        yield partial(_package, "qwix", "config.model.quantization", "sare_jax[models]")
     yield from _data(context)
     yield from _artifacts(context)
     if "caption" in stages and config.caption.file and not config.curate.folder:

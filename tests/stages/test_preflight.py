@@ -81,6 +81,18 @@ def test_the_demo_lacks_nothing():
     preflight.check(Context(read(config=DEMO), Path("run")))
 
 
+def test_what_quantises_is_missed_where_it_is_asked_for(capsys, monkeypatch):
+    find = preflight.importlib.util.find_spec
+    monkeypatch.setattr(
+        preflight.importlib.util, "find_spec", lambda name: None if name == "qwix" else find(name)
+    )
+    preflight.check(Context(read(config=DEMO), Path("run")))
+    error, _ = refused(read("--config.model.quantization=int8", config=DEMO), capsys)
+    assert error == (
+        "config.model.quantization needs the package qwix; get it with: pip install 'sare_jax[models]'"
+    )
+
+
 def test_a_batch_that_no_memory_holds_is_refused(capsys):
     error, lines = refused(read("--config.caption.batch_size=100000000", config=DEMO), capsys)
     assert error.startswith("memory: a batch of captions takes ")
