@@ -77,10 +77,11 @@ def frozen_placement(
 ) -> Placement:
     """Where each parameter lies, (path, shape) → sharding; for `load_model`, which reads only what is needed.
 
-    A frozen matrix is divided along its longest axis that `fsdp` divides, never along the axis that numbers
-    the layers: a loop over layers then gathers one layer at a time. An int8 kernel is divided along its last
-    axis, so that each device finds the scales of its own channels. Vectors (norms, biases), matrices without
-    such an axis and trainable parameters are whole on each device.
+    A frozen matrix is divided along its first axis that `fsdp` divides, never along the axis that numbers the
+    layers: a loop over layers then gathers one layer at a time. Parts of the first axis lie one behind the
+    other in the whole; of a later axis, the compiler keeps a transposed copy of all layers. An int8 kernel is
+    divided along its last axis all the same, so that each device finds the scales of its own channels.
+    Vectors (norms, biases), matrices without such an axis and trainable parameters are whole on each device.
 
     Args:
       mesh: the run's devices as (`data`, `fsdp`); frozen matrices are divided over `fsdp`.
@@ -96,8 +97,7 @@ def frozen_placement(
         divisible = [axis for axis in axes if shape[axis] % parts == 0]
         if parts == 1 or len(shape) - first < 2 or not divisible or re.fullmatch(trainable, path):
             return replicated(mesh)
-        longest = max(divisible, key=lambda axis: shape[axis])
-        return NamedSharding(mesh, PartitionSpec(*[None] * longest, FSDP))
+        return NamedSharding(mesh, PartitionSpec(*[None] * divisible[0], FSDP))
 
     return place
 

@@ -20,7 +20,7 @@ from sare_jax.models.llava.hub import LLAVA
 from sare_jax.models.llava.published import config_without_weights
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.lora import is_adapter
-from sare_jax.plan import cards, compiled, hlo, sizes
+from sare_jax.plan import analytic, cards, compiled, hlo, sizes
 from sare_jax.settings import DecodingConfig, ModelConfig
 from sare_jax.training.remat import remat_policy
 from sare_jax.training.sharding import make_mesh
@@ -65,6 +65,20 @@ def made(
     }
     program = makers[name]()
     return model, program, program.compile()
+
+
+def test_one_group_of_rows_holds_its_activations_at_a_time():
+    mesh = make_mesh(1, 1, cards.described(cards.card_named("h100-80gb"), 1))
+    shapes, _ = config_without_weights(LLAVA)
+    shapes = dataclasses.replace(shapes, text=dataclasses.replace(shapes.text, num_layers=16))
+    model = compiled.abstract_model(FAMILY, shapes, ModelConfig(), mesh)
+    step = sizes.Training(8, 1, LENGTH, "full", 8)
+
+    one = compiled.relearning(model, mesh, step).compile()
+    three = compiled.training(model, mesh, step).compile()
+
+    kept = 16 * step.rows * analytic.residual_bytes(model.shape.text, LENGTH, 2, "full")
+    assert three.temporary - one.temporary < kept
 
 
 @pytest.mark.parametrize("count", [1, 8])

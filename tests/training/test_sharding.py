@@ -80,10 +80,10 @@ def test_the_weights_of_the_7b_model_are_divided_but_never_between_layers():
     _, leaves = load.abstract(FAMILY, shapes, here())
     place = frozen_placement(make_mesh(1, 8), "projector/.*", load.stacked_paths(FAMILY, shapes))
     specs = {path: place(path, leaf.shape).spec for path, leaf in leaves.items()}
-    assert specs["language_model/layers/gate/kernel"] == PartitionSpec(None, None, "fsdp")
+    assert specs["language_model/layers/gate/kernel"] == PartitionSpec(None, "fsdp")
     assert specs["language_model/layers/down/kernel"] == PartitionSpec(None, "fsdp")
     assert specs["embed/table"] == PartitionSpec("fsdp")
-    assert specs["vision_tower/positions"] == PartitionSpec(None, "fsdp")
+    assert specs["vision_tower/positions"] == PartitionSpec(None, "fsdp")  # 577 is odd
     for path, leaf in leaves.items():
         is_layer = "/layers/" in path
         if path.startswith("projector/") or len(leaf.shape) - is_layer < 2:

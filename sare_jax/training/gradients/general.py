@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sare_jax.data.batches import SETS
-from sare_jax.training.gradients.pulling import members, pull_each, weighted
+from sare_jax.training.gradients.pulling import has_units, members, pull_where, weighted
 from sare_jax.training.losses import losses_of_rows
 from sare_jax.training.rows import Rows
 from sare_jax.training.state import Params
@@ -44,7 +44,7 @@ def gradients(
             losses = losses_of_rows(static, model, rows, static.project(model, features[name]), counts)
             return tuple(weighted(losses, wanted[number]) for number in numbers), losses
 
-        pulled, losses = pull_each(sums_of, params)
+        pulled, losses = pull_where(has_units(rows, counts), sums_of, params)
         for number, grad in zip(numbers, pulled, strict=True):
             grads[number] = jax.tree.map(jnp.add, grads[number], grad)
         values |= {kind: values[kind] + loss for kind, loss in losses.items()}

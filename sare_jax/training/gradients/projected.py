@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sare_jax.data.batches import SETS
-from sare_jax.training.gradients.pulling import members, pull_each, weighted
+from sare_jax.training.gradients.pulling import has_units, members, pull_where, weighted
 from sare_jax.training.losses import losses_of_rows
 from sare_jax.training.rows import Rows
 from sare_jax.training.state import Params
@@ -57,7 +57,7 @@ def gradients(
             losses = losses_of_rows(static, model, groups[name], embeds, counts, static.prefix)
             return tuple(weighted(losses, wanted[number]) for number in numbers), losses
 
-        pulled, losses = pull_each(sums_of, embeds)
+        pulled, losses = pull_where(has_units(groups[name], counts), sums_of, embeds)
         for number, cotangent in zip(numbers, pulled, strict=True):
             cotangents[number][name] = cotangent
         values |= {kind: values[kind] + loss for kind, loss in losses.items()}

@@ -1,5 +1,6 @@
 """What both gradient functions share."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,11 @@ def members(groups: Mapping[str, Rows], wanted: Sequence[Weights]) -> list[list[
     return [[name for name, rows in groups.items() if set(rows.units) & set(sums)] for sums in wanted]
 
 
+def has_units(rows: Rows, counts: Mapping[str, jax.Array]) -> jax.Array:
+    """Whether the whole batch has units of a group's sets, bool[]."""
+    return sum(counts[kind] for kind in rows.units) > 0
+
+
 def pull_each(function: Callable[[Any], tuple], at: Any) -> tuple[Sequence[Any], Any]:
     """The gradient of each of a function's scalar results, and its auxiliary result."""
     made: Any = jax.vjp(function, at, has_aux=True)
@@ -31,3 +37,14 @@ def pull_each(function: Callable[[Any], tuple], at: Any) -> tuple[Sequence[Any],
     # Row i of the unit matrix is the cotangent that selects result i.
     stacked = jax.vmap(lambda row: pull(tuple(row))[0])(jnp.eye(len(results)))
     return [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(len(results))], aux
+
+
+def pull_where(present: jax.Array, function: Callable[[Any], tuple], at: Any) -> tuple[Sequence[Any], Any]:
+    """As `pull_each` where `present`, bool[], is true; elsewhere zeros, and nothing is computed.
+
+    A branch is a part of the program of its own. Left in one part, several groups of rows have the buffers of
+    their activations filled with zeros together at the step's beginning, so all are held at once.
+    """
+    pull = functools.partial(pull_each, function)
+    shapes = jax.eval_shape(pull, at)
+    return jax.lax.cond(present, pull, lambda _: jax.tree.map(jnp.zeros_like, shapes), at)
