@@ -1,7 +1,7 @@
 """What both gradient functions share."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,26 +25,37 @@ def members(groups: Mapping[str, Rows], wanted: Sequence[Weights]) -> list[list[
 
 def has_units(rows: Rows, counts: Mapping[str, jax.Array]) -> jax.Array:
     """Whether the whole batch has units of a group's sets, bool[]."""
-    return sum(counts[kind] for kind in rows.units) > 0
+    return sum((counts[kind] for kind in rows.units), jnp.zeros(())) > 0
 
 
-def pull_each(function: Callable[[Any], tuple], at: Any) -> tuple[Sequence[Any], Any]:
+def pull_each(function: Callable[[Any], tuple], at: Any) -> tuple[list[Any], Any]:
     """The gradient of each of a function's scalar results, and its auxiliary result."""
     made: Any = jax.vjp(function, at, has_aux=True)
     results, pull, aux = made
     if len(results) == 1:
-        return pull((jnp.ones(()),)), aux
+        return list(pull((jnp.ones(()),))), aux
     # Row i of the unit matrix is the cotangent that selects result i.
     stacked = jax.vmap(lambda row: pull(tuple(row))[0])(jnp.eye(len(results)))
     return [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(len(results))], aux
 
 
-def pull_where(present: jax.Array, function: Callable[[Any], tuple], at: Any) -> tuple[Sequence[Any], Any]:
+def pull_where(
+    present: jax.Array, function: Callable[[Any], tuple], at: Any, count: int, kinds: Collection[str]
+) -> tuple[list[Any], dict[str, jax.Array]]:
     """As `pull_each` where `present`, bool[], is true; elsewhere zeros, and nothing is computed.
 
     A branch is a part of the program of its own. Left in one part, several groups of rows have the buffers of
     their activations filled with zeros together at the step's beginning, so all are held at once.
+
+    Args:
+      present: whether there is something to compute.
+      function: of `at`; gives a tuple of float32[], and float32[] by set.
+      at: where the gradients are taken.
+      count: length of that tuple.
+      kinds: those sets.
     """
-    pull = functools.partial(pull_each, function)
-    shapes = jax.eval_shape(pull, at)
-    return jax.lax.cond(present, pull, lambda _: jax.tree.map(jnp.zeros_like, shapes), at)
+
+    def zeros(at: Any) -> tuple[list[Any], dict[str, jax.Array]]:
+        return [jax.tree.map(jnp.zeros_like, at) for _ in range(count)], dict.fromkeys(kinds, jnp.zeros(()))
+
+    return jax.lax.cond(present, functools.partial(pull_each, function), zeros, at)
