@@ -1,16 +1,17 @@
 """The settings that every experiment starts from: the paper's, where it speaks."""
 
 import dataclasses
-import types
 import typing
 from typing import Any
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict, FieldReference, config_dict
 
 from sare_jax.attacks import ATTACKS, attack_of
 from sare_jax.config import SECTIONS, STAGES
 from sare_jax.settings import AttackConfig
-from sare_jax.settings.building import kinds_of
+from sare_jax.settings.auto import IN_CONFIG, Size
+from sare_jax.settings.building import has_kinds, kinds_of
+from sare_jax.settings.optim import OptimConfig
 from sare_jax.settings.presets import PRESETS
 
 
@@ -22,7 +23,7 @@ def base_config(name: str) -> ConfigDict:
     config.name = name
     config.stages = ",".join(STAGES)
     optim = config.optim.to_dict()
-    config.runs = ConfigDict({name: PRESETS[name](optim) for name in ("efuf", "sare")})
+    config.runs = ConfigDict({name: _run(PRESETS[name](optim)) for name in ("efuf", "sare")})
     config.attacks = ConfigDict(
         {
             "relearn_60": {"num_samples": 60},
@@ -53,10 +54,21 @@ def on_coco(name: str, variant: str, *own: str) -> ConfigDict:
         {"images": "data/coco/train2014", "annotations": "data/coco/annotations", "split": "reserve"}
     )
     if variant == "robust":
-        config.runs.robust = ConfigDict(PRESETS["robust"](config.optim.to_dict()))
+        config.runs.robust = _run(PRESETS["robust"](config.optim.to_dict()))
     if variant == "lora":
         config.attacks.lora = ConfigDict({"kind": "lora", "images": "data"})
     return config
+
+
+def _run(values: dict[str, Any]) -> ConfigDict:
+    """A run's keys as a section in which sizes may become `auto`."""
+    hints = typing.get_type_hints(OptimConfig)
+    return ConfigDict(
+        {
+            key: FieldReference(value, field_type=IN_CONFIG) if hints.get(key) == Size else value
+            for key, value in values.items()
+        }
+    )
 
 
 def _defaults(kind: type, own: Any = None) -> ConfigDict:
@@ -66,10 +78,12 @@ def _defaults(kind: type, own: Any = None) -> ConfigDict:
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         default = getattr(own, field.name, field.default)
-        if isinstance(hint, types.UnionType):
+        if has_kinds(hint):
             values[field.name] = _choice(kinds_of(hint))
         elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
             values[field.name] = _defaults(hint, default)
+        elif hint == Size:
+            values[field.name] = FieldReference(default, field_type=IN_CONFIG)
         elif field.default_factory is not dataclasses.MISSING:  # keys may be `module:name`
             values[field.name] = ConfigDict(field.default_factory(), allow_dotted_keys=True)
         else:
@@ -96,6 +110,7 @@ def _room(kind: type) -> dict[str, Any]:
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             room[key] = ConfigDict(_room(hint))
         else:
+            hint = IN_CONFIG if hint == Size else hint
             plain = type(typing.get_args(hint)[0]) if typing.get_origin(hint) is typing.Literal else hint
             room[key] = config_dict.placeholder(typing.get_origin(plain) or plain)
     return room

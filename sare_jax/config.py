@@ -5,7 +5,6 @@
 """
 
 import dataclasses
-import types
 import typing
 from collections.abc import Collection
 
@@ -16,6 +15,7 @@ from sare_jax.settings.building import (
     at_least,
     build,
     given,
+    has_kinds,
     keys_of,
     kinds_of,
     merged,
@@ -133,7 +133,7 @@ def known_keys() -> list[str]:
 
 def _renamed(kind: typing.Any, where: str) -> dict[str, str]:
     """The keys of a settings dataclass, or of the members of a union, that have another name now."""
-    if isinstance(kind, types.UnionType):
+    if has_kinds(kind):
         return {
             old: new for member in kinds_of(kind).values() for old, new in _renamed(member, where).items()
         }

@@ -4,7 +4,6 @@ import dataclasses
 import importlib
 import json
 import typing
-from types import UnionType
 
 import pytest
 
@@ -14,7 +13,7 @@ from sare_jax.attacks.relearn import Relearn
 from sare_jax.config import SECTIONS, parse, parse_saved, to_dict
 from sare_jax.errors import UserError
 from sare_jax.settings import GREEDY, AttackConfig, AuditThresholds, CurateConfig
-from sare_jax.settings.building import kinds_of, merged
+from sare_jax.settings.building import has_kinds, kinds_of, merged
 from sare_jax.settings.documentation import meanings
 
 BASE = {"name": "test", "stages": "caption", "model": {"folder": "somewhere"}}
@@ -150,7 +149,7 @@ def test_a_comparison_of_checkpoints_needs_its_attack():
 
 def all_kinds(hint: typing.Any) -> list[type]:
     """A settings dataclass with those of its sections."""
-    if isinstance(hint, UnionType):
+    if has_kinds(hint):
         return [kind for member in kinds_of(hint).values() for kind in all_kinds(member)]
     if not dataclasses.is_dataclass(hint):
         return []

@@ -4,7 +4,6 @@ import dataclasses
 import re
 import shlex
 import sys
-import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from sare_jax.attacks import ATTACKS, attack_of
 from sare_jax.config import SECTIONS
-from sare_jax.settings.building import kinds_of
+from sare_jax.settings.building import has_kinds, kinds_of
 from tests.test_command import read
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +87,7 @@ def _defaults(kind: type, where: str) -> Iterator[tuple[str, object]]:
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         key, hint = f"{where}.{field.name}", hints[field.name]
-        if isinstance(hint, types.UnionType):
+        if has_kinds(hint):
             for member in kinds_of(hint).values():
                 yield from _defaults(member, key)
         elif dataclasses.is_dataclass(hint):

@@ -19,7 +19,9 @@ from sare_jax.inference.features import FeatureCache
 from sare_jax.models.families import model_folder, open_source
 from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter
 from sare_jax.models.prompting import ImagePrompter
+from sare_jax.plan.sizer import DeviceSizer
 from sare_jax.settings import DecodingConfig, EvaluateConfig, ModelConfig
+from sare_jax.settings.auto import AUTO, Size, Sizer
 from sare_jax.settings.building import build, merged
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.settings.presets import PRESETS
@@ -62,7 +64,7 @@ class Model:
         prompt: str = EvaluateConfig.prompt,
         *,
         max_new_tokens: int = EvaluateConfig.max_new_tokens,
-        batch_size: int = EvaluateConfig.batch_size,
+        batch_size: Size = EvaluateConfig.batch_size,
         **decoding: Any,
     ) -> list[str]:
         """Describes images, or answers a question about each.
@@ -80,7 +82,7 @@ class Model:
           images: files, or images of Pillow's, each asked about by itself; a single one may stand alone.
           prompt: the question; the paper's describing prompt where none is given.
           max_new_tokens: most tokens of an answer.
-          batch_size: images at a time, over all devices.
+          batch_size: images at a time, over all devices; `auto` is the largest number that fits.
           **decoding: the keys of `config.decoding`, such as `num_beams` and `temperature`.
 
         Returns:
@@ -89,6 +91,7 @@ class Model:
         Raises:
           UserError: images are missing (all are listed) or cannot be read, or a setting is unknown.
         """
+        size = _sizer(self, "batch_size", EvaluateConfig.batch_size) if batch_size == AUTO else batch_size
         images = [images] if isinstance(images, str | Path | Image) else list(images)
         with tempfile.TemporaryDirectory() as scratch, gathering(self.mesh):
             asked = [
@@ -104,7 +107,7 @@ class Model:
                 processor=self.processor,
                 prompter=self.prompter,
                 max_new_tokens=max_new_tokens,
-                batch_size=batch_size,
+                batch_size=size,
                 name="answers",
                 decoding=build(DecodingConfig, decoding, "decoding"),
                 rows=by_rows(self.mesh),
@@ -204,6 +207,7 @@ def unlearn(
             mesh=model.mesh,
             made_from=dataclasses.asdict(model.settings),
             remat_policy=remat_policy(model.settings.remat, model.mesh),
+            sizer=_sizer(model, "micro_batches", OptimConfig.micro_batches),
         )
         step, about = steps_in(checkpoints)[-1], saved_settings(checkpoints)
     return dataclasses.replace(
@@ -212,6 +216,11 @@ def unlearn(
         step=model.step + step,
         training=about,
     )
+
+
+def _sizer(model: Model, name: str, default: Any) -> Sizer:
+    """What chooses a size of that name by memory; nothing is kept of it."""
+    return DeviceSizer(model.mesh, name, default, {}, None)
 
 
 def _file(image: Picture, scratch: Path, number: int) -> Path:

@@ -14,7 +14,7 @@ from sare_jax.curation.truth import Marks, Truth, coco_truth, plain_captions, re
 from sare_jax.data.images import MOST_PIXELS
 from sare_jax.errors import UserError
 from sare_jax.settings import CurateConfig
-from sare_jax.settings.building import build, kinds_of, merged
+from sare_jax.settings.building import build, has_kinds, kinds_of, merged
 from sare_jax.settings.documentation import meanings
 
 
@@ -57,7 +57,7 @@ def add_settings(
         if (only and field.name not in only) or field.name in without:
             continue
         hint = hints[field.name]
-        if isinstance(hint, types.UnionType):
+        if has_kinds(hint):
             members = {
                 name: member for name, member in kinds_of(hint).items() if name in (kinds or kinds_of(hint))
             }

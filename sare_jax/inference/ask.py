@@ -1,5 +1,7 @@
 """Many questions about many images, answered in batches and written as they come."""
 
+import dataclasses
+import functools
 import json
 import warnings
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ from sare_jax.models.shared.partition import Tree, hash_params
 from sare_jax.progress import COMPILING, bar
 from sare_jax.rounding import round_up
 from sare_jax.settings import GREEDY, DecodingConfig
+from sare_jax.settings.auto import Lowered, Sizer
 
 # Prompts are padded to a multiple of this many tokens: few lengths, so few compilations, and little waste.
 # Beyond `LONG`, where images of any size make prompts of any length, it is an eighth of a power of two.
@@ -58,8 +61,7 @@ class _Answerer:
 
     def start(self, batch: _Batch, images: list[str]) -> Generated:
         """Queues a batch; rows that it lacks repeat its first one, and their answers are dropped later."""
-        devices = len(self.rows.device_set) if self.rows else 1
-        rows = np.arange(round_up(self.batch_size, devices))
+        rows = np.arange(round_up(self.batch_size, self.devices))
         rows[len(batch.indices) :] = 0
         lengths = np.array([len(batch.prompts[row]) for row in rows], np.int32)
         tokens = np.full((len(rows), _rounded(lengths.max())), self.prompter.pad_id, np.int32)
@@ -68,23 +70,42 @@ class _Answerer:
         numbers = np.array(batch.indices, np.int32)[rows]
         features = self.features(images)[rows]
         tokens, lengths, features, numbers = jax.device_put((tokens, lengths, features, numbers), self.rows)
-        return generate(
-            self.loaded.graphdef,
-            self.params,
-            self.loaded.frozen,
-            tokens,
-            lengths,
-            features,
-            max_new_tokens=self.max_new_tokens,
-            end_ids=self.end_ids,
-            pad_id=self.prompter.pad_id,
-            decoding=self.decoding,
-            numbers=numbers,
-            allowed=self.allowed,
-            opening=self.opening,
-            stops=self.stops,
-            penalty=self.loaded.generation.repetition_penalty,
-        )
+        return generate(*self._weights, tokens, lengths, features, numbers=numbers, **self._how)
+
+    def lowered(self, length: int, rows: int) -> Lowered:
+        """The program for a batch of so many rows whose prompts are padded to `length` tokens."""
+
+        def array(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(shape, dtype, sharding=self.rows)
+
+        shape, frozen = self.loaded.shape, self.loaded.frozen
+        image = (rows, shape.num_image_features, shape.feature_width)
+        tokens, numbers = array((rows, length), np.int32), array((rows,), np.int32)
+        features = array(image, jax.tree.leaves(frozen)[0].dtype)
+        lowered = generate.lower(*self._weights, tokens, numbers, features, numbers=numbers, **self._how)
+        return Lowered(lowered, (self.params, frozen, tokens, features))
+
+    @property
+    def devices(self) -> int:
+        """Number of devices over which rows are divided."""
+        return len(self.rows.device_set) if self.rows else 1
+
+    @property
+    def _weights(self) -> tuple[Any, Tree, Tree]:
+        return self.loaded.graphdef, self.params, self.loaded.frozen
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "end_ids": self.end_ids,
+            "pad_id": self.prompter.pad_id,
+            "decoding": self.decoding,
+            "allowed": self.allowed,
+            "opening": self.opening,
+            "stops": self.stops,
+            "penalty": self.loaded.generation.repetition_penalty,
+        }
 
     def read(self, batch: _Batch, made: Generated) -> dict[int, Answer]:
         """Waits for a batch and turns it into text, by request number."""
@@ -115,7 +136,7 @@ def ask(
     processor: ImageProcessor,
     prompter: Prompter,
     max_new_tokens: int,
-    batch_size: int,
+    batch_size: int | Sizer,
     name: str,
     features: FeatureCache | None = None,
     decoding: DecodingConfig = GREEDY,
@@ -139,7 +160,7 @@ def ask(
       processor: turns pictures into arrays.
       prompter: tokenizer and prompt form of the model.
       max_new_tokens: most tokens of an answer.
-      batch_size: rows generated at a time, over all devices.
+      batch_size: rows generated at a time, over all devices, or what chooses their number.
       name: label of the progress bar.
       features: a cache that several calls share; None encodes every image in this call.
       decoding: how answers are decoded; by default the likeliest token each time. A draw
@@ -160,45 +181,73 @@ def ask(
         `data.images.check_image` refuses (all are listed), an image that cannot be read, an empty stop
         string, or end tokens of the model without the tokenizer's.
     """
-    settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
     _warn(max_new_tokens, decoding)
-    asked = settings | {"decoding": asdict(decoding), "contents": contents}
     loaded.generation.require_possible(decoding)
     stop = (*prompter.answer_end.stop, *decoding.stop)
+    about = ImagePrompter(prompter, processor, Path(images_dir))
+
+    @functools.cache  # for the parts of `ask` that need it
+    def answerer() -> _Answerer:
+        return _Answerer(
+            loaded,
+            params,
+            prompter,
+            features or FeatureCache(loaded, processor, images_dir, rows=rows),
+            max_new_tokens,
+            0,
+            decoding,
+            rows,
+            loaded.generation.end_ids(prompter.eos_id),
+            _allowed(loaded, prompter),
+            _opening(loaded),
+            stop,
+            _stops(loaded, prompter, stop),
+        )
+
+    if not isinstance(batch_size, int):
+        _check(requests)
+        batch_size = _size(batch_size, answerer(), _prompts(about, requests))
+    asked = {
+        "max_new_tokens": max_new_tokens,
+        "batch_size": batch_size,
+        "decoding": asdict(decoding),
+        "contents": contents,
+    }
     journal = Journal(out, _key(loaded, params, requests, processor, prompter, asked))
     if (whole := journal.whole()) is not None:
         return whole
     _check(requests)
     require_images(images_dir, (request["image"] for request in requests), max_pixels)
-    answerer = _Answerer(
-        loaded,
-        params,
-        prompter,
-        features or FeatureCache(loaded, processor, images_dir, rows=rows),
-        max_new_tokens,
-        batch_size,
-        decoding,
-        rows,
-        loaded.generation.end_ids(prompter.eos_id),
-        _allowed(loaded, prompter),
-        _opening(loaded),
-        stop,
-        _stops(loaded, prompter, stop),
-    )
 
-    about = ImagePrompter(prompter, processor, Path(images_dir))
-    prompts = [about.prompt(request["image"], request["instruction"]) for request in requests]
+    prompts = _prompts(about, requests)
     batches = _batches(prompts, batch_size)
     answers = journal.resume([batch.indices for batch in batches])
     todo = [batch for batch in batches if batch.indices[0] not in answers]
     with bar(len(requests), name, done=len(answers), unit="answer", waiting=COMPILING) as progress:
-        for made in _answer(answerer, todo, requests):
+        for made in _answer(dataclasses.replace(answerer(), batch_size=batch_size), todo, requests):
             journal.append(made)
             answers |= made
             progress.update(len(made))
     results = [{**request, **answers[index]} for index, request in enumerate(requests)]
     journal.finish(results)
     return results
+
+
+def _prompts(about: ImagePrompter, requests: Sequence[dict[str, Any]]) -> list[list[int]]:
+    return [about.prompt(request["image"], request["instruction"]) for request in requests]
+
+
+def _size(sizer: Sizer, answerer: _Answerer, prompts: list[list[int]]) -> int:
+    """The rows that are generated at a time, chosen for the longest prompt."""
+    length = _rounded(max(map(len, prompts), default=1))
+    about = {
+        "prompt": length,
+        "max_new_tokens": answerer.max_new_tokens,
+        "decoding": asdict(answerer.decoding),
+        "trainable": sum(leaf.size for leaf in jax.tree.leaves(answerer.params)),
+    }
+    make = functools.partial(answerer.lowered, length)
+    return sizer.rows(make, multiple=answerer.devices, most=max(1, len(prompts)), about=about)
 
 
 def _answer(

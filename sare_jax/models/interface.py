@@ -268,6 +268,7 @@ class ModelShape:
       num_image_tokens: P, image slots of the largest image.
       num_image_features: F, features of the largest image.
       feature_width: D_v, numbers of one image feature.
+      picture: shape of the largest image as the image processor gives it.
       layers: path prefix of the language model's stacked layers.
       ends: paths of the embedding table and, where it is one of its own, the head.
     """
@@ -277,6 +278,7 @@ class ModelShape:
     num_image_tokens: int
     num_image_features: int
     feature_width: int
+    picture: tuple[int, ...]
     layers: str
     ends: tuple[str, ...]
 

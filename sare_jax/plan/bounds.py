@@ -1,5 +1,6 @@
 """Seconds that a card cannot do without, and the largest batch that fits onto it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from sare_jax.plan.hlo import Deeds
 from sare_jax.plan.work import Work
 
 SPARE = 0.1  # share of a card's memory that a plan leaves free
+_BY_LINE = 6  # peaks after which a search goes on by halving, for memory that grows by leaps
 TYPICAL = 0.4  # share of the peaks that well-kept programs reach, for the second figure
 
 
@@ -58,33 +60,48 @@ def fits(peak: int, card: Card) -> bool:
     return peak <= (1 - SPARE) * card.memory
 
 
-def largest(fitting: Callable[[int], bool], start: int, multiple: int) -> int:
-    """The most rows that fit, to within an eighth, by doubling or halving and then bisection.
+def last_fitting(peak: Callable[[int], float], limit: float, count: int, start: int) -> int:
+    """The last of some programs, in the order of the memory that they take, that fits; to within an eighth.
+
+    Memory grows nearly in proportion, so a line through two peaks says where to look next. What it says is
+    tried, and then an eighth above, so that four peaks are mostly enough, each of which may take minutes.
 
     Args:
-      fitting: whether so many rows fit.
-      start: rows to begin with, a multiple of `multiple`.
-      multiple: what rows are a multiple of.
+      peak: place of a program → bytes at its peak.
+      limit: most bytes that fit.
+      count: number of programs; places are 0 to `count` − 1.
+      start: place to begin with.
 
     Returns:
-      A number that fits; 0 where not even `multiple` rows do.
+      A place that fits; −1 where not even place 0 does.
     """
-    low, high = 0, 0
-    rows = start
-    while not high or not low:
-        if fitting(rows):
-            low = rows
-            rows *= 2
-        else:
-            high = rows
-            rows = rows // 2 // multiple * multiple
-        if not low and not rows:
-            return 0
-        if low and high:
-            break
-    while high - low > max(multiple, low // 8):
-        middle = (low + high) // 2 // multiple * multiple
-        if middle == low:
-            break
-        low, high = (middle, high) if fitting(middle) else (low, middle)
+    low, high = -1, count
+    known: dict[int, float] = {}
+    place = min(start, count - 1)
+    while high - low > max(1, (low + 1) // 8):
+        known[place] = peak(place)
+        low, high = (place, high) if known[place] <= limit else (low, place)
+        place = _next(known, limit, low, high, count)
     return low
+
+
+def _next(known: dict[int, float], limit: float, low: int, high: int, count: int) -> int:
+    """Where to look next, between the last place that fits and the first that does not."""
+    if high == count and len(known) == 1:
+        guess = 2 * low + 1
+    elif low < 0 and len(known) == 1:
+        guess = high // 2
+    elif len(known) > _BY_LINE:
+        guess = (low + high) // 2
+    else:
+        guess = max(_by_line(known, limit, low, high), low + max(1, (low + 1) // 8))
+    return max(low + 1, min(guess, high - 1))
+
+
+def _by_line(known: dict[int, float], limit: float, low: int, high: int) -> int:
+    """Where the line through the two known places next to `low` and `high` reaches the limit."""
+    first, second = sorted(sorted(known, key=lambda place: min(abs(place - low), abs(place - high)))[:2])
+    slope = (known[second] - known[first]) / (second - first)
+    if not 0 < slope < math.inf:
+        return (low + high) // 2
+    return math.floor(first + (limit - known[first]) / slope)

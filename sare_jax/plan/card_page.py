@@ -1,20 +1,29 @@
 """The page that `main.py --plan --plan_gpu=CARD` prints: a run on cards that need not be there."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sare_jax.models.families import find_family
 from sare_jax.models.shared import partition
 from sare_jax.plan import bounds, compiled
+from sare_jax.plan.answers import CAPTION_TURNS
 from sare_jax.plan.bounds import SPARE, TYPICAL, Bound
 from sare_jax.plan.cards import Card, card_named, described, require_dtype
+from sare_jax.plan.compiled import Program
 from sare_jax.plan.facts import Facts, facts_of
 from sare_jax.plan.hlo import BACKWARD, FORWARD
-from sare_jax.plan.programs import CAPTION_TURNS, IMAGES, NEGATIVES, TEST_IMAGES, Planned, programs
+from sare_jax.plan.planned import IMAGES, NEGATIVES, TEST_IMAGES, Planned, Scale
+from sare_jax.plan.programs import programs
 from sare_jax.plan.work import work_of
 from sare_jax.settings.road import Config
 from sare_jax.training.sharding import DATA, FSDP, make_mesh
 
+Answers = Callable[[Program, int], Facts]
+"""A program, and the turns of its decoding loop → what the card's compiler says."""
+
+_COMPILING = "is being compiled for the card, which may take minutes"
 _JAX_TAKES = 0.75  # share of a card's memory that JAX takes unless it is told otherwise
 _ALIKE = f"""\
 Seconds are bounds: matrix products at the card's dense peak, memory and links at their rates, all
@@ -54,25 +63,45 @@ def plan_card(config: Config, name: str, count: int, folder: Path, with_largest:
         f"{DATA} {mesh.shape[DATA]} × {FSDP} {mesh.shape[FSDP]}\n{_ALIKE}",
         flush=True,
     )
+    answers = partial(facts_of, card=card.target_config(), folder=folder)
     hours: dict[str, float] = {}
     peaks: list[int] = []
     lower: list[str] = []
     for planned in programs(config, shapes, model, mesh):
-        print(f"\n{planned.title}\n  is being compiled for the card, which may take minutes", flush=True)
-        program = planned.make(planned.rows)
-        facts = facts_of(program, planned.turns, card, folder)
+        number = _number(planned, card, answers)
+        print(f"\n{planned.about(number)}\n  {_COMPILING}", flush=True)
+        program = planned.scale.make(number)
+        facts = answers(program, planned.turns)
         bound = bounds.bound_of(
             work_of(program.jaxpr, mesh.size, planned.turns), facts.deeds, card, mesh.size
         )
         print("\n".join(f"  {line}" for line in lines(facts, bound, card)), flush=True)
         peaks.append(facts.peak)
         if not bounds.fits(facts.peak, card):
-            lower.append(f"{planned.key} (now {planned.rows}: {planned.title.partition(':')[0]})")
-        if with_largest and planned.multiple < planned.rows * 8:
-            print(f"  {_largest(planned, card, folder)}", flush=True)
-        for stage, times in planned.runs.items():
+            lower.append(_way_out(planned, number))
+        if with_largest:
+            for scale in (planned.scale, planned.beams(number) if planned.beams else None):
+                if scale and len(scale.candidates) > 1 and not scale.is_auto:
+                    print(f"  {_largest(planned, scale, card, answers)}", flush=True)
+        for stage, times in planned.times(number).items():
             hours[stage] = hours.get(stage, 0.0) + times * bound.seconds * mesh.size / 3600
     print(f"\n{summary(hours, peaks, lower, card, config.model.quantization)}")
+
+
+def _number(planned: Planned, card: Card, answers: Answers) -> int:
+    """The value of a program's scale: what the settings say, or what fits where they leave it to memory."""
+    scale = planned.scale
+    if not scale.is_auto:
+        return scale.value
+    print(f"\n{planned.name}: {scale.key}=auto is looked for\n  {_COMPILING}", flush=True)
+    return scale.candidates[max(0, _last(planned, scale, card, answers))]
+
+
+def _way_out(planned: Planned, number: int) -> str:
+    key, more = planned.scale.key, planned.way_out
+    if len(planned.scale.candidates) > 1 and not planned.scale.is_auto:
+        more = f"{key} (now {number}: {planned.name})" + (f", or {more}" if more else "")
+    return more or f"{planned.name} takes its least already" + (f" ({key})" if key else "")
 
 
 def lines(facts: Facts, bound: Bound, card: Card) -> list[str]:
@@ -129,14 +158,23 @@ def summary(
     return "\n".join(told)
 
 
-def _largest(planned: Planned, card: Card, folder: Path) -> str:
-    def fitting(rows: int) -> bool:
-        return bounds.fits(facts_of(planned.make(rows), planned.turns, card, folder).peak, card)
+def _largest(planned: Planned, scale: Scale, card: Card, answers: Answers) -> str:
+    place = _last(planned, scale, card, answers)
+    key = f" ({scale.key})" if scale.key else ""
+    if place < 0:
+        return f"not even a {scale.what} of {scale.candidates[0]} fits{key}"
+    last = " or more" if place == len(scale.candidates) - 1 else ""
+    return f"the largest {scale.what} that fits, to within an eighth: {scale.candidates[place]}{last}{key}"
 
-    rows = bounds.largest(fitting, planned.rows, planned.multiple)
-    if not rows:
-        return f"not even a batch of {planned.multiple} fits"
-    return f"the largest batch that fits, to within an eighth: {rows} ({planned.key})"
+
+def _last(planned: Planned, scale: Scale, card: Card, answers: Answers) -> int:
+    """Place of the last candidate that fits; −1 where none does."""
+
+    def peak(place: int) -> float:
+        return answers(scale.make(scale.candidates[place]), planned.turns).peak
+
+    start = scale.candidates.index(scale.value)
+    return bounds.last_fitting(peak, (1 - SPARE) * card.memory, len(scale.candidates), start)
 
 
 def _seconds(value: float) -> str:

@@ -8,7 +8,6 @@ import jax
 
 from sare_jax import files
 from sare_jax.plan import hlo
-from sare_jax.plan.cards import Card
 from sare_jax.plan.compiled import Program
 from sare_jax.plan.hlo import Deeds, Moved
 
@@ -35,19 +34,19 @@ class Facts:
         return self.resident + self.temporary
 
 
-def facts_of(program: Program, turns: int, card: Card, folder: Path) -> Facts:
+def facts_of(program: Program, turns: int, *, card: str, folder: Path) -> Facts:
     """Compiles a program, or reads what was said when the same one was compiled for the same card.
 
     Args:
-      program: lowered for devices of `card`.
+      program: lowered for devices of that card.
       turns: of its decoding loop.
-      card: the card.
+      card: what is compiled for, as its compiler is told (`Card.target_config`).
       folder: where the answers are kept, by the program's hash; made where it is not there.
     """
     what = {
         "program": program.lowered.as_text(),
         "turns": turns,
-        "card": card.target_config(),
+        "card": card,
         "jax": jax.__version__,
     }
     kept = folder / f"{files.hash_value(what)[:32]}.json"

@@ -15,6 +15,8 @@ The CPU's compiler computes bfloat16 products in float32, widening the weights o
 no flash attention, so its temporaries are larger than those of a GPU; here it orders the work for the least
 memory. On a GPU this command has the GPU's own compiler speak."""
 
+_AUTO = "Sizes that are auto have their defaults here; a run, and --plan_gpu, choose them by memory."
+
 
 def plan(config: Config) -> None:
     """Prints parameters, mesh and peak memory of captioning and training; needs no more than config.json.
@@ -25,6 +27,7 @@ def plan(config: Config) -> None:
     Raises:
       UserError: the model's shapes are not known, or the mesh does not fit the devices.
     """
+    auto, config = config, sizes.usual(config)
     family = find_family(config.model)
     model_config, where = family.config_of(config.model)
     shapes = family.shape(model_config)
@@ -33,6 +36,8 @@ def plan(config: Config) -> None:
     print(f"{config.model.folder}: shapes from {where}; no weights are read\n")
     print(partition.table(model.params, model.frozen))
     print(f"\n{_mesh(mesh)}\n{_texts(shapes)}", flush=True)
+    if auto != config:
+        print(_AUTO)
     for title, program, parts in _programs(config, shapes, model, mesh):
         print(f"\n{title}\n{_compiler(program)}\n{_shapes(parts)}", flush=True)
     if jax.default_backend() == "cpu":

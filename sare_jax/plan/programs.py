@@ -1,75 +1,67 @@
 """The programs of the chosen stages, each made for any batch size, and how often they run."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from jax.sharding import Mesh
 
 from sare_jax.attacks import PlannedStep, Planning, attack_of
-from sare_jax.evaluation.benchmarks.benchmark import benchmarks_of
-from sare_jax.evaluation.metrics.metric import chosen
 from sare_jax.models.interface import ModelShape
-from sare_jax.plan import compiled, sizes
+from sare_jax.plan import answers, compiled, forward, sizes, steps
 from sare_jax.plan.compiled import Abstract, Program
+from sare_jax.plan.planned import (
+    IMAGES,
+    NEGATIVES,
+    TEST_IMAGES,
+    Planned,
+    Scale,
+    attacked_runs,
+    batches,
+    is_matched,
+    row_counts,
+)
 from sare_jax.rounding import round_up
-from sare_jax.settings.optim import OptimConfig
+from sare_jax.settings.auto import AUTO
 from sare_jax.settings.road import Config
 from sare_jax.training.remat import remat_policy
 
-# What is counted where data alone would tell: EFUF's numbers of images, and negatives of that order.
-IMAGES, NEGATIVES, TEST_IMAGES = 80_000, 10_000, 1_600
-# Tokens that a batch of captions, and of long descriptions, takes until its last row ends.
-CAPTION_TURNS, DESCRIPTION_TURNS = 100, 200
+ENCODED = 16  # images that `inference.features` encodes at a time
+# Openings of a caption, tokens of the longest phrase before a name, and objects that could be named: the
+# openings' logits are the largest array when log-odds are read.
+OPENINGS, PHRASE, NAMES = 16, 4, 100
 
-
-@dataclass(frozen=True)
-class Planned:
-    """A program of a run.
-
-    Attributes:
-      title: what one run of it does.
-      rows: rows of its batch, over all devices.
-      multiple: of what the rows are a multiple.
-      key: the setting to lower where it does not fit.
-      turns: steps of its decoding loop.
-      runs: stage → how often that stage runs it.
-      make: lowers it for so many rows.
-    """
-
-    title: str
-    rows: int
-    multiple: int
-    key: str
-    turns: int
-    runs: dict[str, float]
-    make: Callable[[int], Program]
+Step = Callable[[Abstract, Mesh, sizes.Training], Program]
 
 
 def programs(config: Config, shapes: ModelShape, model: Abstract, mesh: Mesh) -> Iterator[Planned]:
     """The programs of `config.stages`; those that several stages share once.
 
     How often each runs rests on assumed numbers of images and negatives (`IMAGES`, …) where the config does
-    not say. The step's objective is taken to be `ascent`. The curation's CLIP is PyTorch's and not here.
+    not say. The step's objective is taken to be `ascent`. PyTorch's models (CLIP, GPT-2) are not here, nor
+    what a judge's endpoint does.
 
     Args:
-      config: settings that a run would have.
+      config: settings that a run would have; sizes may be `auto`.
       shapes: sizes of the language model and of the image features.
       model: the model as shapes.
       mesh: the devices.
     """
+    asked = answers.Asked(config, shapes, model, mesh)
+    if any(stage in config.stages for stage in ("caption", "unlearn", "evaluate", "attack")):
+        yield _encoding(config, model, mesh)
     if "caption" in config.stages and not config.caption.file:
-        batch = _answers(config, shapes, mesh, config.caption.batch_size, config.caption.max_new_tokens)
-        requests = {"caption": float(IMAGES)}
-        yield _asking("captions", batch, "caption.batch_size", requests, CAPTION_TURNS, model, mesh)
+        yield asked.captions()
     if "unlearn" in config.stages:
-        yield from _training(config, shapes, model, mesh)
-    if stages := [stage for stage in ("evaluate", "attack") if stage in config.stages]:
-        yield from _measuring(config, shapes, model, mesh, stages)
-    if "attack" in config.stages:
+        yield from steps.training(config, shapes, model, mesh)
+    if any(stage in config.stages for stage in ("evaluate", "attack", "report")):
+        yield from asked.measured()
+    if config.evaluate.probe_images and any(stage in config.stages for stage in ("evaluate", "attack")):
+        yield _probing(config, shapes, model, mesh)
+    if "attack" in config.stages or is_matched(config):
         yield from _attacks(config, shapes, model, mesh)
+    if "report" in config.stages and config.report.landscape_images:
+        yield from _landscape(config, shapes, model, mesh)
 
 
 def attack_steps(
@@ -88,132 +80,158 @@ def attack_steps(
             )
 
 
-def _answers(config: Config, shapes: ModelShape, mesh: Mesh, rows: int, new: int) -> sizes.Captioning:
-    whole = sizes.captioning(config, shapes, mesh.size)
-    return dataclasses.replace(whole, rows=round_up(rows, mesh.size), new=new)
-
-
-def _asking(
-    what: str,
-    batch: sizes.Captioning,
-    key: str,
-    requests: dict[str, float],
-    turns: int,
-    model: Abstract,
-    mesh: Mesh,
-) -> Planned:
-    beams = f", {batch.decoding.num_beams} beams" if batch.decoding.num_beams > 1 else ""
+def _encoding(config: Config, model: Abstract, mesh: Mesh) -> Planned:
+    """Each image once a stage: features do not stay in memory for all of them."""
+    rows = round_up(ENCODED, mesh.size)
+    tested = config.evaluate.max_images or TEST_IMAGES
+    images = {
+        "caption": float(IMAGES if not config.caption.file else 0),
+        "unlearn": float(3 * NEGATIVES * len(config.runs)),
+        "evaluate": float(tested * (1 + len(config.runs))),
+        "attack": float(tested * sum(attacked_runs(config, name) for name in config.attacks)),
+    }
+    wanted = {stage: number for stage, number in images.items() if stage in config.stages and number}
     return Planned(
-        f"{what}: batch {batch.rows}, {batch.rows_at_once} a device{beams}, up to {batch.new} new tokens",
-        batch.rows,
-        mesh.size,
-        f"config.{key}",
-        max(1, min(turns, batch.new) - 1),
-        {stage: math.ceil(number / batch.rows) for stage, number in requests.items()},
-        lambda rows: compiled.captioning(model, mesh, dataclasses.replace(batch, rows=rows)),
-    )
-
-
-def _training(config: Config, shapes: ModelShape, model: Abstract, mesh: Mesh) -> Iterator[Planned]:
-    alike: dict[sizes.Training, list[str]] = {}
-    steps: dict[sizes.Training, float] = {}
-    for name, run in config.runs.items():
-        step = sizes.of_run(run, config.model.remat, shapes, mesh.size)
-        alike.setdefault(step, []).append(name)
-        steps[step] = steps.get(step, 0) + _num_steps(run)
-    for step, names in alike.items():
-        yield _step(step, names, steps[step], model, mesh)
-
-
-def _step(step: sizes.Training, names: list[str], steps: float, model: Abstract, mesh: Mesh) -> Planned:
-    parts = f" in {step.micro_batches} parts" if step.micro_batches > 1 else ""
-    of_what = "captions with all their units" if step.packed else "of each set"
-
-    def make(rows: int) -> Program:
-        return compiled.training(model, mesh, dataclasses.replace(step, rows=rows))
-
-    return Planned(
-        f"training step of {', '.join(names)}: batch {step.rows} {of_what}{parts}, {step.rows_at_once} a "
-        f"device at a time, {step.length} tokens each, model.remat={step.remat}",
-        step.rows,
-        mesh.size * step.micro_batches,
-        "config.optim.batch_size (or raise config.optim.micro_batches)",
+        "image features",
+        lambda rows: f"image features: {rows} images at a time, {rows // mesh.size} a device",
+        Scale("", rows, [rows], partial(forward.encoding, model, mesh)),
         1,
-        {"unlearn": steps},
-        make,
+        lambda rows: batches(wanted, rows),
     )
 
 
-def _num_steps(run: OptimConfig) -> float:
-    return run.steps or math.ceil(run.epochs * NEGATIVES / run.batch_size)
-
-
-def _measuring(
-    config: Config, shapes: ModelShape, model: Abstract, mesh: Mesh, stages: Sequence[str]
-) -> Iterator[Planned]:
+def _probing(config: Config, shapes: ModelShape, model: Abstract, mesh: Mesh) -> Planned:
     settings = config.evaluate
-    weights = {"evaluate": 1 + len(config.runs), "attack": (1 + len(config.runs)) * len(config.attacks)}
-
-    def over(number: float) -> dict[str, float]:
-        return {stage: number * weights[stage] for stage in stages}
-
-    images = settings.max_images or TEST_IMAGES
-    batch = _answers(config, shapes, mesh, settings.batch_size, settings.max_new_tokens)
-    title = "descriptions (evaluation, attacks, matched comparisons)"
-    yield _asking(title, batch, "evaluate.batch_size", over(images), DESCRIPTION_TURNS, model, mesh)
-
-    asked: dict[int, list[tuple[str, float]]] = {}
-    for metric, options in chosen(settings.metric_names(), settings.options):
-        if metric.questions and (lists := metric.questions.lists(options)):
-            number = len(lists) * 6.0 * getattr(options, "images", images)
-            asked.setdefault(metric.questions.max_new_tokens, []).append((metric.title, number))
-    for benchmark, _ in benchmarks_of(settings.benchmarks):
-        number = settings.benchmark_first or TEST_IMAGES
-        asked.setdefault(benchmark.max_new_tokens, []).append((benchmark.title, number))
-    for new, who in asked.items():
-        titles, numbers = zip(*who, strict=True)
-        batch = _answers(config, shapes, mesh, settings.question_batch_size, new)
-        title, key = f"questions of {', '.join(titles)}", "evaluate.question_batch_size"
-        yield _asking(title, batch, key, over(sum(numbers)), new, model, mesh)
+    usual = sizes.usual(config).evaluate
+    length = round_up(shapes.num_image_tokens + sizes.PROMPT_TOKENS + settings.max_new_tokens, 16)
+    rows = round_up(min(sizes.number(usual.batch_size), settings.probe_images), mesh.size)
+    attacked = sum(attacked_runs(config, name) for name in config.attacks)
+    weights = {"evaluate": 1 + len(config.runs), "attack": attacked}
+    images = {
+        stage: float(settings.probe_images * number)
+        for stage, number in weights.items()
+        if stage in config.stages
+    }
+    return Planned(
+        "openings",
+        lambda rows: (
+            f"log-odds at openings: batch {rows}, {rows // mesh.size} a device, {length} tokens, "
+            f"{OPENINGS} openings each"
+        ),
+        Scale(
+            "config.evaluate.batch_size",
+            rows,
+            row_counts(mesh.size, rows),
+            lambda rows: forward.probing(
+                model, mesh, forward.Openings(rows, length, OPENINGS, PHRASE, NAMES)
+            ),
+            is_auto=settings.batch_size == AUTO,
+        ),
+        1,
+        lambda rows: batches(images, rows),
+    )
 
 
 def _attacks(config: Config, shapes: ModelShape, model: Abstract, mesh: Mesh) -> Iterator[Planned]:
+    """Steps on units by their number of rows, then those with a program of their own."""
     alike: dict[int, list[str]] = {}
-    runs: dict[int, float] = {}
-    models = 1 + len(config.runs)
+    times: dict[int, dict[str, float]] = {}
+
+    def add(rows: int, name: str, stage: str, number: float) -> None:
+        alike.setdefault(rows, []).append(name)
+        there = times.setdefault(rows, {})
+        there[stage] = there.get(stage, 0.0) + number
+
     for name, attack in config.attacks.items():
         kind = attack_of(attack.kind, f"config.attacks.{name}")
         rows = getattr(attack.settings, "batch_size", 0)
-        if kind.weights and rows and not kind.planned:
-            alike.setdefault(rows, []).append(name)
-            samples = getattr(attack.settings, "num_samples", 0) or NEGATIVES
-            runs[rows] = runs.get(rows, 0) + models * math.ceil(samples / rows)
+        if not (kind.weights and rows) or kind.planned:
+            continue
+        a_run = -(-(getattr(attack.settings, "num_samples", 0) or NEGATIVES) // rows)
+        if "attack" in config.stages:
+            add(rows, name, "attack", attacked_runs(config, name) * a_run)
+        if is_matched(config) and name == config.report.matched_attack:
+            add(rows, f"{name} of matched checkpoints", "report", answers.MATCHED * a_run)
+    if "attack" in config.stages and (control := config.masking).steps:
+        add(control.batch_size, "masking", "attack", (1 + len(config.runs)) * control.steps)
     for rows, names in alike.items():
+        yield _finetuning(config, shapes, model, mesh, rows, names, times[rows])
+    if "attack" in config.stages:
+        for name, attack in config.attacks.items():
+            only = dataclasses.replace(config, attacks={name: attack})
+            for title, planned in attack_steps(only, shapes, model, mesh):
+                rows = planned.arguments[2]["tokens"].shape[0]
+                a_run = -(-(getattr(attack.settings, "num_rows", 0) or NEGATIVES) // rows)
+                yield _own(title, planned, mesh, name, rows, attacked_runs(config, name) * a_run)
+
+
+def _finetuning(
+    config: Config,
+    shapes: ModelShape,
+    model: Abstract,
+    mesh: Mesh,
+    rows: int,
+    names: list[str],
+    times: dict[str, float],
+) -> Planned:
+    step = sizes.relearning(rows, config.model.remat, shapes, mesh.size)
+    return Planned(
+        "attacks' step",
+        lambda rows: f"step of the attacks {', '.join(names)}: batch {rows}",
+        Scale(
+            "config.attack.batch_size",
+            step.rows,
+            [step.rows],
+            partial(_of_step, compiled.relearning, model, mesh, step),
+        ),
+        1,
+        lambda rows: times,
+    )
+
+
+def _own(title: str, planned: PlannedStep, mesh: Mesh, name: str, rows: int, times: float) -> Planned:
+    def make(rows: int) -> Program:
+        del rows  # an attack's batch is its recipe's
+        return compiled.attacking(planned, mesh)
+
+    return Planned(
+        f"attack {name}",
+        lambda rows: title,
+        Scale(f"config.attacks.{name}.rows_at_once", rows, [rows], make),
+        1,
+        lambda rows: {"attack": times},
+    )
+
+
+def _landscape(config: Config, shapes: ModelShape, model: Abstract, mesh: Mesh) -> Iterator[Planned]:
+    """The gradient over all of D_neg once a run, and its loss at each point of both lines."""
+    from sare_jax.training.landscape import BATCH
+
+    report = config.report
+    runs = [run for run in (report.baseline, report.ours) if run in config.runs]
+    if not runs:
+        return
+    at_once = max(sizes.least_rows(config.runs[run]) for run in runs)
+    points = len(runs) * 2 * report.landscape_points
+    for name, rows, make, passes in (
+        ("gradient", at_once, forward.scanning, len(runs)),
+        ("loss", BATCH, forward.reading, points),
+    ):
         step = sizes.relearning(rows, config.model.remat, shapes, mesh.size)
-        make = partial(_relearning, model, mesh, step)
-        title = f"step of the attacks {', '.join(names)}: batch {step.rows}"
-        key = "config.attack.batch_size"
-        yield Planned(title, step.rows, mesh.size, key, 1, {"attack": runs[rows]}, make)
-    for name, attack in config.attacks.items():
-        only = dataclasses.replace(config, attacks={name: attack})
-        for title, planned in attack_steps(only, shapes, model, mesh):
-            rows = planned.arguments[2]["tokens"].shape[0]
-            times = models * math.ceil((getattr(attack.settings, "num_rows", 0) or NEGATIVES) / rows)
-            yield Planned(
-                title,
-                rows,
-                rows,
-                f"config.attacks.{name}.rows_at_once",
-                1,
-                {"attack": times},
-                partial(_attacking, planned, mesh),
-            )
+        negatives = {"report": float(NEGATIVES * passes)}
+        yield Planned(
+            f"landscape's {name}",
+            partial(_titled, f"landscape's {name} on D_neg"),
+            Scale("", step.rows, [step.rows], partial(_of_step, make, model, mesh, step)),
+            1,
+            partial(batches, negatives),
+            way_out="config.report.landscape_images=0 leaves the landscape out",
+        )
 
 
-def _relearning(model: Abstract, mesh: Mesh, step: sizes.Training, rows: int) -> Program:
-    return compiled.relearning(model, mesh, dataclasses.replace(step, rows=rows))
+def _of_step(make: Step, model: Abstract, mesh: Mesh, step: sizes.Training, rows: int) -> Program:
+    return make(model, mesh, dataclasses.replace(step, rows=rows))
 
 
-def _attacking(planned: PlannedStep, mesh: Mesh, rows: int) -> Program:
-    del rows  # an attack's batch is its recipe's
-    return compiled.attacking(planned, mesh)
+def _titled(what: str, rows: int) -> str:
+    return f"{what}: {rows} units at a time"

@@ -1,11 +1,13 @@
 """The sizes of a planned run: what each device holds of a batch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sare_jax.models.interface import ModelShape
 from sare_jax.optim import Perturbation
 from sare_jax.rounding import round_up
-from sare_jax.settings import DecodingConfig
+from sare_jax.settings import CaptionConfig, DecodingConfig, EvaluateConfig
+from sare_jax.settings.auto import AUTO, Size
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.settings.road import Config
 
@@ -72,6 +74,54 @@ class Captioning:
         return self.rows // self.devices
 
 
+def usual(config: Config) -> Config:
+    """The settings with the defaults in place of sizes that are `auto`."""
+    return _numbered(config, lambda run: 1, CaptionConfig(), EvaluateConfig())
+
+
+def least(config: Config) -> Config:
+    """The settings with the numbers that take the least memory in place of sizes that are `auto`."""
+    evaluate = EvaluateConfig(batch_size=1, question_batch_size=1)
+    return _numbered(config, lambda run: run.batch_size, CaptionConfig(batch_size=1), evaluate)
+
+
+def _numbered(
+    config: Config, parts: Callable[[OptimConfig], int], caption: CaptionConfig, evaluate: EvaluateConfig
+) -> Config:
+    """The settings with the sizes of others where they are `auto`."""
+
+    def run(settings: OptimConfig) -> OptimConfig:
+        is_auto = settings.micro_batches == AUTO
+        return replace(settings, micro_batches=parts(settings)) if is_auto else settings
+
+    def known(size: Size, other: Size) -> Size:
+        return other if size == AUTO else size
+
+    asked = config.evaluate
+    return replace(
+        config,
+        caption=replace(config.caption, batch_size=known(config.caption.batch_size, caption.batch_size)),
+        evaluate=replace(
+            asked,
+            batch_size=known(asked.batch_size, evaluate.batch_size),
+            question_batch_size=known(asked.question_batch_size, evaluate.question_batch_size),
+        ),
+        optim=run(config.optim),
+        runs={name: run(settings) for name, settings in config.runs.items()},
+    )
+
+
+def number(size: Size) -> int:
+    """A size that is no longer `auto`."""
+    assert size != AUTO
+    return size
+
+
+def least_rows(run: OptimConfig) -> int:
+    """Rows of a set that a run's step works on together, over all devices; of `auto` the least."""
+    return 1 if run.micro_batches == AUTO else run.batch_size // run.micro_batches
+
+
 def training(config: Config, model: ModelShape, devices: int) -> Training:
     """The largest step among the configured runs."""
     return of_run(_largest_run(config), config.model.remat, model, devices)
@@ -86,10 +136,11 @@ def of_run(run: OptimConfig, remat: str, model: ModelShape, devices: int) -> Tra
       model: sizes of the language model and of the image features.
       devices: number of devices.
     """
-    rows = round_up(run.batch_size, devices * run.micro_batches)
+    parts = number(run.micro_batches)
+    rows = round_up(run.batch_size, devices * parts)
     packed = run.packing == "packed"
     perturbation = run.sam if run.rho else None
-    return Training(rows, run.micro_batches, length(model), remat, devices, packed, perturbation)
+    return Training(rows, parts, length(model), remat, devices, packed, perturbation)
 
 
 def relearning(rows: int, remat: str, model: ModelShape, devices: int) -> Training:
@@ -105,7 +156,7 @@ def one_row_training(config: Config, model: ModelShape, devices: int) -> Trainin
 def captioning(config: Config, model: ModelShape, devices: int) -> Captioning:
     """The largest batch of captions among those of training and evaluation images."""
     return Captioning(
-        round_up(max(config.caption.batch_size, config.evaluate.batch_size), devices),
+        round_up(max(number(config.caption.batch_size), number(config.evaluate.batch_size)), devices),
         model.num_image_tokens + PROMPT_TOKENS,
         max(config.caption.max_new_tokens, config.evaluate.max_new_tokens),
         config.decoding,
@@ -114,7 +165,7 @@ def captioning(config: Config, model: ModelShape, devices: int) -> Captioning:
 
 
 def _largest_run(config: Config) -> OptimConfig:
-    return max(config.runs.values(), key=lambda run: (run.batch_size / run.micro_batches, run.rho > 0))
+    return max(config.runs.values(), key=lambda run: (least_rows(run), run.rho > 0))
 
 
 def length(model: ModelShape) -> int:

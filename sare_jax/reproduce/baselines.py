@@ -194,6 +194,7 @@ def _train(made: Made, settings: OptimConfig, steps: int) -> None:
             name="timing",
             mesh=context.mesh,
             remat_policy=remat_policy(context.config.model.remat, context.mesh),
+            sizer=context.sizer("optim.micro_batches", OptimConfig.micro_batches),
         )
 
 

@@ -1,7 +1,8 @@
 """Makes a settings dataclass from a plain dictionary, and checks it. Needs the standard library alone.
 
-A field's type says what it takes: a Python type, a `Literal`, another dataclass (a section of its own), or a
-union of dataclasses that differ in the `Literal` of their `kind` (a section whose keys depend on its kind).
+A field's type says what it takes: a Python type, a `Literal`, a `Size` (a number or `auto`), another
+dataclass (a section of its own), or a union of dataclasses that differ in the `Literal` of their `kind` (a
+section whose keys depend on its kind).
 """
 
 import dataclasses
@@ -11,6 +12,13 @@ import typing
 from typing import Any, Literal
 
 from sare_jax.errors import UserError
+from sare_jax.settings.auto import AUTO, Size
+
+NOT_AUTO = (
+    "must be a number: auto is for sizes on which no result depends (caption.batch_size, "
+    "evaluate.batch_size, evaluate.question_batch_size, optim.micro_batches)"
+)
+"""What is said of `auto` where it cannot be."""
 
 LARGEST_SEED = 2**32 - 1
 """Of a setting called `seed`; what every generator that it starts takes, Grain's among them."""
@@ -30,7 +38,7 @@ def build(kind: Any, values: Any, where: str) -> Any:
       UserError: a key is unknown or was renamed, or a value is of the wrong type or out of range; names it.
     """
     values = section(values, where)
-    if isinstance(kind, types.UnionType):
+    if has_kinds(kind):
         values = given(values)
         kind = _chosen(kind, values, where)
     known = {f.name for f in dataclasses.fields(kind)}
@@ -102,6 +110,11 @@ def merged(shared: dict, overrides: dict) -> dict:
     return result
 
 
+def has_kinds(hint: Any) -> bool:
+    """Whether a field's type is a union of dataclasses, of which a `kind` chooses one."""
+    return isinstance(hint, types.UnionType) and all(map(dataclasses.is_dataclass, typing.get_args(hint)))
+
+
 def kinds_of(union: types.UnionType) -> dict[str, type]:
     """The members of a union of dataclasses by the `Literal` of their `kind`, in order."""
     return {typing.get_args(typing.get_type_hints(m)["kind"])[0]: m for m in typing.get_args(union)}
@@ -109,7 +122,7 @@ def kinds_of(union: types.UnionType) -> dict[str, type]:
 
 def keys_of(kind: Any, where: str) -> list[str]:
     """Dotted keys of a settings dataclass, or of all members of a union, below `where`."""
-    if isinstance(kind, types.UnionType):
+    if has_kinds(kind):
         return [key for member in kinds_of(kind).values() for key in keys_of(member, where)]
     if not dataclasses.is_dataclass(kind):
         return [where]
@@ -123,9 +136,9 @@ def above_zero(value: float, where: str) -> None:
         raise UserError(f"{where}: must be above 0, got {value}")
 
 
-def at_least(value: float, least: float, where: str) -> None:
-    """Raises `UserError` where the value is below `least`."""
-    if value < least:
+def at_least(value: float | Literal["auto"], least: float, where: str) -> None:
+    """Raises `UserError` where the value is below `least`; `auto` is not."""
+    if value != AUTO and value < least:
         raise UserError(f"{where}: must be at least {least}, got {value}")
 
 
@@ -152,8 +165,14 @@ def _chosen(union: types.UnionType, values: dict, where: str) -> type:
 
 def typed(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type `hint` has it; raises `UserError` where it is of another type."""
-    if isinstance(hint, types.UnionType) or dataclasses.is_dataclass(hint):
+    if has_kinds(hint) or dataclasses.is_dataclass(hint):
         return build(hint, value, where)
+    if hint == Size:
+        if value != AUTO and (not isinstance(value, int) or isinstance(value, bool)):
+            raise UserError(f"{where}: expected a number or auto, got {value!r}")
+        return value
+    if hint is int and value == AUTO:
+        raise UserError(f"{where}: {NOT_AUTO}")
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         if value not in choices:

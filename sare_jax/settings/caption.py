@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sare_jax.settings.auto import Size
 from sare_jax.settings.building import at_least
 
 CAPTION_PROMPTS = {
@@ -22,8 +23,8 @@ class CaptionConfig:
     keys of this section do not count."""
     max_new_tokens: int = 200
     """Tokens of a caption at most."""
-    batch_size: int = 16
-    """Images that are described together."""
+    batch_size: Size = 16
+    """Images that are described together; `auto` is the largest number that fits."""
 
     def check(self, where: str) -> None:
         """Refuses sizes below 1."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from sare_jax.errors import UserError
 from sare_jax.evaluation.benchmarks import BENCHMARKS
 from sare_jax.evaluation.metrics import METRICS
+from sare_jax.settings.auto import Size
 from sare_jax.settings.building import at_least
 
 MOST_DRAWS = 1_000_000
@@ -46,15 +47,15 @@ class EvaluateConfig:
     max_images: int = 0
     #: The most tokens of a caption.
     max_new_tokens: int = 200
-    #: Number of captions generated together.
-    batch_size: int = 16
+    #: Number of captions generated together; `auto` is the largest that fits.
+    batch_size: Size = 16
     #: What is measured, separated by commas: short names (`sare_jax.evaluation.metrics`) or `module:name`.
     metrics: str = ",".join(METRICS)
     #: Settings of the metrics that have any, by metric: `pope` (images, prompt), `perplexity` (lm),
     #: `informativeness` (judge, model); each metric's file says what they mean.
     options: dict[str, dict] = field(default_factory=_default_options)
-    #: Number of questions, of POPE and the benchmarks, answered together.
-    question_batch_size: int = 64
+    #: Number of questions, of POPE and the benchmarks, answered together; `auto` is the largest that fits.
+    question_batch_size: Size = 64
     #: Bootstrap resamples behind the 95 % intervals; intervals of shares of captions and answers are exact.
     bootstrap: int = 1000
     #: Benchmark, by its short name (`sare_jax.evaluation.benchmarks`) or `module:name` → its file or folder

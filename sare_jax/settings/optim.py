@@ -8,6 +8,7 @@ from sare_jax.objectives import OBJECTIVES, Objective
 from sare_jax.objectives.choosing import OpeningChoices
 from sare_jax.objectives.needs import PreferredContinuations, has
 from sare_jax.optim import AdamW, Perturbation
+from sare_jax.settings.auto import AUTO, Size
 from sare_jax.settings.building import at_least
 from sare_jax.settings.factories import make
 from sare_jax.settings.samples import ChoiceSamples, CuratedSamples
@@ -51,8 +52,8 @@ class OptimConfig:
     epoch; `packed` has one caption a row with all its units, each once an epoch."""
     batch_size: int = 8
     """Samples of each of D_neg, D_pos and D_sent in a step, or captions, over all devices."""
-    micro_batches: int = 1
-    """Parts in which a step's gradients are accumulated."""
+    micro_batches: Size = 1
+    """Parts in which a step's gradients are accumulated; `auto` is the fewest that fit."""
     checkpoint_every: int = 200
     """Steps between checkpoints; 0 saves the last alone."""
     instruction: str = "Please describe the image."
@@ -84,7 +85,7 @@ class OptimConfig:
             at_least(getattr(self, key), 1, f"{where}.{key}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"{where}.dropout: must be at least 0 and below 1, got {self.dropout}")
-        if self.batch_size % self.micro_batches:
+        if self.micro_batches != AUTO and self.batch_size % self.micro_batches:
             raise UserError(f"{where}.micro_batches: must divide batch_size {self.batch_size}")
         if self.steps == 0 and self.epochs <= 0:
             raise UserError(f"{where}.epochs: must be above 0 where steps is 0")

@@ -118,7 +118,7 @@ def _ask(
         out,
         name=name,
         max_new_tokens=benchmark.max_new_tokens,
-        batch_size=context.config.evaluate.question_batch_size,
+        size="evaluate.question_batch_size",
         images=images,
     )
 

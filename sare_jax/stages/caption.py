@@ -65,7 +65,7 @@ def _describe(context: Context, images: Sequence[Image]) -> None:
         partial / "answers.jsonl",
         name="caption",
         max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
+        size="caption.batch_size",
         decoding=context.config.decoding,
     )
     with files.replacing(context.captions) as folder:

@@ -1,5 +1,6 @@
 """What stages share: settings, paths of artifacts, and what is loaded once, when first needed."""
 
+import functools
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sare_jax import files, pipeline
 from sare_jax.records.splits import Image, Splits
 from sare_jax.settings import GREEDY, DecodingConfig
+from sare_jax.settings.auto import AUTO
 from sare_jax.settings.road import Config
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from sare_jax.models.prompting import ImagePrompter
     from sare_jax.models.shared.generation import GenerationRules
     from sare_jax.records.coco import Truth
+    from sare_jax.settings.auto import Sizer
 
 
 class Context:
@@ -193,7 +196,7 @@ class Context:
         *,
         name: str,
         max_new_tokens: int,
-        batch_size: int,
+        size: str,
         images: Path | None = None,
         decoding: DecodingConfig = GREEDY,
     ) -> list[dict]:
@@ -205,7 +208,7 @@ class Context:
           out: JSONL file to which the answers are written as they come.
           name: label of the progress bar.
           max_new_tokens: longest answer, in tokens.
-          batch_size: questions answered together.
+          size: dotted key of the setting that says how many questions are answered together.
           images: folder of the images; None takes `self.images`, whose features are cached.
           decoding: beam search, sampling or greedy.
 
@@ -225,7 +228,7 @@ class Context:
                 processor=self.processor,
                 prompter=self.prompter,
                 max_new_tokens=max_new_tokens,
-                batch_size=batch_size,
+                batch_size=self.rows_of(size),
                 name=name,
                 features=None if images else self.features,
                 decoding=decoding,
@@ -233,6 +236,30 @@ class Context:
                 rows=self.rows,
                 contents=self.contents.hash(images or self.images, sorted({r["image"] for r in requests})),
             )
+
+    def rows_of(self, setting: str) -> "int | Sizer":
+        """How many rows are worked on together: a number, or what chooses it where the setting is `auto`.
+
+        Args:
+          setting: dotted key, such as `caption.batch_size`.
+        """
+        section, key = setting.split(".")
+        settings = getattr(self.config, section)
+        value = getattr(settings, key)
+        return self.sizer(setting, getattr(type(settings), key)) if value == AUTO else value
+
+    @functools.cache  # noqa: B019  a context lives as long as the run
+    def sizer(self, setting: str, default: int) -> "Sizer":
+        """What chooses the size that a setting leaves to memory, and keeps it in `batch_sizes.json`.
+
+        Args:
+          setting: its dotted key.
+          default: its default, at which the choice begins.
+        """
+        from sare_jax.plan.sizer import DeviceSizer
+
+        record = self.workdir / "batch_sizes.json"
+        return DeviceSizer(self.mesh, setting, default, self.model_inputs(), record)
 
     @cached_property
     def splits(self) -> Splits:

@@ -79,13 +79,22 @@ def _scan_all(context: Context, runs: list[str]) -> None:
 
 
 def _solution(context: Context, run: str) -> _Solution:
+    from sare_jax.plan.sizes import least_rows
     from sare_jax.training import landscape
+    from sare_jax.training.remat import remat_policy
 
     instruction = context.config.runs[run].instruction
     units = tokenize(read_curated(context.curated), context.image_prompter, instruction).neg
     params = measuring.tuned(context, run)[1]()
     directions = landscape.directions(
-        context.loaded, params, units, context.features, mesh=context.mesh, seed=0
+        context.loaded,
+        params,
+        units,
+        context.features,
+        mesh=context.mesh,
+        seed=0,
+        batch_size=least_rows(context.config.runs[run]),  # what a training step has room for
+        remat_policy=remat_policy(context.config.model.remat, context.mesh),
     )
     return _Solution(params, units, directions)
 

@@ -66,7 +66,7 @@ def describe(
         out,
         name=name,
         max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
+        size="evaluate.batch_size",
         decoding=_decoding(context, asking),
     )
 
@@ -173,7 +173,7 @@ def _ask_all(context: Context, params: Params, asking: Asking, answers: Path, na
                 draft / f"{metric.name}_{kind}.jsonl",
                 name=f"{name} {metric.title} {kind}",
                 max_new_tokens=metric.questions.max_new_tokens,
-                batch_size=settings.question_batch_size,
+                size="evaluate.question_batch_size",
             )
     files.settle(draft, answers)
 

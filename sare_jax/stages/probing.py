@@ -93,7 +93,7 @@ def separation_of(context: Context, params: Params, instruction: str, label: str
         features=context.features,
         pad_id=prompter.pad_id,
         mesh=context.mesh,
-        batch_size=settings.batch_size,
+        batch_size=context.rows_of("evaluate.batch_size"),
         label=label,
     )
     ids = [int(record["image_id"]) for record in records]

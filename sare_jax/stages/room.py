@@ -1,6 +1,5 @@
 """Whether memory and disk have room for what a run will do, by the plan's sums; nothing is compiled."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,10 @@ def check(context: Context) -> None:
 
 def _check_memory(context: Context, model: Any) -> None:
     from sare_jax.plan import analytic, sizes
+    from sare_jax.plan.sizer import memory_there
 
-    config, mesh, shapes = context.config, context.mesh, model.shape
+    mesh, shapes = context.mesh, model.shape
+    config = sizes.least(context.config)  # what `auto` chooses fits
     peaks = {}
     if any(stage in config.stages for stage in ("caption", "evaluate", "attack")):
         batch = sizes.captioning(config, shapes, mesh.size)
@@ -47,7 +48,7 @@ def _check_memory(context: Context, model: Any) -> None:
         step = sizes.training(config, shapes, mesh.size)
         parts = analytic.training_bytes(shapes, model.params, model.frozen, mesh, step)
         peaks["a training step", "optim.batch_size, or raise optim.micro_batches"] = sum(parts.values())
-    there, whose = _memory(context)
+    there, whose = memory_there(context.mesh)
     for (what, way_out), needed in peaks.items():
         if needed > there:
             raise UserError(
@@ -60,16 +61,6 @@ def _check_memory(context: Context, model: Any) -> None:
 def _smaller(model: ModelConfig) -> str:
     """Advice to make the weights smaller, where they could be."""
     return "set config.model.quantization=int8, or " if model.quantization == "none" else "or "
-
-
-def _memory(context: Context) -> tuple[int, str]:
-    """Bytes that each device of the mesh has, and what the device is called."""
-    device = context.mesh.devices.flat[0]
-    if device.platform == "cpu":
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return whole // context.mesh.size, "this machine"
-    stats = device.memory_stats() or {}
-    return int(stats.get("bytes_limit", 1 << 62)), str(device)
 
 
 def _check_disk(context: Context, model: Any) -> None:

@@ -53,6 +53,7 @@ def _train(context: Context, name: str, settings: OptimConfig) -> None:
             mesh=context.mesh,
             remat_policy=remat_policy(context.config.model.remat, context.mesh),
             on_log=on_log,
+            sizer=context.sizer(f"runs.{name}.micro_batches", OptimConfig.micro_batches),
         )
     hosts.first_only(lambda: _publish(context, name), f"unlearn/{name} published")
 

@@ -67,7 +67,7 @@ def answer_odds(
       float32[n], in nats.
     """
     groups = list(_groups(questions))
-    evaluate = _evaluation(mesh, loaded.merge)
+    evaluate = evaluation(mesh, loaded.merge)
     images = round_up(batch_size, mesh.size)
 
     def compute(first: int, last: int, progress: Bar) -> Chunk:
@@ -131,7 +131,9 @@ def _shared(group: Group) -> int:
 
 
 @functools.cache
-def _evaluation(mesh: Mesh, merge: Merge) -> Callable[..., jax.Array]:
+def evaluation(mesh: Mesh, merge: Merge) -> Callable[..., jax.Array]:
+    """The program (params, frozen, rows, the two tokens) → log-odds, for rows from `_arrays`."""
+
     def evaluate(params: Params, frozen: Params, rows: dict[str, jax.Array], answers: jax.Array) -> jax.Array:
         """float32[B, R], the log-odds behind each question."""
         model = merge(params, frozen)

@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from sare_jax.models.interface import LoadedModel
 from sare_jax.progress import COMPILING, track
 from sare_jax.rounding import round_up
-from sare_jax.training.sharding import gathering, replicated, spread_rows
+from sare_jax.settings.auto import Lowered, Sizer
+from sare_jax.training.sharding import by_rows, gathering, replicated, spread_rows
 from sare_jax.training.state import Params
 from sare_jax.training.static import Merge
 
@@ -43,7 +44,7 @@ def name_log_probs(
     features: Features,
     pad_id: int,
     mesh: Mesh,
-    batch_size: int,
+    batch_size: int | Sizer,
     label: str = "openings",
 ) -> np.ndarray:
     """Log p of naming each object at each opening: the words before the name as they are, then the name.
@@ -56,7 +57,7 @@ def name_log_probs(
       features: image features by file name.
       pad_id: fills rows on the right.
       mesh: devices that share the rows.
-      batch_size: captions at a time, over all devices.
+      batch_size: captions at a time, over all devices, or what chooses their number.
       label: shown with the progress.
 
     Returns:
@@ -68,9 +69,23 @@ def name_log_probs(
     length = round_up(max(len(caption.tokens) for caption in asked), _STEP)
     most = max(len(caption.places) for caption in asked)
     words = 1 + max(name - start for caption in asked for start, name in caption.places)
-    rows = round_up(min(batch_size, len(asked)), mesh.size)
-    evaluate = _evaluation(mesh, loaded.merge)
+    evaluate = evaluation(mesh, loaded.merge)
     tokens_of_names = np.asarray(names, np.int32)
+
+    def lowered(rows: int) -> Lowered:
+        shape, sharding = loaded.shape, by_rows(mesh)
+        image = (rows, shape.num_image_features, shape.feature_width)
+        arrays: dict[str, Any] = {**_arrays(asked[:1], rows, length, most, words, pad_id)}
+        arrays["features"] = jax.ShapeDtypeStruct(image, jax.tree.leaves(loaded.frozen)[0].dtype)
+        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), arrays)
+        with gathering(mesh):
+            made = evaluate.lower(params, loaded.frozen, batch, tokens_of_names)
+        return Lowered(made, (params, loaded.frozen, batch))
+
+    if not isinstance(batch_size, int):
+        about = {"openings": [length, most, words], "names": len(names)}
+        batch_size = batch_size.rows(lowered, multiple=mesh.size, most=len(asked), about=about)
+    rows = round_up(min(batch_size, len(asked)), mesh.size)
     found = []
     batches = [asked[first : first + rows] for first in range(0, len(asked), rows)]
     for batch in track(batches, label, total=len(batches), unit="batch", waiting=COMPILING):
@@ -84,7 +99,9 @@ def name_log_probs(
 
 
 @functools.cache
-def _evaluation(mesh: Mesh, merge: Merge) -> Callable[..., jax.Array]:
+def evaluation(mesh: Mesh, merge: Merge) -> jax.stages.Wrapped:
+    """The program (params, frozen, rows, names) → log-probabilities, for rows from `_arrays`."""
+
     def evaluate(params: Params, frozen: Params, rows: dict[str, Any], names: jax.Array) -> jax.Array:
         model = merge(params, frozen)
         count, most, words = rows["targets"].shape

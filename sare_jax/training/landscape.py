@@ -10,20 +10,29 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from sare_jax.data.batches import TokenSet, finetune_batches
+from sare_jax.data.batches import Batch, TokenSet, finetune_batches
 from sare_jax.inference.features import FeatureCache
 from sare_jax.models.interface import LoadedModel, merge
 from sare_jax.objectives.likelihood import token_mean_nll
 from sare_jax.rounding import round_up
 from sare_jax.training.losses import target_log_probs
+from sare_jax.training.remat import Policy
 from sare_jax.training.sharding import gathering, spread_rows
 from sare_jax.training.state import Params
 
-BATCH = 32  # units at a time; rounded up to a multiple of the devices
+BATCH = 32  # units whose loss is read at a time; rounded up to a multiple of the devices
 
 
 def directions(
-    loaded: LoadedModel, params: Params, units: TokenSet, features: FeatureCache, *, mesh: Mesh, seed: int
+    loaded: LoadedModel,
+    params: Params,
+    units: TokenSet,
+    features: FeatureCache,
+    *,
+    mesh: Mesh,
+    seed: int,
+    batch_size: int,
+    remat_policy: Policy | None,
 ) -> dict[str, Params]:
     """Unit directions at a solution.
 
@@ -34,14 +43,16 @@ def directions(
       features: gives the image features of the units' images.
       mesh: devices that share the units; the model lies on them.
       seed: fixes the random direction.
+      batch_size: units whose gradient is taken at a time, over all devices.
+      remat_policy: what a layer keeps for its backward pass; None keeps all.
 
     Returns:
       `eps`: ε*/ρ, the gradient of L_neg = −L_ft over all `units`, normalised; `random`: Gaussian, normalised.
     """
     total = jax.tree.map(jnp.zeros_like, params)
-    for batch in _batches(units, features, mesh):
+    for batch in _batches(units, features, mesh, batch_size):
         with gathering(mesh):
-            grads = _gradient(loaded.graphdef, params, loaded.frozen, batch)
+            grads = gradient(loaded.graphdef, params, loaded.frozen, batch, remat_policy)
         total = jax.tree.map(jnp.subtract, total, grads)
     noise = optax.tree.random_like(jax.random.key(seed), params)
     return {"eps": _unit(total), "random": _unit(noise)}
@@ -52,9 +63,9 @@ def loss_at(
 ) -> float:
     """L_ft over `units`: the mean of their token-mean negative log-likelihoods."""
     total = 0.0
-    for batch in _batches(units, features, mesh):
+    for batch in _batches(units, features, mesh, BATCH):
         with gathering(mesh):
-            total += float(_summed(loaded.graphdef, params, loaded.frozen, batch))
+            total += float(summed_loss(loaded.graphdef, params, loaded.frozen, batch))
     return total / len(units)
 
 
@@ -63,23 +74,30 @@ def moved(params: Params, direction: Params, distance: float) -> Params:
     return jax.tree.map(lambda x, d: x + jnp.asarray(distance, x.dtype) * d, params, direction)
 
 
-def _batches(units: TokenSet, features: FeatureCache, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
-    rows = round_up(BATCH, mesh.size)
+def _batches(
+    units: TokenSet, features: FeatureCache, mesh: Mesh, batch_size: int
+) -> Iterator[dict[str, jax.Array]]:
+    rows = round_up(batch_size, mesh.size)
     for batch in finetune_batches(units, np.arange(len(units)), batch_size=rows, row_multiple=rows):
         rest = {key: value for key, value in batch.items() if key != "image"}
         yield spread_rows(rest | {"features": features(batch["image"])}, mesh)
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _summed(graphdef: nnx.GraphDef, params: Params, frozen: Params, batch: dict) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("graphdef", "remat_policy"))
+def summed_loss(
+    graphdef: nnx.GraphDef, params: Params, frozen: Params, batch: Batch, remat_policy: Policy | None = None
+) -> jax.Array:
     """L_ft of a batch's units, summed."""
     model = merge(graphdef, params, frozen)
-    return jnp.sum(batch["valid"] * token_mean_nll(*target_log_probs(model, batch)))
+    return jnp.sum(batch["valid"] * token_mean_nll(*target_log_probs(model, batch, remat_policy)))
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _gradient(graphdef: nnx.GraphDef, params: Params, frozen: Params, batch: dict) -> Params:
-    return jax.grad(lambda params: _summed(graphdef, params, frozen, batch))(params)
+@functools.partial(jax.jit, static_argnames=("graphdef", "remat_policy"))
+def gradient(
+    graphdef: nnx.GraphDef, params: Params, frozen: Params, batch: Batch, remat_policy: Policy | None
+) -> Params:
+    """Its gradient."""
+    return jax.grad(lambda params: summed_loss(graphdef, params, frozen, batch, remat_policy))(params)
 
 
 def _unit(tree: Params) -> Params:

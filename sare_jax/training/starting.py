@@ -94,7 +94,7 @@ def _measured(
     folder: Path,
 ) -> list[Chunk]:
     """The values of all units, chunk by chunk; chunks that are on disk already are read, not computed."""
-    evaluate = _evaluation(mesh, loaded.merge, needs)
+    evaluate = evaluation(mesh, loaded.merge, needs)
 
     def compute(first: int, last: int, progress: Bar) -> Chunk:
         made: list[Chunk] = []
@@ -114,7 +114,9 @@ def _measured(
 
 
 @functools.cache
-def _evaluation(mesh: Mesh, merge: Merge, needs: tuple[StartingNeed, ...]) -> Callable[..., Any]:
+def evaluation(mesh: Mesh, merge: Merge, needs: tuple[StartingNeed, ...]) -> Callable[..., Any]:
+    """The program (params, frozen, rows of one unit) → what the needs keep of each unit and token."""
+
     def evaluate(params: Params, frozen: Params, rows: Any) -> dict[str, dict[str, jax.Array]]:
         log_probs, mask, outputs = target_outputs(merge(params, frozen), rows, layer=layer_of(needs))
         by_unit: dict[str, jax.Array] = {}

@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -19,16 +20,18 @@ from sare_jax.data.batches import (
     count_steps,
     unlearn_batches,
 )
-from sare_jax.data.packing import pack, packed_batches
+from sare_jax.data.packing import PackedRow, pack, packed_batches
 from sare_jax.errors import UserError
 from sare_jax.models.interface import Family, LoadedModel
 from sare_jax.objectives import Objective
 from sare_jax.objectives.needs import OtherNegatives, has, layer_of
 from sare_jax.records.curated import Curated
+from sare_jax.settings.auto import AUTO, Lowered, Sizer
 from sare_jax.settings.optim import OptimConfig, objective_of
 from sare_jax.training import gradients, loop
 from sare_jax.training.asking import answer_odds
 from sare_jax.training.checkpoints import Checkpoints
+from sare_jax.training.parts import fewest, lowered_step
 from sare_jax.training.preset import EfufSchedule
 from sare_jax.training.remat import Policy
 from sare_jax.training.samples import samples_of
@@ -47,7 +50,7 @@ from sare_jax.training.static import Dropout, Static
 from sare_jax.training.step import Metrics, efuf_step, unlearn_step
 from sare_jax.training.work import OTHERS
 
-_ROWS_PER_IMAGE = 4  # rows of a step, for one image with the questions that are asked about it
+ROWS_PER_IMAGE = 4  # rows of a step, for one image with the questions that are asked about it
 # Settings that say how long to train and how often to save, which a resumed run may change.
 _DURATION = ("epochs", "steps", "checkpoint_every")
 
@@ -69,6 +72,7 @@ def unlearn(
     limits: Mapping[str, tuple[float, float]] | None = None,
     remat_policy: Policy | None = None,
     on_log: loop.OnLog | None = None,
+    sizer: Sizer | None = None,
 ) -> Params:
     """Trains the trainable parameters on the samples of the settings, going on from checkpoints in `folder`.
 
@@ -93,6 +97,7 @@ def unlearn(
       limits: metric → (lowest, highest) value; a run that leaves them ends early (`loop.run`).
       remat_policy: what a layer keeps for its backward pass; None keeps all.
       on_log: takes the records of the log as they come (`loop.run`).
+      sizer: chooses the number of micro-batches where the settings leave it to memory.
 
     Returns:
       The tuned parameters.
@@ -119,7 +124,7 @@ def unlearn(
         loaded=loaded,
         features=features,
         mesh=mesh,
-        batch_size=max(1, settings.batch_size // _ROWS_PER_IMAGE),
+        batch_size=max(1, settings.batch_size // ROWS_PER_IMAGE),
         pad_id=tokenizer.pad_id,
         folder=starting,
         made_from=made_from,
@@ -128,7 +133,6 @@ def unlearn(
     sets = measure(samples.sets, (*objective.needs, *samples.needs))
     # Without a perturbation (ρ = 0) other negatives have no use.
     others = (OTHERS,) if settings.rho and has(objective.needs, OtherNegatives) else ()
-    batches, steps = _batches(sets, settings, mesh, others)
     hyper = as_arrays(
         Hyper(
             settings.rho,
@@ -138,6 +142,9 @@ def unlearn(
             settings.pos_weight,
         )
     )
+    packed = pack(sets) if settings.packing == "packed" else ()
+    size = len(packed) or len(sets.neg)
+    steps = count_steps(size, settings.batch_size, epochs=settings.epochs, steps=settings.steps)
     static = Static(
         loaded.merge,
         objective,
@@ -147,16 +154,30 @@ def unlearn(
         padded_length=max(getattr(sets, kind).length for kind in SETS),
         lexicon=samples.lexicon,
         schedule=EfufSchedule(steps) if settings.preset == "efuf" else None,
-        micro_batches=settings.micro_batches,
         remat_policy=remat_policy,
         dropout=_dropout(loaded.family, settings.dropout),
     )
-    if settings.rho:
-        compiled = compile_step(unlearn_step, mesh, static)
-        optimizer = unlearn_optimizer(hyper, settings.sam)
-    else:
-        compiled, optimizer = compile_step(efuf_step, mesh, static), efuf_optimizer(hyper)
+    make = unlearn_step if settings.rho else efuf_step
+    optimizer = unlearn_optimizer(hyper, settings.sam) if settings.rho else efuf_optimizer(hyper)
+
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in _DURATION}
+
+    def batches_in(parts: int) -> Iterable[dict[str, Batch]]:
+        multiple = mesh.size * parts
+        return _batches(sets, packed, settings, steps=steps, row_multiple=multiple, others=others)
+
+    def step_in(parts: int) -> jax.stages.Wrapped:
+        return compile_step(make, mesh, dataclasses.replace(static, micro_batches=parts))
+
+    def lowered(parts: int) -> Lowered:
+        batch = next(iter(batches_in(parts)))
+        return lowered_step(step_in(parts), loaded, batch, static.padded_length, optimizer, hyper, mesh)
+
+    parts = settings.micro_batches
+    if parts == AUTO:
+        about = {"length": static.padded_length, "settings": kept}
+        parts = fewest(sizer, lowered, settings, mesh, about)
+    batches, compiled = batches_in(parts), step_in(parts)
 
     def step(state: TrainState, batch: dict[str, Batch]) -> tuple[TrainState, Metrics]:
         return compiled(state, loaded.frozen, spread_rows(attach(batch, features), mesh), hyper)
@@ -208,29 +229,11 @@ def _dropout(family: Family, rate: float) -> Dropout | None:
 
 
 def _batches(
-    sets: TokenSets, settings: OptimConfig, mesh: Mesh, others: tuple[str, ...]
-) -> tuple[Iterable[dict[str, Batch]], int]:
-    """The stream of batches, and the number of optimizer steps."""
-    packed = settings.packing == "packed"
-    rows = pack(sets) if packed else ()
-    size = len(rows) if packed else len(sets.neg)
-    steps = count_steps(size, settings.batch_size, epochs=settings.epochs, steps=settings.steps)
-    multiple = mesh.size * settings.micro_batches
+    sets: TokenSets, packed: Sequence[PackedRow], settings: OptimConfig, **sizes: Any
+) -> Iterable[dict[str, Batch]]:
+    """The stream of batches."""
     if packed:
         return packed_batches(
-            rows,
-            batch_size=settings.batch_size,
-            steps=steps,
-            seed=settings.seed,
-            pad_id=sets.neg.pad_id,
-            row_multiple=multiple,
-            others=others,
-        ), steps
-    return unlearn_batches(
-        sets,
-        batch_size=settings.batch_size,
-        steps=steps,
-        seed=settings.seed,
-        row_multiple=multiple,
-        others=others,
-    ), steps
+            packed, batch_size=settings.batch_size, seed=settings.seed, pad_id=sets.neg.pad_id, **sizes
+        )
+    return unlearn_batches(sets, batch_size=settings.batch_size, seed=settings.seed, **sizes)

@@ -198,6 +198,7 @@ def shape(config: ToyConfig) -> ModelShape:
         num_image_tokens=config.most_cells,
         num_image_features=config.most_cells,
         feature_width=SIDE * SIDE * COLOURS,
+        picture=(SIDE, config.most_cells * SIDE, COLOURS),
         layers="language_model/layers/",
         ends=("embed/table", "head/kernel"),
     )

@@ -71,6 +71,7 @@ def _shape(config: MiniGpt4Config) -> ModelShape:
         num_image_tokens=config.num_image_tokens,
         num_image_features=config.num_image_tokens,
         feature_width=config.feature_width,
+        picture=(config.vision.image_size, config.vision.image_size, 3),
         layers="language_model/layers/",
         ends=("embed/table",) if config.text.tied else ("embed/table", "head/kernel"),
     )

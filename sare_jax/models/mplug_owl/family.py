@@ -39,6 +39,7 @@ def _shape(config: OwlConfig) -> ModelShape:
         num_image_tokens=config.num_image_tokens,
         num_image_features=config.num_image_features,
         feature_width=config.vision.width,
+        picture=(config.vision.image_size, config.vision.image_size, 3),
         layers="language_model/layers/",
         ends=("embed/table", "head/kernel"),
     )

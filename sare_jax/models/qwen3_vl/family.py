@@ -36,6 +36,7 @@ def _shape(config: Qwen3VLConfig) -> ModelShape:
         num_image_tokens=most,
         num_image_features=most,
         feature_width=config.feature_width,
+        picture=config.patches.largest_picture,
         layers="language_model/layers/",
         ends=("embed/table",) if config.text.tied else ("embed/table", "head/kernel"),
     )

@@ -43,6 +43,11 @@ class PatchConfig:
         return self.side * self.merge
 
     @property
+    def largest_picture(self) -> tuple[int, int]:
+        """Shape of the largest picture as the image processor gives it: patches, and the numbers of each."""
+        return self.most_tokens * self.merge**2, 3 * self.side**2 + 2
+
+    @property
     def most_tokens(self) -> int:
         """Image tokens of the largest image. A slender one may have more pixels than `most_pixels`."""
         fewest, slender = math.sqrt(self.fewest_pixels) / self.factor, math.sqrt(_MOST_SLENDER)
