@@ -11,9 +11,10 @@ from sare_jax.attacks import ATTACKS, Attack, attack_of
 from sare_jax.attacks.prompt import Prompt
 from sare_jax.attacks.relearn import Relearn
 from sare_jax.config import SECTIONS, parse, parse_saved, to_dict
+from sare_jax.configs import llava_sare
 from sare_jax.errors import UserError
 from sare_jax.settings import GREEDY, AttackConfig, AuditThresholds, CurateConfig
-from sare_jax.settings.building import has_kinds, kinds_of, merged
+from sare_jax.settings.building import NOT_AUTO, has_kinds, kinds_of, merged
 from sare_jax.settings.documentation import meanings
 
 BASE = {"name": "test", "stages": "caption", "model": {"folder": "somewhere"}}
@@ -105,6 +106,41 @@ PRUNE = Attack(settings=Pruning, weights=lambda tools, params, settings: params)
 
 def attacks(shared, named):
     return parse(BASE | {"attack": shared, "attacks": named})
+
+
+SIZES = ("caption.batch_size", "evaluate.batch_size", "evaluate.question_batch_size", "optim.micro_batches")
+
+
+@pytest.mark.parametrize("key", SIZES)
+def test_a_size_on_which_no_result_depends_may_be_auto(key):
+    section, name = key.split(".")
+    assert getattr(getattr(parse(BASE | {section: {name: "auto"}}), section), name) == "auto"
+    for wrong in ("many", 2.5, True, None):
+        with pytest.raises(UserError, match=rf"^config\.{key}: expected a number or auto, got {wrong!r}"):
+            parse(BASE | {section: {name: wrong}})
+    with pytest.raises(UserError, match=rf"^config\.{key}: must be at least 1, got 0"):
+        parse(BASE | {section: {name: 0}})
+    assert key in NOT_AUTO
+
+
+@pytest.mark.parametrize("key", ["optim.batch_size", "attack.batch_size", "caption.max_new_tokens"])
+def test_a_size_on_which_results_depend_is_never_auto(key):
+    section, name = key.split(".")
+    with pytest.raises(UserError, match=rf"^config\.{section}.*{name}: must be a number: auto is for sizes on which no"):
+        parse(BASE | {"attacks": {"a": {}}} | {section: {name: "auto"}})
+
+
+def test_a_config_file_holds_sizes_as_numbers_or_auto():
+    config = llava_sare.get_config("robust")
+    for section in (config.caption, config.evaluate):
+        section.batch_size = "auto"
+        section.batch_size = 8
+        with pytest.raises(TypeError):
+            section.batch_size = 2.5
+    config.runs.robust.micro_batches = "auto"
+    parsed = parse(config.to_dict())
+    assert (parsed.caption.batch_size, parsed.runs["robust"].micro_batches) == (8, "auto")
+    assert parse_saved(json.loads(json.dumps(to_dict(parsed)))) == parsed
 
 
 def test_an_attack_has_the_keys_of_its_kind():

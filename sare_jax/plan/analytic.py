@@ -19,11 +19,12 @@ _FLOAT32 = 4
 
 
 def local_bytes(tree: Any) -> int:
-    """Bytes that each device holds of a tree of shapes with shardings."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(tree)
-    )
+    """Bytes that each device holds of a tree of shapes; those without a sharding lie whole on one."""
+
+    def shape(leaf: Any) -> tuple[int, ...]:
+        return leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
+
+    return sum(math.prod(shape(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def training_bytes(

@@ -17,6 +17,7 @@ from sare_jax.models.llava.images import LlavaImageProcessor
 from sare_jax.models.llava.prompts import LlavaPrompter
 from sare_jax.models.load import load_model
 from sare_jax.models.shared.partition import hash_params
+from sare_jax.plan.sizer import DeviceSizer
 from sare_jax.settings import DecodingConfig
 from sare_jax.training.sharding import by_rows, make_mesh, replicated
 from tests.tiny_llava import llama_tokenizer, pictures, write_llava
@@ -55,6 +56,22 @@ def requests():
         {"id": f"q{number}", "image_id": number, "image": name, "instruction": QUESTIONS[number % 2]}
         for number, name in enumerate(NAMES)
     ]
+
+
+def test_the_rows_of_a_batch_may_be_left_to_what_fits(setting, requests, tmp_path):
+    """The program that is asked about is the one that runs, with the longest prompt."""
+    record = tmp_path / "batch_sizes.json"
+    chooser = DeviceSizer(make_mesh(1), "caption.batch_size", 2, {}, record)
+    answers = ask(requests=requests, out=tmp_path / "auto.jsonl", **setting | {"batch_size": chooser})
+    assert answers == ask(requests=requests, out=tmp_path / "two.jsonl", **setting | {"batch_size": 2})
+    [entry] = files.read_json(record)
+    asked = entry["asked"]
+    prompter = setting["prompter"]
+    slots = setting["loaded"].shape.num_image_tokens
+    longest = max(len(prompter.prompt(request["instruction"], slots)) for request in requests)
+    assert entry["chosen"] == 2
+    assert 0 <= asked["prompt"] - longest < 16
+    assert (asked["max_new_tokens"], asked["most"]) == (16, 5)
 
 
 class BrokenError(Exception):

@@ -44,15 +44,22 @@ def test_the_bound_is_the_longest_of_three():
     assert bounds.bound_of(Work(1.0, 6.7e12), Deeds({}, {}, ()), H100, 1).limit == "memory"
 
 
-@pytest.mark.parametrize("most", [1, 7, 8, 23, 64, 100, 1000])
-@pytest.mark.parametrize("start", [1, 16, 64])
-def test_the_largest_batch_is_found_to_within_an_eighth(most, start):
-    asked = []
-    found = bounds.largest(lambda rows: asked.append(rows) or rows <= most, start, 1)
-    assert most - max(1, most // 8) <= found <= most
-    assert len(asked) < 16
-    assert bounds.largest(lambda rows: False, start, 1) == 0
-    assert bounds.largest(lambda rows: rows <= 40, 16, 8) == 40
+@pytest.mark.parametrize("last", [-1, 0, 6, 7, 22, 63, 99, 998, 999])
+@pytest.mark.parametrize("start", [0, 15, 63])
+def test_the_last_that_fits_is_found_to_within_an_eighth(last, start):
+    for name, peak, most in (
+        ("in proportion", lambda place: 14e9 + 5e7 * place, 4),
+        ("by leaps", lambda place: 14e9 + 1e9 * (place // 16), 16),
+        ("all or nothing", lambda place: 0.0 if place <= last else float("inf"), 16),
+    ):
+        asked = []
+        limit = peak(last) if last >= 0 else 1e9
+        limit = 0.0 if name == "all or nothing" else limit
+        fitting = [place for place in range(1000) if peak(place) <= limit]
+        found = bounds.last_fitting(lambda place: asked.append(place) or peak(place), limit, 1000, start)  # noqa: B023
+        assert max(fitting, default=-1) - max(1, (found + 1) // 8) <= found <= max(fitting, default=-1), name
+        assert len(asked) == len(set(asked)) <= most, name
+    assert bounds.last_fitting(lambda place: 0, 1, 5, 4) == 4
 
 
 def test_a_program_that_does_not_fit_is_named_with_what_to_lower():

@@ -13,6 +13,7 @@ from sare_jax import files
 from sare_jax.data.batches import tokenize
 from sare_jax.errors import UserError
 from sare_jax.optim import AdamW
+from sare_jax.plan import sizer
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.training import losses
 from sare_jax.training.checkpoints import load_params, steps_in
@@ -235,6 +236,30 @@ def test_devices_and_micro_batches_do_not_change_the_outcome(tmp_path, devices, 
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
     jax.tree.map(close, spread, alone)
+
+
+@pytest.mark.parametrize("packing", ["unpacked", "packed"])
+def test_auto_takes_the_fewest_micro_batches_that_fit(tmp_path, monkeypatch, packing):
+    """The step that will run is what is asked about: as many parts as let it fit, with the same outcome."""
+    peaks, real = [], sizer._peak
+    monkeypatch.setattr(sizer, "_peak", lambda program: peaks.append(real(program)) or peaks[-1])
+    auto = dataclasses.replace(SETTINGS, micro_batches="auto", packing=packing, steps=2)
+
+    def trained(name, memory):
+        monkeypatch.setattr(sizer, "memory_there", lambda mesh: (memory, "this machine"))
+        chooser = sizer.DeviceSizer(ONE, "runs.tiny.micro_batches", 1, {}, tmp_path / f"{name}.json")
+        return train(tmp_path / name, auto, sizer=chooser)
+
+    with pytest.raises(UserError, match="not even a step in 3 parts leaves"):
+        trained("none", 1000)
+    whole, cut = peaks
+    assert whole > cut
+    params = trained("cut", int((whole + cut) / 2 / 0.9))
+    assert [entry["chosen"] for entry in files.read_json(tmp_path / "cut.json")] == [3]
+    alone = train(tmp_path / "alone", dataclasses.replace(auto, micro_batches=1))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), params, alone)
+    with pytest.raises(UserError, match=r"optim\.micro_batches: auto needs"):
+        train(tmp_path / "lacking", auto)
 
 
 def test_a_run_that_began_on_eight_devices_ends_on_one(tmp_path):
