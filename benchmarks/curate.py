@@ -93,7 +93,9 @@ def main(argv: list[str] | None = None) -> None:
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
         model, clip_folder = write_models(Path(folder) / "clip", CLIPConfig())
-        clip = Clip(ClipConfig(str(clip_folder), device="cpu", precision=options.precision))
+        clip = Clip(ClipConfig(str(clip_folder), device=options.device, precision=options.precision))
+        model.to(clip._device)
+        print(f"device: {clip._device}")
         print(
             f"{torch.get_num_threads()} threads for PyTorch, {options.workers} for decoding; "
             f"{options.precision}, batches of {options.view_batch}; {options.rounds} rounds"
@@ -159,13 +161,15 @@ def crops(setting: Setting) -> list[torch.Tensor]:
     paths = [plan.images / name for name in setting.objects]
     views = np.concatenate([part.pixels for part in view_parts(paths, clip, plan.windows, workers=1)])
     normalised = clip._normalise(torch.from_numpy(views).permute(0, 3, 1, 2).float().div(255))
-    return list(normalised.split(min(plan.work.view_batch, CPU_BATCH)))
+    size = min(plan.work.view_batch, CPU_BATCH) if clip.on_cpu else plan.work.view_batch
+    return [batch.to(clip._device) for batch in normalised.split(size)]
 
 
 def encoder(setting: Setting, batches: list[torch.Tensor]) -> None:
     with torch.inference_mode(), setting.clip._autocast():
         for batch in batches:
-            setting.clip._model.encode_image(batch)
+            features = setting.clip._model.encode_image(batch)
+        features.float().cpu()  # a card answers before it has worked
 
 
 def stage(setting: Setting) -> np.ndarray:
@@ -186,7 +190,7 @@ def lineage(setting: Setting) -> np.ndarray:
         views, place = cut(pixels, setting.plan.windows)
         texts = [f"A photo containing {phrase}." for phrase in objects]
         inputs = setting.processor(text=texts, images=views, return_tensors="pt", padding=True)
-        logits = setting.model(**inputs).logits_per_image.numpy()
+        logits = setting.model(**inputs.to(setting.clip._device)).logits_per_image.cpu().numpy()
         results.append(logits[0] if place is None else by_patches(logits, place, setting.plan.windows))
     return np.stack(results)
 
@@ -219,8 +223,8 @@ def without_encoder(setting: Setting, measure: Callable[[], Cost]) -> Cost:
     theirs, ours = setting.model.vision_model, setting.clip._model.visual
     width, dim = setting.model.vision_embed_dim, setting.model.projection_dim
     theirs_before, ours_before = theirs.forward, ours.forward
-    theirs.forward = lambda pixel_values, **_: _Pooled(torch.ones(len(pixel_values), width))
-    ours.forward = lambda images: torch.ones(len(images), dim)
+    theirs.forward = lambda pixel_values, **_: _Pooled(pixel_values.new_ones(len(pixel_values), width))
+    ours.forward = lambda images: images.new_ones(len(images), dim)
     try:
         return measure()
     finally:
@@ -342,6 +346,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=int, default=Work.workers, help="threads that decode")
     add("--image-batch", type=int, default=Work.image_batch)
     add("--view-batch", type=int, default=Work.view_batch)
+    add("--device", default="auto", help="PyTorch's name; auto is the first GPU where there is one")
     add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="of encoder and stage")
     return parser
 

@@ -46,6 +46,7 @@ class Bench:
       dtype: of weights and products.
       batch: captions written at a time.
       new: tokens of a caption.
+      images: scored by the curation.
       load_scale: of the loaded checkpoint's widths and layers.
       until: `time.monotonic()` at which all has to be done.
     """
@@ -54,6 +55,7 @@ class Bench:
     dtype: str
     batch: int
     new: int
+    images: int
     load_scale: float
     until: float
 
@@ -130,7 +132,8 @@ def captions(bench: Bench) -> dict[str, Any]:
 
 def curate(bench: Bench) -> dict[str, Any]:
     """What `benchmarks.curate` prints."""
-    return {"printed": bench.run("benchmarks.curate", "--mode", "whole", "--rounds", "1").splitlines()}
+    sizes = ("--mode", "whole", "--rounds", "1", "--images", str(bench.images))
+    return {"printed": bench.run("benchmarks.curate", *sizes).splitlines()}
 
 
 def load(bench: Bench) -> dict[str, Any]:
@@ -185,7 +188,13 @@ def page(found: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     bench = Bench(
-        args.shape, args.dtype, args.batch, args.new, args.load_scale, time.monotonic() + args.seconds
+        args.shape,
+        args.dtype,
+        args.batch,
+        args.new,
+        args.images,
+        args.load_scale,
+        time.monotonic() + args.seconds,
     )
     found: dict[str, Any] = {}
     for name in args.parts:
@@ -214,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     add("--batch", type=int, default=16, help="captions at a time")
     add("--new", type=int, default=100, help="tokens of a caption")
+    add("--images", type=int, default=512, help="images that the curation scores")
     add("--load-scale", dest="load_scale", type=float, default=0.3, help="of the loaded checkpoint; 1 is 7B")
     add("--seconds", type=float, default=SECONDS, help="in all; parts that come too late are left out")
     add("--out", type=Path, default=Path("gpu"), help="folder of gpu.json and gpu.md")
