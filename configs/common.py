@@ -8,11 +8,13 @@ from ml_collections import ConfigDict, FieldReference, config_dict
 
 from sare_jax.attacks import ATTACKS, attack_of
 from sare_jax.config import SECTIONS, STAGES
-from sare_jax.settings import AttackConfig
+from sare_jax.settings import AttackConfig, flags
 from sare_jax.settings.auto import IN_CONFIG, Size
 from sare_jax.settings.building import has_kinds, kinds_of
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.settings.presets import PRESETS
+
+flags.register()
 
 
 def base_config(name: str) -> ConfigDict:

@@ -14,8 +14,6 @@ from ml_collections import config_flags
 from sare_jax.command import config_dict, guarded, normalise_arguments, with_config_file
 from sare_jax.config import known_keys, parse, renamed_keys
 from sare_jax.errors import UserError
-from sare_jax.settings.auto import AUTO, IN_CONFIG
-from sare_jax.settings.building import NOT_AUTO
 from sare_jax.settings.presets import with_runs
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -52,30 +50,6 @@ QUIET = flags.DEFINE_bool("quiet", False, "Print the result table and mistakes a
 LOG_JSON = flags.DEFINE_bool(
     "log_json", False, "Print one JSON object a line on standard output: progress, messages, the result."
 )
-
-
-class _SizeParser(flags.ArgumentParser):
-    """Reads a number or `auto`; the settings refuse any other text."""
-
-    syntactic_help = "a number or auto"
-
-    def parse(self, argument: int | str) -> int | str:
-        text = str(argument).strip()
-        return int(text) if text.lstrip("+-").isdecimal() else text
-
-
-class _IntegerParser(flags.IntegerParser):
-    """Reads a number; says of `auto` what it is for."""
-
-    def convert(self, argument: int | str) -> int:
-        if argument == AUTO:
-            raise ValueError(NOT_AUTO)
-        return super().convert(argument)
-
-
-config_flags.register_flag_parser_for_type(IN_CONFIG, _SizeParser())
-config_flags.register_flag_parser_for_type(int, _IntegerParser())
-
 _PLANS = (PLAN, PLAN_DEVICES, PLAN_GPU, PLAN_LARGEST)
 _OWN = (CONFIG, WORKDIR, RUN, *_PLANS, COORDINATOR, NUM_PROCESSES, PROCESS_ID, QUIET, LOG_JSON)
 

@@ -19,7 +19,6 @@ from sare_jax.inference.features import FeatureCache
 from sare_jax.models.families import model_folder, open_source
 from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter
 from sare_jax.models.prompting import ImagePrompter
-from sare_jax.plan.sizer import DeviceSizer
 from sare_jax.settings import DecodingConfig, EvaluateConfig, ModelConfig
 from sare_jax.settings.auto import AUTO, Size, Sizer
 from sare_jax.settings.building import build, merged
@@ -220,6 +219,8 @@ def unlearn(
 
 def _sizer(model: Model, name: str, default: Any) -> Sizer:
     """What chooses a size of that name by memory; nothing is kept of it."""
+    from sare_jax.plan.sizer import DeviceSizer
+
     return DeviceSizer(model.mesh, name, default, {}, None)
 
 
