@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sare_jax.models.prompting import ImagePrompter
     from sare_jax.records.coco import Truth
     from sare_jax.records.curated import Curated
+    from sare_jax.settings.auto import Sizer
     from sare_jax.training.remat import Policy
     from sare_jax.training.state import Params
 
@@ -55,6 +56,7 @@ class Tools:
       name: label of the progress bar, `RUN ATTACK`.
       at: the path that a setting means; where `data.prepare` makes the data, relative ones lie in its folder.
       pictures: a folder of images, by its name as a setting; empty for the run's own.
+      sizer: chooses `rows_at_once` where an attack's settings leave it to memory.
     """
 
     loaded: LoadedModel
@@ -68,6 +70,7 @@ class Tools:
     name: str
     at: Callable[[str], Path]
     pictures: Callable[[str], Pictures]
+    sizer: Sizer | None = None
 
 
 class Attacked(NamedTuple):

@@ -8,7 +8,7 @@ run's, with adapters beside its layers (`models.shared.lora`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,10 +18,14 @@ from sare_jax.attacks.interface import Attack, Attacked, Pictures, PlannedStep, 
 from sare_jax.errors import UserError
 from sare_jax.records.conversations import Conversation, read_conversations
 from sare_jax.rounding import round_up
+from sare_jax.settings.auto import AUTO, Lowered, Size
 from sare_jax.settings.building import above_zero, at_least
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sare_jax.data.batches import Batch
+    from sare_jax.data.conversations import DialogueRow
     from sare_jax.training.adapting import Rates
     from sare_jax.training.state import Params, TrainState
     from sare_jax.training.static import Static
@@ -56,8 +60,9 @@ class Lora:
     """Share of the steps in which the rates rise."""
     batch_rows: int = 128
     """Conversations per optimizer step; the attack makes one pass over those that are drawn."""
-    rows_at_once: int = 4
-    """Conversations that a device runs at a time; gradients are added up to the whole batch."""
+    rows_at_once: Size = 4
+    """Conversations that a device runs at a time; gradients are added up to the whole batch. `auto` is the
+    largest number that fits."""
     max_length: int = 2048
     """Tokens of a row, image slots included; what is beyond them is cut off."""
     seed: int = 0
@@ -107,6 +112,7 @@ def adapt(tools: Tools, params: Params, settings: Lora) -> Attacked:
     rows = dialogue_rows(chosen, pictures.prompter, settings.max_length)
     left_out["no target within max_length"] = len(chosen) - len(rows)
 
+    settings = _sized(tools, settings, rows)
     kernels = lora.kernels_of(loaded.shape.layers, flatten(loaded.frozen) | flatten(params))
     key = jax.random.key(settings.seed)
     adapters = on_mesh(lambda: lora.init(kernels, settings.rank, key), mesh)
@@ -190,6 +196,28 @@ def planned(settings: Lora, planning: Planning) -> PlannedStep:
     )
 
 
+def _sized(tools: Tools, settings: Lora, rows: Sequence[DialogueRow]) -> Lora:
+    """The settings with a number of `rows_at_once`: of `auto` the most with which the longest rows fit."""
+    if settings.rows_at_once != AUTO:
+        return settings
+    if tools.sizer is None:
+        raise UserError(f"attack {tools.name}: rows_at_once: auto needs a run's own devices; give a number")
+    length = max(len(row.tokens) for row in rows)
+    answer = max(len(row.targets) for row in rows)
+    planning = Planning(tools.loaded, tools.mesh, tools.remat_policy, length, answer)
+
+    def make(number: int) -> Lowered:
+        from sare_jax.training.sharding import gathering
+
+        step = planned(replace(settings, rows_at_once=number), planning)
+        with gathering(tools.mesh):
+            return Lowered(step.step.lower(*step.arguments), step.arguments[:3])
+
+    about = {"length": length, "answer": answer, "batch": settings.batch_rows, "rank": settings.rank}
+    most = math.ceil(settings.batch_rows / tools.mesh.size)
+    return replace(settings, rows_at_once=tools.sizer.rows(make, multiple=1, most=most, about=about))
+
+
 def divided(params: Params, adapters: Params, settings: Lora) -> tuple[Params, Params]:
     """What the attack trains, and those of the run's own parameters that stay."""
     from sare_jax.models.shared.partition import combine
@@ -204,6 +232,7 @@ def program(merge: Any, devices: int, remat_policy: Any, settings: Lora) -> tupl
     from sare_jax.training.static import Static
     from sare_jax.training.step import PLAIN
 
+    assert settings.rows_at_once != AUTO
     multiple = devices * min(settings.rows_at_once, math.ceil(settings.batch_rows / devices))
     gradients = Dropping(1 - settings.dropout) if settings.dropout else general.gradients
     parts = round_up(settings.batch_rows, multiple) // multiple

@@ -39,7 +39,7 @@ _CPU_OPTIONS = {
     "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
 }
 # Kernels are not timed against each other on a card that is not there.
-_DESCRIBED_OPTIONS = {"xla_gpu_autotune_level": 0}
+_DESCRIBED_OPTIONS: dict[str, Any] = {"xla_gpu_autotune_level": 0}
 # Where products are not timed, XLA's own kernel fails on some shapes, which timing would leave to cuBLAS.
 _BY_CUBLAS = _DESCRIBED_OPTIONS | {"xla_gpu_enable_triton_gemm": False}
 

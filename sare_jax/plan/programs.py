@@ -157,12 +157,8 @@ def _attacks(config: Config, shapes: ModelShape, model: Abstract, mesh: Mesh) ->
     for rows, names in alike.items():
         yield _finetuning(config, shapes, model, mesh, rows, names, times[rows])
     if "attack" in config.stages:
-        for name, attack in config.attacks.items():
-            only = dataclasses.replace(config, attacks={name: attack})
-            for title, planned in attack_steps(only, shapes, model, mesh):
-                rows = planned.arguments[2]["tokens"].shape[0]
-                a_run = -(-(getattr(attack.settings, "num_rows", 0) or NEGATIVES) // rows)
-                yield _own(title, planned, mesh, name, rows, attacked_runs(config, name) * a_run)
+        for name in config.attacks:
+            yield from _own(config, name, shapes, model, mesh)
 
 
 def _finetuning(
@@ -189,17 +185,42 @@ def _finetuning(
     )
 
 
-def _own(title: str, planned: PlannedStep, mesh: Mesh, name: str, rows: int, times: float) -> Planned:
-    def make(rows: int) -> Program:
-        del rows  # an attack's batch is its recipe's
-        return compiled.attacking(planned, mesh)
+def _own(config: Config, name: str, shapes: ModelShape, model: Abstract, mesh: Mesh) -> Iterator[Planned]:
+    """The step of an attack that has a program of its own."""
+    attack = config.attacks[name]
+    numbered = sizes.usual(config).attacks[name]
 
-    return Planned(
+    def planned(rows_at_once: int) -> tuple[str, PlannedStep] | None:
+        changed = {"rows_at_once": rows_at_once} if hasattr(numbered.settings, "rows_at_once") else {}
+        settings = dataclasses.replace(numbered.settings, **changed)
+        only = {name: dataclasses.replace(numbered, settings=settings)}
+        return next(attack_steps(dataclasses.replace(config, attacks=only), shapes, model, mesh), None)
+
+    start = getattr(numbered.settings, "rows_at_once", 1)
+    if not (there := planned(start)):
+        return
+    rows = there[1].arguments[2]["tokens"].shape[0]
+    a_run = -(-(getattr(attack.settings, "num_rows", 0) or NEGATIVES) // rows)
+    times = {"attack": float(attacked_runs(config, name) * a_run)}
+
+    def made(rows_at_once: int) -> tuple[str, PlannedStep]:
+        found = planned(rows_at_once)
+        assert found  # as there was one for the number of the settings
+        return found
+
+    yield Planned(
         f"attack {name}",
-        lambda rows: title,
-        Scale(f"config.attacks.{name}.rows_at_once", rows, [rows], make),
+        lambda number: made(number)[0],
+        Scale(
+            f"config.attacks.{name}.rows_at_once",
+            start,
+            range(1, max(start, rows // mesh.size) + 1),
+            lambda number: compiled.attacking(made(number)[1], mesh),
+            "number of rows at once",
+            sizes.rows_are_auto(attack),
+        ),
         1,
-        lambda rows: {"attack": times},
+        lambda number: times,
     )
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sare_jax.models.interface import ModelShape
 from sare_jax.optim import Perturbation
 from sare_jax.rounding import round_up
-from sare_jax.settings import CaptionConfig, DecodingConfig, EvaluateConfig
+from sare_jax.settings import AttackConfig, CaptionConfig, DecodingConfig, EvaluateConfig
 from sare_jax.settings.auto import AUTO, Size
 from sare_jax.settings.optim import OptimConfig
 from sare_jax.settings.road import Config
@@ -76,17 +77,22 @@ class Captioning:
 
 def usual(config: Config) -> Config:
     """The settings with the defaults in place of sizes that are `auto`."""
-    return _numbered(config, lambda run: 1, CaptionConfig(), EvaluateConfig())
+    return _numbered(config, lambda run: 1, CaptionConfig(), EvaluateConfig(), lambda kind: kind.rows_at_once)
 
 
 def least(config: Config) -> Config:
     """The settings with the numbers that take the least memory in place of sizes that are `auto`."""
     evaluate = EvaluateConfig(batch_size=1, question_batch_size=1)
-    return _numbered(config, lambda run: run.batch_size, CaptionConfig(batch_size=1), evaluate)
+    caption = CaptionConfig(batch_size=1)
+    return _numbered(config, lambda run: run.batch_size, caption, evaluate, lambda kind: 1)
 
 
 def _numbered(
-    config: Config, parts: Callable[[OptimConfig], int], caption: CaptionConfig, evaluate: EvaluateConfig
+    config: Config,
+    parts: Callable[[OptimConfig], int],
+    caption: CaptionConfig,
+    evaluate: EvaluateConfig,
+    at_once: Callable[[Any], int],
 ) -> Config:
     """The settings with the sizes of others where they are `auto`."""
 
@@ -96,6 +102,12 @@ def _numbered(
 
     def known(size: Size, other: Size) -> Size:
         return other if size == AUTO else size
+
+    def attack(attack: AttackConfig) -> AttackConfig:
+        if not rows_are_auto(attack):
+            return attack
+        rows = at_once(type(attack.settings))
+        return replace(attack, settings=replace(attack.settings, rows_at_once=rows))
 
     asked = config.evaluate
     return replace(
@@ -108,7 +120,13 @@ def _numbered(
         ),
         optim=run(config.optim),
         runs={name: run(settings) for name, settings in config.runs.items()},
+        attacks={name: attack(settings) for name, settings in config.attacks.items()},
     )
+
+
+def rows_are_auto(attack: AttackConfig) -> bool:
+    """Whether an attack leaves it to memory how many rows a device works on at a time."""
+    return getattr(attack.settings, "rows_at_once", 0) == AUTO
 
 
 def number(size: Size) -> int:

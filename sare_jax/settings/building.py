@@ -16,7 +16,7 @@ from sare_jax.settings.auto import AUTO, Size
 
 NOT_AUTO = (
     "must be a number: auto is for sizes on which no result depends (caption.batch_size, "
-    "evaluate.batch_size, evaluate.question_batch_size, optim.micro_batches)"
+    "evaluate.batch_size, evaluate.question_batch_size, optim.micro_batches, LoRA's rows_at_once)"
 )
 """What is said of `auto` where it cannot be."""
 

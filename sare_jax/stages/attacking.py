@@ -34,8 +34,11 @@ def attacked(context: Context, run: str, name: str, params: Params) -> Attacked:
     weights = attack_named(context, name).weights
     if weights is None:
         return Attacked(params, {})
-    tools = tools_of(context, run, f"{run} {name}")
-    return weights(tools, params, context.config.attacks[name].settings)
+    settings = context.config.attacks[name].settings
+    default = getattr(type(settings), "rows_at_once", 1)
+    sizer = context.sizer(f"attacks.{name}.rows_at_once", default)
+    tools = dataclasses.replace(tools_of(context, run, f"{run} {name}"), sizer=sizer)
+    return weights(tools, params, settings)
 
 
 def tools_of(context: Context, run: str, name: str) -> Tools:

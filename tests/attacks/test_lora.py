@@ -1,6 +1,7 @@
 """The LoRA attack against PEFT's own training, its data, and what it leaves as it was."""
 
 import copy
+import dataclasses
 import json
 import math
 import shutil
@@ -12,11 +13,13 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration, get_cosine_schedule_with_warmup
 
+from sare_jax import files
 from sare_jax.attacks.lora import Lora, _chosen, adapt
 from sare_jax.data.conversations import dialogue_rows
 from sare_jax.errors import UserError
 from sare_jax.models.shared import lora
 from sare_jax.models.shared.partition import flatten, hash_params, unflatten
+from sare_jax.plan import sizer
 from sare_jax.records.conversations import read_conversations
 from sare_jax.settings import ModelConfig
 from sare_jax.settings.building import build
@@ -144,6 +147,24 @@ def test_ten_steps_are_those_of_peft(world):
     (theirs,) = (p for n, p in trained.items() if n.endswith("multi_modal_projector.linear_1.weight"))
     np.testing.assert_allclose(projector, theirs.detach().T, atol=1e-5)
     assert np.abs(np.asarray(projector) - tools.loaded.params["projector"]["linear_1"]["kernel"]).max() > 1e-4
+
+
+def test_rows_at_once_may_be_left_to_what_fits(world, tmp_path, monkeypatch):
+    """The step that will run is what is asked about; its parts do not change what is learnt."""
+    tools, _, path = world
+    auto = recipe(path, rows_at_once="auto")
+    with pytest.raises(UserError, match="tiny lora: rows_at_once: auto needs a run's own devices"):
+        adapt(tools, tools.loaded.params, auto)
+    asked, real = [], sizer._peak
+    monkeypatch.setattr(sizer, "_peak", lambda program: asked.append(real(program)) or asked[-1])
+    chooser = sizer.DeviceSizer(tools.mesh, "attacks.lora.rows_at_once", 2, {}, tmp_path / "sizes.json")
+    found, record = trained(dataclasses.replace(tools, sizer=chooser), auto)
+    assert [entry["chosen"] for entry in files.read_json(tmp_path / "sizes.json")] == [2]
+    assert len(asked) == 1
+    assert asked[0] > sum(leaf.nbytes for leaf in flatten(tools.loaded.frozen).values())
+    known, same = trained(tools, recipe(path, rows_at_once=2))
+    assert record["loss"] == same["loss"]
+    assert_close(found, known, atol=0)
 
 
 def trained(tools, settings):

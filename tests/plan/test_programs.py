@@ -114,6 +114,19 @@ def test_sizes_that_are_auto_are_marked_and_searched_from_the_default(model):
     assert robust.times(8) == {"unlearn": 2500.0}
 
 
+def test_an_attack_with_a_program_of_its_own_is_planned_by_the_rows_that_it_runs_at_once(model):
+    config = llava_sare.get_config("lora")
+    known = planned(model, parse(config.to_dict()))["attack lora"]
+    assert "batch 128 in 32 parts" in known.about(4)
+    assert "batch 128 in 4 parts" in known.about(32)
+    assert (known.scale.value, known.scale.candidates, known.scale.is_auto) == (4, range(1, 129), False)
+    assert known.times(4) == {"attack": 3 * 79}
+    with config.unlocked():
+        config.attacks.lora.rows_at_once = "auto"
+    found = planned(model, parse(config.to_dict()))["attack lora"]
+    assert (found.scale.value, found.scale.is_auto) == (4, True)
+
+
 def test_sizes_that_are_auto_count_as_the_default_or_the_least(model):
     config = llava_sare.get_config()
     for section, name in (("caption", "batch_size"), ("evaluate", "question_batch_size")):
