@@ -78,7 +78,7 @@ def plan_card(config: Config, name: str, count: int, folder: Path, with_largest:
         print("\n".join(f"  {line}" for line in lines(facts, bound, card)), flush=True)
         peaks.append(facts.peak)
         if not bounds.fits(facts.peak, card):
-            lower.append(_way_out(planned, number))
+            lower.append(way_out(planned, number))
         if with_largest:
             for scale in (planned.scale, planned.beams(number) if planned.beams else None):
                 if scale and len(scale.candidates) > 1 and not scale.is_auto:
@@ -97,10 +97,12 @@ def _number(planned: Planned, card: Card, answers: Answers) -> int:
     return scale.candidates[max(0, _last(planned, scale, card, answers))]
 
 
-def _way_out(planned: Planned, number: int) -> str:
+def way_out(planned: Planned, number: int) -> str:
+    """What to set so that a program that does not fit takes less."""
     key, more = planned.scale.key, planned.way_out
     if len(planned.scale.candidates) > 1 and not planned.scale.is_auto:
-        more = f"{key} (now {number}: {planned.name})" + (f", or {more}" if more else "")
+        found = "" if more else "; auto finds what fits"
+        more = f"{key} (now {number}: {planned.name}{found})" + (f", or {more}" if more else "")
     return more or f"{planned.name} takes its least already" + (f" ({key})" if key else "")
 
 

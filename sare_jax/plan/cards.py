@@ -120,8 +120,8 @@ def require_dtype(card: Card, dtype: str) -> None:
     """
     if dtype == "bfloat16" and card.dense_dtype != dtype:
         raise UserError(
-            f"config.model.dtype: {card.name} has no products in bfloat16; set float32, or take a card "
-            "since Ampere"
+            f"config.model.dtype: {card.name} has no products in bfloat16; set float32, for which a model of "
+            "2B has room there, or take a card since Ampere"
         )
 
 

@@ -11,6 +11,7 @@ from sare_jax.models.llava.family import FAMILY
 from sare_jax.models.llava.hub import LLAVA
 from sare_jax.models.llava.published import config_without_weights
 from sare_jax.plan import compiled, sizes
+from sare_jax.plan.card_page import way_out
 from sare_jax.plan.planned import IMAGES
 from sare_jax.plan.programs import programs
 from sare_jax.settings import GREEDY
@@ -125,6 +126,22 @@ def test_an_attack_with_a_program_of_its_own_is_planned_by_the_rows_that_it_runs
         config.attacks.lora.rows_at_once = "auto"
     found = planned(model, parse(config.to_dict()))["attack lora"]
     assert (found.scale.value, found.scale.is_auto) == (4, True)
+
+
+def test_what_to_set_where_a_program_does_not_fit(model):
+    config = llava_sare.get_config("lora")
+    config.report.landscape_images = 60
+    config.evaluate.batch_size = "auto"
+    found = planned(model, parse(config.to_dict()))
+    said = {name: way_out(each, each.scale.value) for name, each in found.items()}
+    assert said["captions"] == "config.caption.batch_size (now 16: captions; auto finds what fits)"
+    assert said["step of sare"] == (
+        "config.optim.batch_size (now 8: step of sare), or raise config.runs.sare.micro_batches"
+    )
+    assert said["attack lora"].startswith("config.attacks.lora.rows_at_once (now 4: attack lora;")
+    assert said["descriptions"] == "descriptions takes its least already (config.evaluate.batch_size)"
+    assert said["landscape's gradient"] == "config.report.landscape_images=0 leaves the landscape out"
+    assert said["image features"] == "image features takes its least already"
 
 
 def test_sizes_that_are_auto_count_as_the_default_or_the_least(model):
