@@ -91,6 +91,8 @@ class DeviceSizer:
         known = self._read()
         number = next((entry["chosen"] for entry in known if entry["asked"] == asked), None)
         if number is None:
+            text = f"config.{self._setting}=auto: asks the compiler what fits, which may take minutes"
+            progress.say("sizing", text, setting=self._setting)
             limit = (1 - SPARE) * there
             place = last_fitting(lambda index: _peak(make(candidates[index])), limit, len(candidates), start)
             if place < 0:
