@@ -33,7 +33,7 @@ class DeviceSizer:
 
         Args:
           mesh: the devices.
-          setting: dotted key of the setting that is `auto`, for people.
+          setting: name of the setting that is `auto`, for people: `config.` and its key.
           default: where the search begins.
           identity: JSON-able values that say which model it is, and how it is read.
           record: JSON file of what was chosen; None keeps nothing.
@@ -59,7 +59,7 @@ class DeviceSizer:
         """
         if hosts.several():
             raise UserError(
-                f"config.{self._setting}: auto is for one process, and there are {jax.process_count()}; "
+                f"{self._setting}: auto is for one process, and there are {jax.process_count()}; "
                 "give a number"
             )
         least = f"a step in {allowed[-1]} parts"
@@ -91,13 +91,13 @@ class DeviceSizer:
         known = self._read()
         number = next((entry["chosen"] for entry in known if entry["asked"] == asked), None)
         if number is None:
-            text = f"config.{self._setting}=auto: asks the compiler what fits, which may take minutes"
+            text = f"{self._setting}=auto: asks the compiler what fits, which may take minutes"
             progress.say("sizing", text, setting=self._setting)
             limit = (1 - SPARE) * there
             place = last_fitting(lambda index: _peak(make(candidates[index])), limit, len(candidates), start)
             if place < 0:
                 raise UserError(
-                    f"config.{self._setting}: auto: not even {least} leaves {SPARE:.0%} of the "
+                    f"{self._setting}: auto: not even {least} leaves {SPARE:.0%} of the "
                     f"{there / 1e9:.2f} GB free that {whose} has; divide the weights by config.model.fsdp"
                 )
             number = candidates[place]
@@ -109,7 +109,7 @@ class DeviceSizer:
     def _say(self, number: int, there: int, whose: str) -> None:
         if number not in self._said:
             self._said.add(number)
-            text = f"config.{self._setting}=auto: {number}, by the {there / 1e9:.2f} GB of {whose}"
+            text = f"{self._setting}=auto: {number}, by the {there / 1e9:.2f} GB of {whose}"
             progress.say("size", text, setting=self._setting, chosen=number, memory=there)
 
     def _read(self) -> list[dict]:

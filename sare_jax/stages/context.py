@@ -259,7 +259,7 @@ class Context:
         from sare_jax.plan.sizer import DeviceSizer
 
         record = self.workdir / "batch_sizes.json"
-        return DeviceSizer(self.mesh, setting, default, self.model_inputs(), record)
+        return DeviceSizer(self.mesh, f"config.{setting}", default, self.model_inputs(), record)
 
     @cached_property
     def splits(self) -> Splits:

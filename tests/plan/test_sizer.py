@@ -46,7 +46,7 @@ def memory(monkeypatch):
 
 
 def of(record=None, default=16):
-    return DeviceSizer(make_mesh(1), "caption.batch_size", default, {"model": "m"}, record)
+    return DeviceSizer(make_mesh(1), "config.caption.batch_size", default, {"model": "m"}, record)
 
 
 def test_on_a_cpu_the_default_stays_where_it_fits(capsys):
@@ -99,7 +99,7 @@ def test_what_was_chosen_is_kept_for_what_it_was_chosen_for(tmp_path, memory, ca
     number = of(record).rows(Asked(), multiple=1, most=1000, about=ABOUT)
     [entry] = files.read_json(record)
     assert entry["chosen"] == number
-    assert entry["asked"]["setting"] == "caption.batch_size"
+    assert entry["asked"]["setting"] == "config.caption.batch_size"
     # The number that is kept counts, whatever would be found today.
     record.write_text(json.dumps([entry | {"chosen": 5}]))
     again = Asked()
