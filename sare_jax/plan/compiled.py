@@ -143,13 +143,13 @@ def abstract_model(family: Family, config: Any, settings: ModelConfig, mesh: Mes
         shape, where = leaf.shape, place(path, leaf.shape)
         if path in int8 - chosen:
             beside = quantization.scale_sharding(where, len(shape))
-            trees[1][path] = _array(shape, jnp.int8, where)
-            trees[1][quantization.scale_path(path)] = _array(
+            trees[1][path] = array(shape, jnp.int8, where)
+            trees[1][quantization.scale_path(path)] = array(
                 quantization.scale_shape(shape), jnp.float32, beside
             )
             continue
         frozen = table[path].frozen_dtype(jnp.dtype(settings.dtype))
-        trees[path not in chosen][path] = _array(shape, jnp.float32 if path in chosen else frozen, where)
+        trees[path not in chosen][path] = array(shape, jnp.float32 if path in chosen else frozen, where)
     return Abstract(
         graphdef,
         partition.unflatten(trees[0]),
