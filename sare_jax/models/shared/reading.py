@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from sare_jax.models.shared.config import TextConfig
 from sare_jax.models.shared.gather import fill_image_slots
+from sare_jax.models.shared.head import head_product
 from sare_jax.models.shared.layers import Embedding, Linear, gathered
 from sare_jax.models.shared.llama import Cache, DecoderLayer, Llama
 
@@ -90,7 +91,7 @@ def hidden(
 def logits(self: Reader, hidden: jax.Array) -> jax.Array:
     """float[..., D] hidden states -> float32[..., V] logits."""
     head = self.embed.table[...].T if self.config.text.tied else self.head.kernel[...]
-    return jnp.matmul(hidden, gathered(head), preferred_element_type=jnp.float32)
+    return head_product(hidden, gathered(head))
 
 
 def prefill(
