@@ -27,9 +27,9 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from benchmarks.shapes import IMAGE, IMAGE_TOKEN, PROMPT, SYSTEM, TEXT, VISION
-from sare_jax.inference.ask import LENGTH_STEP
 from sare_jax.inference.features import encode_images
 from sare_jax.inference.generate import generate
+from sare_jax.inference.sharing import LENGTH_STEP
 from sare_jax.models.interface import LoadedModel
 from sare_jax.models.load import load_model
 

@@ -39,6 +39,7 @@ def test_ge_07_greedy_where_nothing_is_said():
         ({"top_p": 0.0}, "top_p"),
         ({"top_p": 1.1}, "top_p"),
         ({"early_stopping": "maybe"}, "early_stopping"),
+        ({"cache": "int4"}, "cache"),
         ({"stop": ("###", "")}, "stop"),
     ],
 )

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from sare_jax.files import hash_value
 from sare_jax.inference.features import FeatureCache
 from sare_jax.inference.generate import Generated, generate
 from sare_jax.inference.journal import Answer, Journal
+from sare_jax.inference.sharing import Batch, arrays_of, batches_of, padded_length
 from sare_jax.inference.stopping import cut, stop_table
 from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter
 from sare_jax.models.prompting import ImagePrompter
@@ -27,18 +28,16 @@ from sare_jax.rounding import round_up
 from sare_jax.settings import GREEDY, DecodingConfig
 from sare_jax.settings.auto import Lowered, Sizer
 
-# Prompts are padded to a multiple of this many tokens: few lengths, so few compilations, and little waste.
-# Beyond `LONG`, where images of any size make prompts of any length, it is an eighth of a power of two.
-LENGTH_STEP = 16
-LONG = 1024
+# Requests that may go on from one reading of an image; each of them is compared with all of the others.
+MOST_SHARING = 16
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Requests answered together: their numbers and their prompts."""
+class _Started(NamedTuple):
+    """A batch that is being answered: its requests, the request of each answer, and the answers."""
 
     indices: list[int]
-    prompts: list[list[int]]
+    places: np.ndarray
+    generated: Generated
 
 
 @dataclass(frozen=True)
@@ -59,18 +58,18 @@ class _Answerer:
     stop: tuple[str, ...]
     stops: np.ndarray | None
 
-    def start(self, batch: _Batch, images: list[str]) -> Generated:
-        """Queues a batch; rows that it lacks repeat its first one, and their answers are dropped later."""
-        rows = np.arange(round_up(self.batch_size, self.devices))
-        rows[len(batch.indices) :] = 0
-        lengths = np.array([len(batch.prompts[row]) for row in rows], np.int32)
-        tokens = np.full((len(rows), _rounded(lengths.max())), self.prompter.pad_id, np.int32)
-        for number, row in enumerate(rows):
-            tokens[number, : lengths[number]] = batch.prompts[row]
-        numbers = np.array(batch.indices, np.int32)[rows]
-        features = self.features(images)[rows]
-        tokens, lengths, features, numbers = jax.device_put((tokens, lengths, features, numbers), self.rows)
-        return generate(*self._weights, tokens, lengths, features, numbers=numbers, **self._how)
+    def start(
+        self, batch: Batch, prompts: Sequence[list[int]], requests: Sequence[dict[str, Any]]
+    ) -> _Started:
+        """Queues a batch, filled up to the number of rows that every batch of this width has."""
+        rows = round_up(max(1, self.batch_size // batch.width), self.devices)
+        made = arrays_of(batch, prompts, rows, self.prompter.pad_id)
+        images = [requests[row[0]]["image"] for row in made.indices]
+        arrays = (made.tokens, made.lengths, self.features(images), made.tails, made.ends, made.indices)
+        tokens, lengths, features, tails, ends, numbers = jax.device_put(arrays, self.rows)
+        further = {"tails": tails, "ends": ends, "numbers": numbers.reshape(-1)}
+        generated = generate(*self._weights, tokens, lengths, features, **further, **self._how)
+        return _Started(batch.indices, made.indices.reshape(-1), generated)
 
     def lowered(self, length: int, rows: int) -> Lowered:
         """The program for a batch of so many rows whose prompts are padded to `length` tokens."""
@@ -107,12 +106,14 @@ class _Answerer:
             "penalty": self.loaded.generation.repetition_penalty,
         }
 
-    def read(self, batch: _Batch, made: Generated) -> dict[int, Answer]:
+    def read(self, started: _Started) -> dict[int, Answer]:
         """Waits for a batch and turns it into text, by request number."""
-        columns = zip(batch.indices, *map(np.asarray, made), strict=False)
-        return {
-            index: self._answer(ids[:count].tolist(), bool(ended)) for index, ids, count, ended in columns
-        }
+        columns = zip(started.places.tolist(), *map(np.asarray, started.generated), strict=True)
+        answers: dict[int, Answer] = {}
+        for index, ids, count, ended in columns:
+            if index not in answers:  # what fills a batch up stands behind
+                answers[index] = self._answer(ids[:count].tolist(), bool(ended))
+        return {index: answers[index] for index in started.indices}
 
     def _answer(self, new: list[int], ended: bool) -> Answer:
         text = self.prompter.decode(new)
@@ -160,7 +161,9 @@ def ask(
       processor: turns pictures into arrays.
       prompter: tokenizer and prompt form of the model.
       max_new_tokens: most tokens of an answer.
-      batch_size: rows generated at a time, over all devices, or what chooses their number.
+      batch_size: requests answered at a time, over all devices, or what chooses their number. Several about
+        one image share the reading of what their prompts begin with, image included, where that is less work
+        (`inference.sharing`).
       name: label of the progress bar.
       features: a cache that several calls share; None encodes every image in this call.
       decoding: how answers are decoded; by default the likeliest token each time. A draw
@@ -220,11 +223,19 @@ def ask(
     require_images(images_dir, (request["image"] for request in requests), max_pixels)
 
     prompts = _prompts(about, requests)
-    batches = _batches(prompts, batch_size)
+    batches = batches_of(
+        prompts,
+        [request["image"] for request in requests],
+        batch_size=batch_size,
+        new=max_new_tokens,
+        most=MOST_SHARING if decoding.num_beams == 1 else 1,
+        image_token=prompter.image_token_id,
+    )
     answers = journal.resume([batch.indices for batch in batches])
     todo = [batch for batch in batches if batch.indices[0] not in answers]
+    answering = dataclasses.replace(answerer(), batch_size=batch_size)
     with bar(len(requests), name, done=len(answers), unit="answer", waiting=COMPILING) as progress:
-        for made in _answer(dataclasses.replace(answerer(), batch_size=batch_size), todo, requests):
+        for made in _answer(answering, todo, prompts, requests):
             journal.append(made)
             answers |= made
             progress.update(len(made))
@@ -239,7 +250,7 @@ def _prompts(about: ImagePrompter, requests: Sequence[dict[str, Any]]) -> list[l
 
 def _size(sizer: Sizer, answerer: _Answerer, prompts: list[list[int]]) -> int:
     """The rows that are generated at a time, chosen for the longest prompt."""
-    length = _rounded(max(map(len, prompts), default=1))
+    length = padded_length(max(map(len, prompts), default=1))
     about = {
         "prompt": length,
         "max_new_tokens": answerer.max_new_tokens,
@@ -251,29 +262,20 @@ def _size(sizer: Sizer, answerer: _Answerer, prompts: list[list[int]]) -> int:
 
 
 def _answer(
-    answerer: _Answerer, todo: Sequence[_Batch], requests: Sequence[dict[str, Any]]
+    answerer: _Answerer,
+    todo: Sequence[Batch],
+    prompts: Sequence[list[int]],
+    requests: Sequence[dict[str, Any]],
 ) -> Iterator[dict[int, Answer]]:
     """Answers batch after batch; the next one is prepared and queued before the last one is waited for."""
-    queued: tuple[_Batch, Generated] | None = None
+    queued: _Started | None = None
     for batch in todo:
-        started = answerer.start(batch, [requests[index]["image"] for index in batch.indices])
+        started = answerer.start(batch, prompts, requests)
         if queued is not None:
-            yield answerer.read(*queued)
-        queued = batch, started
+            yield answerer.read(queued)
+        queued = started
     if queued is not None:
-        yield answerer.read(*queued)
-
-
-def _batches(prompts: list[list[int]], batch_size: int) -> list[_Batch]:
-    """Batches of prompts of about the same length, in their order, so that those of an image are together."""
-    order = sorted(range(len(prompts)), key=lambda index: (_rounded(len(prompts[index])), index))
-    chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return [_Batch(chunk, [prompts[index] for index in chunk]) for chunk in chunks]
-
-
-def _rounded(length: int) -> int:
-    eighth = 1 << (int(length).bit_length() - 4) if length > LONG else LENGTH_STEP
-    return round_up(int(length), eighth)
+        yield answerer.read(queued)
 
 
 def _allowed(loaded: LoadedModel, prompter: Prompter) -> np.ndarray:

@@ -17,7 +17,7 @@ from sare_jax.settings import GREEDY, DecodingConfig
 
 # What is added to logits, float32[V] of 0 and -inf; 0 bars nothing.
 Barred = jax.Array | float
-# (tokens int32[B, R], cache) -> logits float32[B, R, V] of what follows them, and the cache with them.
+# (tokens int32[…] of B R beams, cache) -> logits float32[…, V] of what follows, and the cache with them.
 Step = Callable[[jax.Array, Cache], tuple[jax.Array, Cache]]
 
 
@@ -44,6 +44,8 @@ def generate(
     lengths: jax.Array,
     features: jax.Array | None,
     *,
+    tails: jax.Array | None = None,
+    ends: jax.Array | None = None,
     max_new_tokens: int,
     end_ids: tuple[int, ...],
     pad_id: int,
@@ -66,43 +68,55 @@ def generate(
       tokens: int32[B, T], prompts, right-padded.
       lengths: int32[B], tokens of each prompt.
       features: float[B, P, D_v], the image of each row, whose slots take the first ones.
+      tails: int32[B, R, W], how R prompts go on behind each row of `tokens`, right-padded; None where each
+        row is one prompt (R = 1).
+      ends: int32[B, R], tokens of each of these, at least one.
       max_new_tokens: N; image slots and prompt do not count.
       end_ids: end tokens; each of them ends a row.
       pad_id: the token that fills a row behind its end.
       decoding: greedy, beams or draws; its stop strings are not read, since `stops` holds them compiled.
-      numbers: int32[B], number of each row's request, on which draws depend; None takes the index in the
-        batch.
+      numbers: int32[B R], number of each prompt's request, on which draws depend; None takes the index in
+        the batch.
       allowed: bool[V], tokens that may be generated; None allows all.
       opening: bool[V], those of them that may come first; None allows all of them.
       stops: `stop_table` of the strings that end a row; None for none.
       penalty: of repetition, as `inference.repetition` has it; 1 for none, which beams need.
 
     Returns:
-      The new tokens. With beams, those of the best one.
+      The new tokens of B R prompts, those of a row together. With beams, those of the best one.
 
     Raises:
-      ValueError: a penalty with several beams.
+      ValueError: a penalty, or tails, with several beams.
     """
-    if penalty != repetition.NONE and decoding.num_beams > 1:
-        raise ValueError(f"penalty {penalty} with {decoding.num_beams} beams")
+    if decoding.num_beams > 1 and (penalty != repetition.NONE or tails is not None):
+        raise ValueError(f"penalty {penalty}, or tails, with {decoding.num_beams} beams")
     model = merge(graphdef, params, frozen)
     barred = 0.0 if allowed is None else jnp.where(allowed, 0.0, -jnp.inf)
     barred_first = barred if opening is None else barred + jnp.where(opening, 0.0, -jnp.inf)
     ending = Ending(end_ids, stops)
     # The last token generated is never read.
     steps = max(1, max_new_tokens - 1)
-    logits, cache = model.prefill(tokens, features, lengths, decoding.num_beams, steps)
-
-    parts = model.parts()
+    parts, first = model.parts(), lengths[:, None]
+    if tails is None or ends is None:
+        together = decoding.num_beams
+        logits, cache = model.prefill(tokens, features, lengths, together, steps, decoding.cache)
+    else:
+        together, longest = tails.shape[1:]
+        _, cache = model.prefill(tokens, features, lengths, together, longest + steps, decoding.cache)
+        logits, cache = model.extend(tails, lengths, ends, cache, parts)
+        first = first + ends
 
     def step(token: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        return model.decode(token, lengths + cache.step, cache, parts)
+        rows = token.reshape(len(tokens), together)
+        logits, cache = model.decode(rows, jnp.broadcast_to(first + cache.step, rows.shape), cache, parts)
+        return logits.reshape(*token.shape, -1), cache
 
     if decoding.num_beams > 1:
         search = beams.start(len(tokens), decoding.num_beams, max_new_tokens, pad_id)
         return _search(search, logits, cache, step, decoding, ending, (barred_first, barred))
 
-    numbers = jnp.arange(len(tokens)) if numbers is None else numbers
+    logits = logits.reshape(len(tokens) * together, -1)
+    numbers = jnp.arange(len(logits)) if numbers is None else numbers
 
     def choose(logits: jax.Array, place: jax.Array, barred: Barred, occurred: jax.Array | None) -> jax.Array:
         logits = repetition.penalised(logits, occurred, penalty)
@@ -111,6 +125,8 @@ def generate(
         return model.target.likeliest(logits + barred)
 
     occurred = repetition.occurring(tokens, lengths, logits.shape[-1], penalty)
+    if occurred is not None and tails is not None and ends is not None:
+        occurred = repetition.and_tails(occurred, tails, ends)
     barring = barred_first, barred
     return _extend(choose, barring, occurred, logits, cache, step, ending, max_new_tokens, pad_id)
 
@@ -153,8 +169,8 @@ def _extend(
 
     def advance(carry):
         place, token, state, made, cache, occurred = carry
-        logits, cache = step(token[:, None], cache)
-        token = jnp.where(made.ended, pad_id, choose(logits[:, 0], place, barred_later, occurred))
+        logits, cache = step(token, cache)
+        token = jnp.where(made.ended, pad_id, choose(logits, place, barred_later, occurred))
         ends, state = ending(token, state)
         ids = jax.lax.dynamic_update_slice(made.ids, token[:, None], (0, place))
         made = Generated(ids, made.counts + ~made.ended, made.ended | ends)

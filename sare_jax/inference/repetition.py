@@ -19,8 +19,26 @@ def occurring(tokens: jax.Array, lengths: jax.Array, vocabulary: int, penalty: f
       vocabulary: V; ids beyond it are left out.
       penalty: 1 for none.
     """
-    if penalty == NONE:
-        return None
+    return None if penalty == NONE else _occurring(tokens, lengths, vocabulary)
+
+
+def and_tails(occurred: jax.Array, tails: jax.Array, ends: jax.Array) -> jax.Array:
+    """What has occurred in each of the prompts that go on from the same beginning.
+
+    Args:
+      occurred: bool[B, V], tokens of the beginnings.
+      tails: int32[B, R, W], how the prompts go on, right-padded.
+      ends: int32[B, R], tokens of each of these.
+
+    Returns:
+      bool[B R, V].
+    """
+    _, beams, width = tails.shape
+    own = _occurring(tails.reshape(-1, width), ends.reshape(-1), occurred.shape[-1])
+    return jnp.repeat(occurred, beams, axis=0) | own
+
+
+def _occurring(tokens: jax.Array, lengths: jax.Array, vocabulary: int) -> jax.Array:
     real = jnp.arange(tokens.shape[1]) < lengths[:, None]
     rows = jnp.arange(len(tokens))[:, None]
     return (

@@ -24,6 +24,7 @@ from sare_jax.models.shared.partition import Tree
 from sare_jax.models.shared.target import Target
 from sare_jax.models.shared.weight_files import Needed, Tensor
 from sare_jax.settings import DecodingConfig, ModelConfig
+from sare_jax.settings.decoding import CacheFormat
 
 __all__ = [
     "Answering",
@@ -50,7 +51,7 @@ class Cache(Protocol):
 
     @property
     def step(self) -> jax.Array:
-        """int32[], tokens generated so far."""
+        """int32[], tokens that `decode` has read of each beam."""
         ...
 
     def follow(self, parents: jax.Array) -> Self:
@@ -107,9 +108,15 @@ class Model(Protocol):
         ...
 
     def prefill(
-        self, tokens: jax.Array, features: jax.Array | None, lengths: jax.Array, beams: int, steps: int
+        self,
+        tokens: jax.Array,
+        features: jax.Array | None,
+        lengths: jax.Array,
+        beams: int,
+        steps: int,
+        cache: CacheFormat = "as_weights",
     ) -> tuple[jax.Array, Any]:
-        """Reads the prompts of a batch.
+        """Reads the prompts of a batch, or the part of them that several questions share.
 
         Args:
           tokens: int32[B, T], right-padded.
@@ -117,7 +124,8 @@ class Model(Protocol):
             images.
           lengths: int32[B], tokens of each row.
           beams: R, continuations of each prompt.
-          steps: tokens that `decode` will add to each.
+          steps: tokens that `extend` and `decode` will add to each.
+          cache: number format in which keys and values are kept.
 
         Returns:
           float32[B, V] logits of the token that follows each prompt, and the `Cache`.
@@ -128,13 +136,30 @@ class Model(Protocol):
         """The weights as `decode` reads them; to be called once, outside of the loop over steps."""
         ...
 
+    def extend(
+        self, tokens: jax.Array, positions: jax.Array, ends: jax.Array, cache: Any, parts: Any
+    ) -> tuple[jax.Array, Any]:
+        """Reads several further tokens of each beam, text alone, directly behind the prompts.
+
+        Args:
+          tokens: int32[B, R, W], right-padded.
+          positions: int32[B], the place of each beam's first one in the row, counted without padding.
+          ends: int32[B, R], tokens of each beam, at least one.
+          cache: the `Cache` that `prefill` returned.
+          parts: the weights as `parts` gives them.
+
+        Returns:
+          float32[B, R, V] logits of the token after each beam's last one, and the `Cache` with all of them.
+        """
+        ...
+
     def decode(self, token: jax.Array, positions: jax.Array, cache: Any, parts: Any) -> tuple[jax.Array, Any]:
         """Reads one further token of each beam.
 
         Args:
           token: int32[B, R].
-          positions: int32[B], its place in the row, counted without padding.
-          cache: the `Cache` that `prefill`, or the step before, returned.
+          positions: int32[B, R], its place in the row, counted without padding.
+          cache: the `Cache` that `prefill`, `extend` or the step before returned.
           parts: the weights as `parts` gives them.
 
         Returns:

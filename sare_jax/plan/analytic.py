@@ -4,12 +4,14 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from sare_jax.attacks import PlannedStep
 from sare_jax.models.interface import ModelShape
 from sare_jax.models.shared import partition
 from sare_jax.models.shared.config import TextConfig
+from sare_jax.models.shared.target import Target
 from sare_jax.plan.sizes import TARGETS, Captioning, Training
 from sare_jax.training.sharding import FSDP
 
@@ -102,19 +104,23 @@ def captioning_bytes(
 ) -> Parts:
     """What one device holds while the prompts of a batch are read; arguments as in `training_bytes`."""
     text, itemsize = model.text, _itemsize(frozen)
-    # Beams share their prompt's keys and values.
-    beams = sizes.decoding.num_beams
-    tokens = sizes.prompt + beams * sizes.new
-    cache = 2 * text.num_layers * text.num_kv_heads * text.head_size * tokens * itemsize
+    # Beams, and questions about one image, share their prompt's keys and values.
+    beams = sizes.decoding.num_beams * sizes.questions
+    tokens = sizes.prompt + beams * (sizes.tail + sizes.new)
+    head = text.head_size * itemsize if sizes.decoding.cache == "as_weights" else text.head_size + _FLOAT32
+    cache = 2 * text.num_layers * text.num_kv_heads * head * tokens
     trainable = sum(leaf.size for leaf in jax.tree.leaves(params)) * _FLOAT32
     layer = residual_bytes(text, sizes.prompt, itemsize, "none")
     image = model.num_image_features * model.feature_width * itemsize
     rows = sizes.rows_at_once
+    read = jax.ShapeDtypeStruct((sizes.rows, sizes.prompt, text.width), _dtype(frozen))
+    at_work = Target("gpu", sizes.devices).pieces(read).rows
     return {
         "frozen weights": local_bytes(frozen),
         "trainable weights": trainable,
         f"keys and values, {rows} rows × {tokens} tokens": rows * cache,
-        "one layer at work": rows * layer,
+        f"one layer at work on {at_work} of them": at_work * layer,
+        "hidden states": rows * sizes.prompt * text.width * itemsize,
         "gathered weights: two layers and the head": _gathered_bytes(model, frozen, mesh),
         "logits": rows * beams * text.vocab_size * _FLOAT32,
         "image features": rows * image,
@@ -158,4 +164,8 @@ def _gathered_bytes(model: ModelShape, frozen: partition.Tree, mesh: Mesh) -> in
 
 
 def _itemsize(frozen: partition.Tree) -> int:
-    return jax.tree.leaves(frozen)[0].dtype.itemsize
+    return _dtype(frozen).itemsize
+
+
+def _dtype(frozen: partition.Tree) -> jnp.dtype:
+    return jax.tree.leaves(frozen)[0].dtype

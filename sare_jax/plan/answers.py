@@ -34,6 +34,9 @@ CAPTION_TURNS, DESCRIPTION_TURNS = 100, 200
 # Checkpoints that are attacked for comparisons at equal erasure: two of each of three pairs, at the most.
 MATCHED = 6
 MOST_BEAMS = 64
+# Questions of a metric about each image (POPE's six), which go on from one reading of it. How many a
+# benchmark has is not known before its files are read; one an image takes the most memory.
+AN_IMAGE = 6
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,18 @@ class Asked:
                     requests,
                     DESCRIPTION_TURNS,
                 )
-        asked: dict[int, list[tuple[str, float]]] = {}
+        asked: dict[tuple[int, int], list[tuple[str, float]]] = {}
         for metric, options in chosen(settings.metric_names(), settings.options):
             if metric.questions and (lists := metric.questions.lists(options)):
-                number = len(lists) * 6.0 * getattr(options, "images", self._images)
-                asked.setdefault(metric.questions.max_new_tokens, []).append((metric.title, number))
+                number = len(lists) * float(AN_IMAGE) * getattr(options, "images", self._images)
+                asked.setdefault((metric.questions.max_new_tokens, AN_IMAGE), []).append(
+                    (metric.title, number)
+                )
         for benchmark, _ in benchmarks_of(settings.benchmarks):
             number = settings.benchmark_first or TEST_IMAGES
-            asked.setdefault(benchmark.max_new_tokens, []).append((benchmark.title, number))
-        for new, who in asked.items():
+            asked.setdefault((benchmark.max_new_tokens, 1), []).append((benchmark.title, number))
+        brief = dataclasses.replace(GREEDY, cache=self.config.decoding.cache)
+        for (new, questions), who in asked.items():
             titles, numbers = zip(*who, strict=True)
             requests = {stage: number * sum(numbers) for stage, number in self._asked_weights().items()}
             if requests:
@@ -96,9 +102,10 @@ class Asked:
                     "evaluate.question_batch_size",
                     settings.question_batch_size,
                     new,
-                    GREEDY,
+                    brief,
                     requests,
                     new,
+                    questions,
                 )
 
     @property
@@ -158,6 +165,7 @@ class Asked:
         decoding: DecodingConfig,
         requests: Times,
         turns: int,
+        questions: int = 1,
     ) -> Planned:
         mesh, devices = self.mesh, self.mesh.size
         section, field = key.split(".")
@@ -167,7 +175,10 @@ class Asked:
         batch = sizes.Captioning(rows, prompt, new, decoding, devices)
 
         def make(rows: int) -> Program:
-            return compiled.captioning(self.model, mesh, dataclasses.replace(batch, rows=rows))
+            shared = min(questions, rows)
+            images, tail = round_up(max(1, rows // shared), devices), sizes.QUESTION_TOKENS * (shared > 1)
+            sized = dataclasses.replace(batch, rows=images, questions=shared, tail=tail)
+            return compiled.captioning(self.model, mesh, sized)
 
         def beams(rows: int) -> Scale:
             def make(number: int) -> Program:
@@ -180,12 +191,14 @@ class Asked:
                 "config.decoding.num_beams", start, range(2, MOST_BEAMS + 1), make, "number of beams"
             )
 
+        shared = f", {questions} to an image" if questions > 1 else ""
         searched = f", {decoding.num_beams} beams" if decoding.num_beams > 1 else ""
         drawn = f", drawn at temperature {decoding.temperature:g}" if decoding.temperature else ""
         return Planned(
             name,
             lambda rows: (
-                f"{name}: batch {rows}, {rows // devices} a device{searched}{drawn}, up to {new} new tokens"
+                f"{name}: batch {rows}, {rows // devices} a device{searched}{drawn}{shared}, "
+                f"up to {new} new tokens"
             ),
             Scale(f"config.{key}", rows, row_counts(devices, rows), make, is_auto=size == AUTO),
             max(1, min(turns, new) - 1),

@@ -232,10 +232,13 @@ def captioning(model: Abstract, mesh: Mesh, sizes: Captioning) -> Program:
     lengths = array((sizes.rows,), jnp.int32, rows)
     features = array((sizes.rows, *image), frozen_dtype(model), rows)
     held = (model.params, model.frozen, tokens, lengths, features)
+    further: dict[str, Any] = {}
+    if sizes.tail:
+        ends = array((sizes.rows, sizes.questions), jnp.int32, rows)
+        further = {"tails": array((*ends.shape, sizes.tail), jnp.int32, rows), "ends": ends}
+    settings = {"max_new_tokens": sizes.new, "end_ids": (2,), "pad_id": 0, "decoding": sizes.decoding}
     with gathering(mesh):
-        traced = generate.trace(
-            model.graphdef, *held, max_new_tokens=sizes.new, end_ids=(2,), pad_id=0, decoding=sizes.decoding
-        )
+        traced = generate.trace(model.graphdef, *held, **further, **settings)
         return Program(traced.jaxpr, traced.lower(), held, mesh)
 
 

@@ -81,12 +81,14 @@ def deeds(text: str, turns: int = 1) -> Deeds:
 
 def converted(text: str, stacks: set[tuple[int, ...]], dtypes: Collection[str] = ("f32",)) -> list[str]:
     """Results in such dtypes that have the shape of one of these weights: copies that should not be there."""
-    found = []
+    return [line for dtype, shape, line in results(text) if dtype in dtypes and shape in stacks]
+
+
+def results(text: str) -> Iterator[tuple[str, tuple[int, ...], str]]:
+    """Number format, shape and line of each result that is written to memory: not those inside of fusions."""
     for _, _, shape, line in _operations(text):
         for dtype, dims in _SHAPE.findall(shape):
-            if dtype in dtypes and tuple(int(size) for size in dims.split(",") if size) in stacks:
-                found.append(line.strip()[:200])
-    return found
+            yield dtype, tuple(int(size) for size in dims.split(",") if size), line.strip()[:200]
 
 
 def num_aliased(text: str) -> int:

@@ -16,6 +16,8 @@ from sare_jax.settings.road import Config
 # caption of 50 words, which takes about 75 tokens.
 PROMPT_TOKENS = 64
 ANSWER_TOKENS = 80
+# What a question adds behind what all questions about its image begin with.
+QUESTION_TOKENS = 32
 # Tokens of the largest target of each set: sub-sentences are short, D_sent holds whole captions.
 TARGETS = {"neg": 32, "pos": 32, "sent": ANSWER_TOKENS}
 # Units of a packed caption: real ones name about eight objects; a third negative, and the caption itself.
@@ -53,14 +55,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Captioning:
-    """One batch of captions.
+    """One batch of captions, or of answers.
 
     Attributes:
-      rows: prompts in the batch, over all devices.
-      prompt: T, tokens of a prompt, image slots included.
+      rows: images in the batch, over all devices.
+      prompt: T, tokens that are read once for each of them, image slots included.
       new: most tokens that are generated for a prompt.
-      decoding: decoding settings, of which the number of beams counts here.
+      decoding: decoding settings, of which the number of beams and the cache's format count here.
       devices: number of devices, each of which holds its own rows.
+      questions: R, prompts that go on from one reading of an image.
+      tail: tokens of each of these behind it; 0 where each image has one prompt.
     """
 
     rows: int
@@ -68,6 +72,8 @@ class Captioning:
     new: int
     decoding: DecodingConfig
     devices: int
+    questions: int = 1
+    tail: int = 0
 
     @property
     def rows_at_once(self) -> int:

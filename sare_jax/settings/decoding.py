@@ -6,6 +6,8 @@ from typing import Literal
 from sare_jax.errors import UserError
 from sare_jax.settings.building import at_least
 
+CacheFormat = Literal["as_weights", "int8", "fp8"]
+
 
 @dataclass(frozen=True)
 class DecodingConfig:
@@ -27,6 +29,10 @@ class DecodingConfig:
     """Seed of the draws."""
     stop: tuple[str, ...] = ()
     """Strings that end an answer; they are cut off."""
+    cache: CacheFormat = "as_weights"
+    """Number format in which keys and values are kept, for yes/no answers too: that of the frozen weights, or
+    `int8` or `fp8` (e4m3), with a scale for each token and head: half of bfloat16's memory, and an error
+    that docs/benchmarks.md states."""
 
     def check(self, where: str) -> None:
         """Refuses values out of range, and beams that would be drawn."""

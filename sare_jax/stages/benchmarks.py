@@ -1,5 +1,6 @@
 """Benchmarks with images and questions of their own, asked of any weights: part of the stages 4 and 5."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
@@ -96,6 +97,7 @@ def asked(
                     benchmark.images(path), sorted({question["image"] for question in questions})
                 ),
                 "max_new_tokens": benchmark.max_new_tokens,
+                "decoding": dataclasses.asdict(context.briefly),
             },
             outputs=(out,),
             run=partial(_ask, context, params, benchmark, questions, out, benchmark.images(path), name),

@@ -1,5 +1,6 @@
 """What stages share: settings, paths of artifacts, and what is loaded once, when first needed."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from functools import cached_property
@@ -188,6 +189,11 @@ class Context:
         prompter = ImagePrompter(self.prompter, self.processor, folder)
         return Pictures(folder, prompter, self._features_in(folder))
 
+    @property
+    def briefly(self) -> DecodingConfig:
+        """How questions are answered: greedily, with keys and values in the configured format."""
+        return dataclasses.replace(GREEDY, cache=self.config.decoding.cache)
+
     def ask(
         self,
         params: Any,
@@ -198,7 +204,7 @@ class Context:
         max_new_tokens: int,
         size: str,
         images: Path | None = None,
-        decoding: DecodingConfig = GREEDY,
+        decoding: DecodingConfig | None = None,
     ) -> list[dict]:
         """`inference.ask` with this model, on images of `self.images` or of another folder.
 
@@ -210,7 +216,7 @@ class Context:
           max_new_tokens: longest answer, in tokens.
           size: dotted key of the setting that says how many questions are answered together.
           images: folder of the images; None takes `self.images`, whose features are cached.
-          decoding: beam search, sampling or greedy.
+          decoding: beam search, sampling or greedy; None takes `briefly`.
 
         Returns:
           One record per request, with the answer as `text`.
@@ -231,7 +237,7 @@ class Context:
                 batch_size=self.rows_of(size),
                 name=name,
                 features=None if images else self.features,
-                decoding=decoding,
+                decoding=self.briefly if decoding is None else decoding,
                 max_pixels=self.config.data.max_pixels,
                 rows=self.rows,
                 contents=self.contents.hash(images or self.images, sorted({r["image"] for r in requests})),

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from sare_jax import files
 from sare_jax.data.batches import Unit
+from sare_jax.inference.sharing import common
 from sare_jax.models.interface import LoadedModel
 from sare_jax.progress import Bar
 from sare_jax.rounding import round_up
@@ -111,23 +111,20 @@ def _arrays(batch: Sequence[Group], rows: int, pad_id: int) -> dict[str, np.ndar
         "tokens": np.full((rows, round_up(max(shared), MULTIPLE)), pad_id, np.int32),
         "lengths": np.ones(rows, np.int32),
         "tails": np.full((rows, width, longest), pad_id, np.int32),
-        "ends": np.zeros((rows, width), np.int32),
+        "ends": np.ones((rows, width), np.int32),
     }
     for row, (group, size) in enumerate(zip(batch, shared, strict=True)):
         arrays["tokens"][row, :size] = group[0].tokens[:size]
         arrays["lengths"][row] = size
         for place, tail in enumerate(tails[row]):
             arrays["tails"][row, place, : len(tail)] = tail
-            arrays["ends"][row, place] = len(tail) - 1
+            arrays["ends"][row, place] = len(tail)
     return arrays
 
 
 def _shared(group: Group) -> int:
     """Tokens that all questions begin with; each goes on with one of its own at least."""
-    most = min(unit.start for unit in group) - 1
-    first = group[0].tokens[:most]
-    same = np.all([unit.tokens[:most] == first for unit in group], axis=0)
-    return most if same.all() else int(np.argmin(same))
+    return common([unit.tokens[: unit.start] for unit in group])
 
 
 @functools.cache
@@ -140,17 +137,8 @@ def evaluation(mesh: Mesh, merge: Merge) -> Callable[..., jax.Array]:
         tails, ends = rows["tails"], rows["ends"]
         _, width, longest = tails.shape
         _, cache = model.prefill(rows["tokens"], rows["features"], rows["lengths"], width, longest)
-        parts = model.parts()
-
-        def read(carry: Any, step: jax.Array) -> tuple[Any, None]:
-            cache, odds = carry
-            token = jax.lax.dynamic_index_in_dim(tails, step, axis=2, keepdims=False)
-            logits, cache = model.decode(token, rows["lengths"] + step, cache, parts)
-            here = logits[..., answers[0]] - logits[..., answers[1]]
-            return (cache, jnp.where(ends == step, here, odds)), None
-
-        none = jnp.zeros(ends.shape, jnp.float32)
-        return jax.lax.scan(read, (cache, none), jnp.arange(longest))[0][1]
+        logits, _ = model.extend(tails, rows["lengths"], ends, cache, model.parts())
+        return logits[..., answers[0]] - logits[..., answers[1]]
 
     # Whole on each device, so that every host can read it.
     return jax.jit(evaluate, out_shardings=replicated(mesh))

@@ -55,7 +55,8 @@ class Toy(nnx.Module):
     """The model."""
 
     read, logits = reading.read, reading.logits
-    prefill, parts, decode = reading.prefill, reading.parts, reading.decode
+    prefill, extend = reading.prefill, reading.extend
+    parts, decode = reading.parts, reading.decode
 
     def __init__(self, config: ToyConfig, target: Target, rngs: nnx.Rngs):
         self.cells = BiasedLinear(SIDE * SIDE * COLOURS, config.text.width, rngs=rngs)

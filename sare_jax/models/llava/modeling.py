@@ -33,7 +33,8 @@ class Llava(nnx.Module):
     """The whole model, an `interface.Model`, where arguments and results are described."""
 
     read, hidden, logits = reading.read, reading.hidden, reading.logits
-    prefill, parts, decode = reading.prefill, reading.parts, reading.decode
+    prefill, extend = reading.prefill, reading.extend
+    parts, decode = reading.parts, reading.decode
 
     def __init__(self, config: LlavaConfig, target: Target, *, rngs: nnx.Rngs):
         self.vision_tower = VisionTower(config.vision, config.num_vision_layers_run, rngs=rngs)

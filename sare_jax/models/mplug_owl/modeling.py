@@ -16,7 +16,8 @@ class MplugOwl(nnx.Module):
     """The whole model, an `interface.Model`, where arguments and results are described."""
 
     read, logits = reading.read, reading.logits
-    prefill, parts, decode = reading.prefill, reading.parts, reading.decode
+    prefill, extend = reading.prefill, reading.extend
+    parts, decode = reading.parts, reading.decode
 
     def __init__(self, config: OwlConfig, target: Target, *, rngs: nnx.Rngs):
         self.vision_tower = OwlTower(config.vision, rngs=rngs)

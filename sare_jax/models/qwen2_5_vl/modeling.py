@@ -33,7 +33,8 @@ class Shift(nnx.Module):
 class Qwen25VL(nnx.Module):
     """The whole model, an `interface.Model`, where arguments and results are described."""
 
-    read, prefill, decode = qwen_reading.read, qwen_reading.prefill, qwen_reading.decode
+    read, prefill = qwen_reading.read, qwen_reading.prefill
+    extend, decode = qwen_reading.extend, qwen_reading.decode
     logits: Callable[..., jax.Array] = reading.logits
     parts = reading.parts
 

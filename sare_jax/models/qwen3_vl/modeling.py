@@ -22,7 +22,8 @@ from sare_jax.models.shared.target import Target
 class Qwen3VL(nnx.Module):
     """The whole model, an `interface.Model`, where arguments and results are described."""
 
-    read, prefill, decode = qwen_reading.read, qwen_reading.prefill, qwen_reading.decode
+    read, prefill = qwen_reading.read, qwen_reading.prefill
+    extend, decode = qwen_reading.extend, qwen_reading.decode
     logits: Callable[..., jax.Array] = reading.logits
     parts = reading.parts
 

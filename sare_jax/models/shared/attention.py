@@ -74,6 +74,19 @@ def _pull(pull: jax.tree_util.Partial, cotangent: jax.Array) -> tuple:
     return pull(cotangent)
 
 
+def behind(
+    past: tuple[jax.Array, jax.Array] | None, k: jax.Array, v: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Keys and values of rows, float[B, T, K, H], behind the past that they share."""
+    if past is None:
+        return k, v
+    keys, values = (
+        jnp.concatenate([jnp.broadcast_to(old, (new.shape[0], *old.shape[1:])), new], axis=1)
+        for old, new in zip(past, (k, v), strict=True)
+    )
+    return keys, values
+
+
 def attention_at(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array) -> jax.Array:
     """As `causal_attention`, for queries of a few tokens.
 

@@ -5,77 +5,30 @@ bring along besides their embeddings (`Beside`).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sare_jax.models.shared.attention import attention_at, causal_attention
+from sare_jax.models.shared.attention import attention_at, behind, causal_attention
+from sare_jax.models.shared.beside import Beside
+from sare_jax.models.shared.cache import Cache, Kept, KeysValues, attended
 from sare_jax.models.shared.config import TextConfig
 from sare_jax.models.shared.gather import pick
 from sare_jax.models.shared.layers import Linear, RMSNorm, Stack, gathered
+from sare_jax.models.shared.rotary import rotary_at, rotary_of_tokens, rotate
 from sare_jax.models.shared.target import Target
+from sare_jax.settings.decoding import CacheFormat
 
-KeysValues = tuple[jax.Array, jax.Array]
 # (shapes, stack) → what queries, keys and values float[..., N, H] go through before they are rotated; None
 # where they stay as the products give them.
 HeadModules = Callable[[TextConfig, Stack], tuple[Any, Any, Any]]
 
 
-class Beside(NamedTuple):
-    """What the tokens of whole rows bring along besides their embeddings.
-
-    Attributes:
-      rotary: cosine and sine of their positions, float32[B, T, 1, H / 2] each.
-      added: float[n, B, T, D], what each token gets behind each of the first n layers; n may be 0, and is
-        less than the number of layers.
-    """
-
-    rotary: tuple[jax.Array, jax.Array]
-    added: jax.Array
-
-    def after(self, x: jax.Array, layer: jax.Array) -> jax.Array:
-        """Hidden states float[B, T, D] behind the layer with that number, with what they get there."""
-        count = len(self.added)
-        if not count:
-            return x
-        return x + jnp.where(layer < count, _layer(self.added, jnp.minimum(layer, count - 1)), 0)
-
-
 def _no_modules(config: TextConfig, stack: Stack) -> tuple[None, None, None]:
     del config, stack
     return None, None, None
-
-
-class Cache(NamedTuple):
-    """Keys and values of the tokens read so far, of B prompts and R continuations ("beams") of each.
-
-    The prompt's are kept once for all its beams. A step adds one token a beam; those of all beams of a row
-    lie side by side, and `visible` says which of them are a beam's own past. So beams may be reordered,
-    copied and dropped without moving a key: only `visible` is permuted. Slots lie inside heads, so that a
-    step's products run over contiguous memory.
-
-    Attributes:
-      prompt_keys: for each part of the layers (see `Llama.parts`), float[l, B, K, T, H], rotated.
-      prompt_values: the prompts' values, in the shapes of `prompt_keys`.
-      keys: for each part float[l, B, K, S, H] of the generated tokens, S = R times the steps; step t fills
-        the slots from t·R.
-      values: the generated tokens' values, in the shapes of `keys`.
-      visible: bool[B, R, T + S], the slots that a beam's query may see, first the prompt's.
-      step: int32[], steps taken.
-    """
-
-    prompt_keys: tuple[jax.Array, ...]
-    prompt_values: tuple[jax.Array, ...]
-    keys: tuple[jax.Array, ...]
-    values: tuple[jax.Array, ...]
-    visible: jax.Array
-    step: jax.Array
-
-    def follow(self, parents: jax.Array) -> "Cache":
-        """The cache in which beam r of a row goes on from what was beam `parents[row, r]`, int32[B, R]."""
-        return self._replace(visible=jnp.take_along_axis(self.visible, parents[..., None], axis=1))
 
 
 class DecoderLayer(nnx.Module):
@@ -121,7 +74,7 @@ class DecoderLayer(nnx.Module):
           past: keys and values of a prefix that all rows share, float[1, P, K, H] each; None without one.
         """
         q, k, v = self._project(x, rotary)
-        return self._finish(x, causal_attention(q, *_behind(past, k, v), self.target))
+        return self._finish(x, causal_attention(q, *behind(past, k, v), self.target))
 
     def read_at(
         self,
@@ -142,13 +95,13 @@ class DecoderLayer(nnx.Module):
           float[B, W, D].
         """
         normal = self.attention_norm(x)
-        k = _rotate(self._heads(self.k, self.on_k, normal), rotary)
-        k, v = _behind(past, k, self._heads(self.v, self.on_v, normal))
+        k = rotate(self._heads(self.k, self.on_k, normal), rotary)
+        k, v = behind(past, k, self._heads(self.v, self.on_v, normal))
         x = pick(x, positions)
-        cosine, sine = (_at(part, positions) for part in rotary)
+        cosine, sine = (rotary_of_tokens(part, positions) for part in rotary)
         q = self._heads(self.q, self.on_q, self.attention_norm(x))
         ahead = k.shape[1] - rotary[0].shape[1]
-        return self._finish(x, attention_at(_rotate(q, (cosine, sine)), k, v, positions + ahead))
+        return self._finish(x, attention_at(rotate(q, (cosine, sine)), k, v, positions + ahead))
 
     def prefill(
         self, x: jax.Array, rotary: tuple[jax.Array, jax.Array]
@@ -156,6 +109,25 @@ class DecoderLayer(nnx.Module):
         """As `__call__`, and the layer's keys and values, float[B, T, K, H]."""
         q, k, v = self._project(x, rotary)
         return self._finish(x, causal_attention(q, k, v, self.target)), k, v
+
+    def extend(
+        self, x: jax.Array, rotary: tuple[jax.Array, jax.Array], prompt: KeysValues, visible: jax.Array
+    ) -> tuple[jax.Array, KeysValues]:
+        """One layer for the first tokens behind the prompts, of all beams of a row together.
+
+        Args:
+          x: float[B, Q, D].
+          rotary: cosine and sine of the positions.
+          prompt: the layer's keys and values of the prompts, float[B, K, T, H].
+          visible: bool[B, Q, T + Q], which tokens each of them may see, the prompt's first.
+
+        Returns:
+          float[B, Q, D], and the tokens' keys and values, float[B, K, Q, H], in the prompts' format.
+        """
+        q, k, v = self._project(x, rotary)
+        own = prompt[0].like(k.swapaxes(1, 2)), prompt[1].like(v.swapaxes(1, 2))
+        keys, values = zip(prompt, own, strict=True)
+        return self._finish(x, attended(q, keys, values, visible)), own
 
     def decode(
         self,
@@ -172,7 +144,7 @@ class DecoderLayer(nnx.Module):
           x: float[B, R, D].
           rotary: cosine and sine of the positions.
           prompt: the layer's keys and values of the prompts, float[B, K, T, H].
-          new: keys and values of the generated tokens, float[l, B, K, S, H], of several layers.
+          new: keys and values of the further tokens, float[l, B, K, S, H], of several layers.
           place: where these tokens' keys and values go: which of those layers this is, and the first slot.
           visible: bool[B, R, T + S], the slots that each beam may see.
 
@@ -180,18 +152,10 @@ class DecoderLayer(nnx.Module):
           float[B, R, D], and `new` with these tokens in it.
         """
         q, k, v = self._project(x, rotary)
-        new = _store(new[0], k, *place), _store(new[1], v, *place)
-        keys, values = zip(prompt, (_layer(part, place[0]) for part in new), strict=True)
-        q = q.reshape(*q.shape[:2], keys[0].shape[1], -1, self.head_size) * self.head_size**-0.5
-        parts = [jnp.einsum("BRKGH,BKSH->BKRGS", q, k, preferred_element_type=jnp.float32) for k in keys]
-        scores = jnp.concatenate(parts, axis=-1)
-        scores = jnp.where(visible[:, None, :, None], scores, jnp.finfo(jnp.float32).min)
-        weights = jnp.split(jax.nn.softmax(scores, axis=-1).astype(x.dtype), [keys[0].shape[2]], axis=-1)
-        of_prompt, of_new = (
-            jnp.einsum("BKRGS,BKSH->BRKGH", w, v, preferred_element_type=jnp.float32)
-            for w, v in zip(weights, values, strict=True)
-        )
-        return self._finish(x, (of_prompt + of_new).astype(x.dtype)), new
+        new = new[0].with_tokens(k, *place), new[1].with_tokens(v, *place)
+        here = jax.tree.map(lambda leaf: _layer(leaf, place[0]), new)
+        keys, values = zip(prompt, here, strict=True)
+        return self._finish(x, attended(q, keys, values, visible)), new
 
     def _project(
         self, x: jax.Array, rotary: tuple[jax.Array, jax.Array]
@@ -199,7 +163,7 @@ class DecoderLayer(nnx.Module):
         x = self.attention_norm(x)
         parts = ((self.q, self.on_q), (self.k, self.on_k), (self.v, self.on_v))
         q, k, v = (self._heads(project, module, x) for project, module in parts)
-        return _rotate(q, rotary), _rotate(k, rotary), v
+        return rotate(q, rotary), rotate(k, rotary), v
 
     def _heads(self, project: Linear, module: Any, x: jax.Array) -> jax.Array:
         """float[..., D] -> float[..., N, H], and through what stands behind the product."""
@@ -303,45 +267,121 @@ class Llama(nnx.Module):
         return jax.lax.scan(run, prefix, self.layers)[1]
 
     def prefill(
-        self, x: jax.Array, lengths: jax.Array, beams: int, steps: int, beside: Beside | None = None
+        self,
+        x: jax.Array,
+        lengths: jax.Array,
+        beams: int,
+        steps: int,
+        cache: CacheFormat,
+        beside: Beside | None = None,
     ) -> tuple[jax.Array, Cache]:
-        """Runs the prompts and makes a cache.
+        """Runs the prompts, a few rows at a time, and makes a cache.
 
         Args:
           x: float[B, T, D], embeddings, right-padded.
           lengths: int32[B], tokens of each row.
           beams: R, continuations of each prompt.
-          steps: tokens that `decode` will add to each.
+          steps: tokens that `extend` and `decode` will add to each.
+          cache: number format of keys and values.
           beside: what the prompts' tokens bring along; None for positions that count from 0.
 
         Returns:
           The last token's hidden state of each row, float[B, D], and the cache.
         """
-        batch, width = x.shape[0], x.shape[1]
+        (batch, width), layers = x.shape[:2], self.config.num_layers
         rotary = beside.rotary if beside else self._rotary(jnp.arange(width)[None])
+        shape = layers, batch, self.config.num_kv_heads, width, self.config.head_size
+        empty = Kept.empty(shape, x.dtype, cache)
+        pieces = self.target.pieces(x)
+        besides = pieces.cut(beside)
 
-        def run(x: jax.Array, at: tuple[DecoderLayer, jax.Array]) -> tuple[jax.Array, KeysValues]:
-            layer, index = at
-            x, k, v = gathered(layer).prefill(x, rotary)
-            x = beside.after(x, index) if beside else x
-            return x, (k.swapaxes(1, 2), v.swapaxes(1, 2))
+        # Keys are written where they stay: the stack that a scan makes of them would be copied as a whole.
+        def run(carry: Any, at: tuple[DecoderLayer, jax.Array]) -> tuple[Any, None]:
+            layer, index = gathered(at[0]), at[1]
 
-        def read(x: jax.Array) -> tuple[jax.Array, KeysValues]:
-            x, made = jax.lax.scan(run, x, (self.layers, jnp.arange(self.config.num_layers)))
-            return x, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), made)  # rows first
+            def advance(piece: jax.Array, carry: Any) -> Any:
+                x, kept = carry
+                rows, own = pieces.take((x, besides), piece)
+                rows, k, v = layer.prefill(rows, own.rotary if own else rotary)
+                rows = own.after(rows, index) if own else rows
+                k, v = self.target.in_order((k.swapaxes(1, 2), v.swapaxes(1, 2)))
+                made = empty.like(k), empty.like(v)
+                return pieces.put(x, piece, rows), pieces.put(kept, piece, made, (index,))
 
-        # What stands beside the tokens belongs to all rows, so these stay together.
-        x, made = read(x) if beside else self.target.few_rows(read, x)
-        keys, values = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), made)
+            return jax.lax.fori_loop(0, pieces.count, advance, carry), None
+
+        start = pieces.cut(x), pieces.cut((empty, empty), axis=1)
+        (x, kept), _ = jax.lax.scan(run, start, (self.layers, jnp.arange(layers)))
+        x = pieces.join(x)
+        keys, values = (self.target.layers_apart(self.layers, part) for part in pieces.join(kept, axis=1))
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
-        keys, values = (self.target.layers_apart(self.layers, x) for x in (keys, values))
-        shape = (*keys[0].shape[:3], beams * steps, self.config.head_size)
-        new = tuple(jnp.zeros(shape, x.dtype) for _ in keys)
-        prompt = jnp.arange(width) < lengths[:, None, None]
-        visible = jnp.concatenate(
-            [jnp.repeat(prompt, beams, axis=1), jnp.zeros((batch, beams, beams * steps), bool)], axis=2
+        free = beams * steps
+        new = tuple(
+            Kept.empty((*part.numbers.shape[:3], free, self.config.head_size), x.dtype, cache)
+            for part in keys
         )
-        return self.norm(last), Cache(keys, values, new, new, visible, jnp.int32(0))
+        prompt = jnp.repeat(jnp.arange(width) < lengths[:, None, None], beams, axis=1)
+        visible = jnp.concatenate([prompt, jnp.zeros((batch, beams, free), bool)], axis=2)
+        return self.norm(last), Cache(keys, values, new, new, visible, jnp.int32(0), jnp.int32(0))
+
+    def extend(
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        ends: jax.Array,
+        cache: Cache,
+        parts: Sequence[DecoderLayer],
+    ) -> tuple[jax.Array, Cache]:
+        """Runs several further tokens of each beam, directly behind the prompts.
+
+        Args:
+          x: float[B, R, W, D], their embeddings, right-padded.
+          positions: int32[B], the place of each beam's first one in the row, counted without padding.
+          ends: int32[B, R], tokens of each beam, at least one.
+          cache: what `prefill` made.
+          parts: the layers as `parts` gives them.
+
+        Returns:
+          The last token's hidden state of each beam, float[B, R, D], and the cache with all of them.
+        """
+        batch, beams, width, _ = x.shape
+        count = beams * width
+        places = positions[:, None, None] + jnp.arange(width)
+        rotary = self._rotary(jnp.broadcast_to(places, (batch, beams, width)).reshape(batch, count))
+        beam, place = jnp.divmod(jnp.arange(count), width)
+        own = (beam[:, None] == beam) & (place[:, None] >= place)
+        size = cache.visible.shape[2] - cache.keys[0].numbers.shape[3]
+        prompt = jnp.repeat(cache.visible[..., :size], width, axis=1)
+        visible = jnp.concatenate([prompt, jnp.broadcast_to(own, (batch, count, count))], axis=2)
+        x = x.reshape(batch, count, -1)
+        pieces = self.target.pieces(x)
+        given = pieces.cut((rotary, visible))
+
+        def run(carry: Any, at: tuple[DecoderLayer, KeysValues]) -> tuple[Any, None]:
+            layer, prompts = gathered(at[0]), pieces.cut(at[1])
+
+            def advance(piece: jax.Array, carry: Any) -> Any:
+                x, index, new = carry
+                (rotary, visible), prompt = pieces.take((given, prompts), piece)
+                rows, made = layer.extend(pieces.take(x, piece), rotary, prompt, visible)
+                new = pieces.put(new, piece, self.target.in_order(made), (index,))
+                return pieces.put(x, piece, rows), index, new
+
+            x, index, new = jax.lax.fori_loop(0, pieces.count, advance, carry)
+            return (x, index + 1, new), None
+
+        x = pieces.cut(x)
+        made: list[KeysValues] = []
+        for part, old in zip(parts, cache.by_part, strict=True):
+            start = x, jnp.int32(0), pieces.cut(old.new, axis=1)
+            (x, _, new), _ = jax.lax.scan(run, start, (part, old.prompt))
+            made.append(pieces.join(new, axis=1))
+        x = pieces.join(x).reshape(batch, beams, width, -1)
+        last = jnp.take_along_axis(x, (ends - 1)[..., None, None], axis=2)[:, :, 0]
+        here = (beam == jnp.arange(beams)[:, None]) & (place < ends[..., None])
+        seen = jax.lax.dynamic_update_slice(cache.visible, here, (0, 0, size))
+        keys, values = zip(*made, strict=True)
+        return self.norm(last), cache._replace(keys=keys, values=values, visible=seen, slot=jnp.int32(count))
 
     def decode(
         self, x: jax.Array, positions: jax.Array, cache: Cache, parts: Sequence[DecoderLayer]
@@ -350,7 +390,7 @@ class Llama(nnx.Module):
 
         Args:
           x: float[B, R, D], its embedding.
-          positions: int32[B], its place in the row, counted without padding.
+          positions: int32[B, R], its place in the row, counted without padding.
           cache: keys and values of the tokens before.
           parts: the layers as `parts` gives them, outside of the loop over steps.
 
@@ -358,26 +398,27 @@ class Llama(nnx.Module):
           float[B, R, D] hidden states, and the cache with these tokens in it.
         """
         batch, beams = x.shape[:2]
-        rotary = self._rotary(positions[:, None])
+        rotary = self._rotary(positions)
         itself = jnp.broadcast_to(jnp.eye(beams, dtype=bool), (batch, beams, beams))
-        place = cache.step * beams
-        slot = cache.prompt_keys[0].shape[3] + place
-        visible = jax.lax.dynamic_update_slice(cache.visible, itself, (0, 0, slot))
+        first = cache.visible.shape[2] - cache.keys[0].numbers.shape[3] + cache.slot
+        visible = jax.lax.dynamic_update_slice(cache.visible, itself, (0, 0, first))
 
         # The new keys are carried, not collected: a scan that stacks its outputs would copy them once more.
-        def run(carry, inputs):
+        def run(carry: Any, inputs: tuple[DecoderLayer, KeysValues]) -> tuple[Any, None]:
             x, index, new = carry
             layer, prompt = inputs
-            x, new = gathered(layer).decode(x, rotary, prompt, new, (index, place), visible)
+            prompt = self.target.in_order(prompt)
+            x, new = gathered(layer).decode(x, rotary, prompt, new, (index, cache.slot), visible)
             return (x, index + 1, new), None
 
         made: list[KeysValues] = []
-        for part, *prompt, old_keys, old_values in zip(parts, *cache[:4], strict=True):
-            start = (x, jnp.int32(0), (old_keys, old_values))
-            (x, _, new), _ = jax.lax.scan(run, start, (part, tuple(prompt)))
+        for part, old in zip(parts, cache.by_part, strict=True):
+            start = (x, jnp.int32(0), old.new)
+            (x, _, new), _ = jax.lax.scan(run, start, (part, old.prompt))
             made.append(new)
         keys, values = zip(*made, strict=True)
-        return self.norm(x), cache._replace(keys=keys, values=values, visible=visible, step=cache.step + 1)
+        slot, step = cache.slot + beams, cache.step + 1
+        return self.norm(x), cache._replace(keys=keys, values=values, visible=visible, slot=slot, step=step)
 
     def parts(self) -> tuple[DecoderLayer, ...]:
         """The layers as `decode` runs them: stacks of l layers each, in order."""
@@ -385,53 +426,6 @@ class Llama(nnx.Module):
 
     def _rotary(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         return rotary_at(positions, self.config.head_size, self.config.rope_theta)
-
-
-def rotary_at(positions: jax.Array, head_size: int, theta: float) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine of rotary positions, float32[B, T, 1, H / 2], for positions int32[B, T] (RoFormer)."""
-    frequencies = theta ** (-jnp.arange(0, head_size, 2, dtype=jnp.float32) / head_size)
-    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def _rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotates float[B, T, N, H]; element i of a head is rotated with element i + H/2 (rotate-half)."""
-    cosine, sine = rotary
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    rotated = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
-    return rotated.astype(x.dtype)
-
-
-def _at(part: jax.Array, positions: jax.Array) -> jax.Array:
-    """Cosine or sine float32[1 or B, T, 1, H / 2] at int32[B, W] of the tokens -> float32[B, W, 1, H / 2]."""
-    if part.shape[0] == 1:
-        return part[0][positions]
-    return jnp.take_along_axis(part, positions[..., None, None], axis=1)
-
-
-def _behind(
-    past: tuple[jax.Array, jax.Array] | None, k: jax.Array, v: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Keys and values of rows, float[B, T, K, H], behind the past that they share."""
-    if past is None:
-        return k, v
-    keys, values = (
-        jnp.concatenate([jnp.broadcast_to(old, (new.shape[0], *old.shape[1:])), new], axis=1)
-        for old, new in zip(past, (k, v), strict=True)
-    )
-    return keys, values
-
-
-def _store(stacked: jax.Array, added: jax.Array, layer: jax.Array, slot: jax.Array) -> jax.Array:
-    """Writes one layer's new keys, or values, into those of all layers, in place.
-
-    Args:
-      stacked: float[l, B, K, S, H], of l layers and S cache slots.
-      added: float[B, R, K, H], of one new token a beam.
-      layer: int32[], which of the l layers they belong to.
-      slot: int32[], the first of the R slots that they fill.
-    """
-    return jax.lax.dynamic_update_slice(stacked, added.swapaxes(1, 2)[None], (layer, 0, 0, slot, 0))
 
 
 def _without_weights(policy: Callable[..., bool] | None) -> Callable[..., bool]:

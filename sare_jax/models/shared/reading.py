@@ -4,7 +4,8 @@ Every function takes the model first, so a family's module takes over what it ne
 
     class MyModel(nnx.Module):
         read, logits = reading.read, reading.logits
-        prefill, parts, decode = reading.prefill, reading.parts, reading.decode
+        prefill, extend = reading.prefill, reading.extend
+        parts, decode = reading.parts, reading.decode
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +14,13 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from sare_jax.models.shared.cache import Cache
 from sare_jax.models.shared.config import TextConfig
 from sare_jax.models.shared.gather import fill_image_slots
 from sare_jax.models.shared.head import head_product
 from sare_jax.models.shared.layers import Embedding, Linear, gathered
-from sare_jax.models.shared.llama import Cache, DecoderLayer, Llama
+from sare_jax.models.shared.llama import DecoderLayer, Llama
+from sare_jax.settings.decoding import CacheFormat
 
 
 class Settings(Protocol):
@@ -95,17 +98,37 @@ def logits(self: Reader, hidden: jax.Array) -> jax.Array:
 
 
 def prefill(
-    self: Reader, tokens: jax.Array, features: jax.Array | None, lengths: jax.Array, beams: int, steps: int
+    self: Reader,
+    tokens: jax.Array,
+    features: jax.Array | None,
+    lengths: jax.Array,
+    beams: int,
+    steps: int,
+    cache: CacheFormat = "as_weights",
 ) -> tuple[jax.Array, Cache]:
     """Logits of the token that follows each prompt, and the cache; see `interface.Model.prefill`."""
-    words = _with_features(self, tokens, features)
-    states, cache = self.language_model.prefill(words, lengths, beams, steps)
-    return logits(self, states), cache
+    pieces = self.language_model.target.pieces(tokens)
+    words = pieces.each(lambda rows: _with_features(self, *rows), (tokens, features))
+    states, made = self.language_model.prefill(words, lengths, beams, steps, cache)
+    return logits(self, states), made
 
 
 def parts(self: Reader) -> tuple[DecoderLayer, ...]:
     """The decoder's layers as `decode` runs them; to be called once, outside of the loop over steps."""
     return self.language_model.parts()
+
+
+def extend(
+    self: Reader,
+    tokens: jax.Array,
+    positions: jax.Array,
+    ends: jax.Array,
+    cache: Cache,
+    parts: Sequence[DecoderLayer],
+) -> tuple[jax.Array, Cache]:
+    """Logits behind several tokens of each beam, and the cache with them; see `interface.Model.extend`."""
+    states, cache = self.language_model.extend(self.embed(tokens), positions, ends, cache, parts)
+    return logits(self, states), cache
 
 
 def decode(

@@ -12,9 +12,14 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from sare_jax.models.shared.batch_pieces import BatchPieces
+from sare_jax.models.shared.layout import row_major
+
 # Rows that a CPU takes at a time, and the bytes of so many rows up to which what one operation hands to the
 # next fits into its cache.
 _FEW, _FITS = 2, 1 << 22
+# Tokens of a device's rows that go through a layer together.
+_TOKENS = 1 << 13
 # Bytes of all layers from which, and up to which, a CPU takes them apart.
 _APART_FROM, _APART_TO = 1 << 24, 1 << 30
 
@@ -64,12 +69,41 @@ class Target:
           run: [b, …] -> arrays [b, …].
           x: [B, …].
         """
-        rows = len(x)
+        pieces = (
+            BatchPieces(1, len(x) // _FEW, _FEW) if self._cache_holds_two(x) else BatchPieces(1, 1, len(x))
+        )
+        return pieces.each(run, x)
+
+    def pieces(self, x: jax.Array | jax.ShapeDtypeStruct) -> BatchPieces:
+        """How the rows of a batch are cut for a language model that reads a few of them at a time.
+
+        As `few_rows` cuts them, or else into pieces of at most `_TOKENS` tokens on each device, and of one
+        row at least. What is computed of a token is far more than what is kept of it, and more tokens make
+        products no faster.
+
+        Args:
+          x: [B, T, …], T tokens of each row.
+        """
+        rows, tokens = x.shape[:2]
+        if self._cache_holds_two(x):
+            return BatchPieces(1, rows // _FEW, _FEW)
+        if rows % self.devices:
+            return BatchPieces(1, 1, rows)  # rows that are not divided over the devices
+        each, most = rows // self.devices, max(1, _TOKENS // tokens)
+        few = max(number for number in range(1, min(most, each) + 1) if each % number == 0)
+        return BatchPieces(self.devices, each // few, few)
+
+    def _cache_holds_two(self, x: jax.Array | jax.ShapeDtypeStruct) -> bool:
+        rows = x.shape[0]
         fits = _FEW * x.size // rows * x.dtype.itemsize <= _FITS
-        if not self.is_cpu or self.devices > 1 or not fits or rows <= _FEW or rows % _FEW:
-            return run(x)
-        parts = jax.lax.map(run, x.reshape(-1, _FEW, *x.shape[1:]))
-        return jax.tree.map(lambda leaf: leaf.reshape(rows, *leaf.shape[2:]), parts)
+        return self.is_cpu and self.devices == 1 and fits and rows > _FEW and rows % _FEW == 0
+
+    def in_order(self, tree: Any) -> Any:
+        """The same arrays, in memory in the order of their axes; see `layout.row_major`.
+
+        A CPU's compiler chooses no other order for what this is called on.
+        """
+        return tree if self.is_cpu else jax.tree.map(row_major, tree)
 
     def layers_apart(self, layers: Any, stacked: Any) -> tuple[Any, ...]:
         """A tree of [L, …] arrays as trees of [l, …] arrays, in order, as decoding runs them.

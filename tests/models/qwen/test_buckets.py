@@ -7,7 +7,6 @@ import pytest
 
 from sare_jax.data.batches import BUCKETS, tokenize
 from sare_jax.data.packing import pack, packed_batches
-from sare_jax.inference import ask as asking
 from sare_jax.inference.features import FeatureCache, encode_images
 from sare_jax.models.families import open_source
 from sare_jax.models.load import load_model
@@ -90,11 +89,3 @@ def test_training_compiles_few_steps(model):
         longest = max(longest, fitting)
     used = [length for length in processor.feature_lengths if length <= longest]
     assert 1 < len(shapes) <= len(BUCKETS) * len(used)
-
-
-def test_prompts_have_few_lengths():
-    rounded = [asking._rounded(length) for length in range(1, 20_000)]
-    assert all(length <= padded for length, padded in enumerate(rounded, 1))
-    assert all(padded < length + 16 for length, padded in enumerate(rounded[:1024], 1))
-    assert all(padded <= 1.125 * length for length, padded in list(enumerate(rounded, 1))[1024:])
-    assert len(set(rounded)) == 64 + 8 * 4 + 2

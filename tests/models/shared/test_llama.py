@@ -12,8 +12,8 @@ from sare_jax.models.llava.family import FAMILY
 from sare_jax.models.llava.modeling import Llava
 from sare_jax.models.load import abstract
 from sare_jax.models.shared import reading, target
-from sare_jax.models.shared.llama import rotary_at
 from sare_jax.models.shared.partition import unflatten
+from sare_jax.models.shared.rotary import rotary_at
 from sare_jax.models.shared.target import Target
 
 IMAGE = 5
@@ -66,7 +66,7 @@ def test_decoding_step_by_step_equals_whole_rows(model, rows):
     np.testing.assert_allclose(logits, expected[places, lengths - 1], rtol=1e-5, atol=1e-5)
     decode = jax.jit(partial(model.decode, parts=model.parts()))
     for step in range(3):
-        logits, cache = decode(jnp.asarray(new[:, step : step + 1]), lengths + step, cache)
+        logits, cache = decode(jnp.asarray(new[:, step : step + 1]), (lengths + step)[:, None], cache)
         np.testing.assert_allclose(logits[:, 0], expected[places, lengths + step], rtol=1e-5, atol=1e-5)
 
 
@@ -83,7 +83,7 @@ def test_beams_see_their_own_past_alone(model, rows, apart, monkeypatch):
     for step in range(4):
         new = rng.integers(IMAGE + 1, 40, (2, 3, 1))
         past = np.concatenate([past, new], axis=2)
-        logits, cache = decode(jnp.asarray(new[..., 0]), lengths + step, cache)
+        logits, cache = decode(jnp.asarray(new[..., 0]), (lengths + step)[:, None], cache)
         for beam in range(3):
             expected = continued(model, rows, past[:, beam])[np.arange(2), lengths + step]
             np.testing.assert_allclose(logits[:, beam], expected, rtol=1e-5, atol=1e-5)

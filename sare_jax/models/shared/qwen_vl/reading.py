@@ -11,11 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from sare_jax.models.shared import reading
+from sare_jax.models.shared.beside import Beside
+from sare_jax.models.shared.cache import Cache
 from sare_jax.models.shared.gather import fill_image_slots
 from sare_jax.models.shared.layers import Embedding, Linear
-from sare_jax.models.shared.llama import Beside, Cache, DecoderLayer, Llama
+from sare_jax.models.shared.llama import DecoderLayer, Llama
 from sare_jax.models.shared.qwen_vl.config import DIGITS, QwenConfig
 from sare_jax.models.shared.qwen_vl.positions import from_digits, rotary_of, token_positions
+from sare_jax.settings.decoding import CacheFormat
 
 
 class Reader(Protocol):
@@ -48,7 +51,7 @@ class PlacedCache(NamedTuple):
 
     @property
     def step(self) -> jax.Array:
-        """int32[], tokens generated so far."""
+        """int32[], tokens that `decode` has read of each beam."""
         return self.inner.step
 
     def follow(self, parents: jax.Array) -> "PlacedCache":
@@ -90,23 +93,45 @@ def read(
 
 
 def prefill(
-    self: Reader, tokens: jax.Array, features: jax.Array | None, lengths: jax.Array, beams: int, steps: int
+    self: Reader,
+    tokens: jax.Array,
+    features: jax.Array | None,
+    lengths: jax.Array,
+    beams: int,
+    steps: int,
+    cache: CacheFormat = "as_weights",
 ) -> tuple[jax.Array, PlacedCache]:
     """Logits of the token that follows each prompt, and the cache; see `interface.Model.prefill`."""
+    model = self.language_model
     if features is None:
-        states, cache = self.language_model.prefill(self.embed(tokens), lengths, beams, steps)
-        return reading.logits(self, states), PlacedCache(cache, jnp.zeros_like(lengths))
-    rows = _rows(self, tokens, self.project(features), 0)
-    states, cache = self.language_model.prefill(rows.x, lengths, beams, steps, rows.beside)
+        states, made = model.prefill(self.embed(tokens), lengths, beams, steps, cache)
+        return reading.logits(self, states), PlacedCache(made, jnp.zeros_like(lengths))
+    pieces = model.target.pieces(tokens)
+    rows = pieces.each(lambda rows: _rows(self, rows[0], self.project(rows[1]), 0), (tokens, features))
+    states, made = model.prefill(rows.x, lengths, beams, steps, cache, rows.beside)
     behind = jnp.take_along_axis(rows.behind, (lengths - 1)[:, None], axis=1)[:, 0]
-    return reading.logits(self, states), PlacedCache(cache, behind - lengths)
+    return reading.logits(self, states), PlacedCache(made, behind - lengths)
+
+
+def extend(
+    self: Reader,
+    tokens: jax.Array,
+    positions: jax.Array,
+    ends: jax.Array,
+    cache: PlacedCache,
+    parts: Sequence[DecoderLayer],
+) -> tuple[jax.Array, PlacedCache]:
+    """Logits behind several tokens of each beam, and the cache with them; see `interface.Model.extend`."""
+    embeds, places = self.embed(tokens), positions + cache.shift
+    states, inner = self.language_model.extend(embeds, places, ends, cache.inner, parts)
+    return reading.logits(self, states), cache._replace(inner=inner)
 
 
 def decode(
     self: Reader, token: jax.Array, positions: jax.Array, cache: PlacedCache, parts: Sequence[DecoderLayer]
 ) -> tuple[jax.Array, PlacedCache]:
     """Logits behind one further token of each beam, and the cache with it; see `interface.Model.decode`."""
-    embeds, places = self.embed(token), positions + cache.shift
+    embeds, places = self.embed(token), positions + cache.shift[:, None]
     states, inner = self.language_model.decode(embeds, places, cache.inner, parts)
     return reading.logits(self, states), cache._replace(inner=inner)
 
@@ -117,9 +142,9 @@ def _rows(model: Reader, tokens: jax.Array, image_embeds: jax.Array, ahead: int)
     words = model.embed(jnp.where(slots, 0, tokens))
     filled = fill_image_slots(image_embeds.astype(words.dtype), slots)
     embeds, place = jnp.split(filled, [filled.shape[-1] - DIGITS], axis=-1)
-    parts = jnp.moveaxis(embeds.reshape(*slots.shape, -1, text.width), 2, 0)
-    x = jnp.where(slots[..., None], parts[0], words)
-    added = jnp.where(slots[..., None], parts[1:], 0)
+    parts = embeds.reshape(*slots.shape, -1, text.width).swapaxes(1, 2)
+    x = jnp.where(slots[..., None], parts[:, 0], words)
+    added = jnp.where(slots[:, None, :, None], parts[:, 1:], 0)
     lie, behind = token_positions(slots, *from_digits(place))
     rotary = rotary_of(ahead + lie, config.axes, text.head_size, text.rope_theta)
     return _Read(x, Beside(rotary, added), ahead + behind)
