@@ -18,7 +18,7 @@ from sare_jax.files import hash_value
 from sare_jax.inference.features import FeatureCache
 from sare_jax.inference.generate import Generated, generate
 from sare_jax.inference.journal import Answer, Journal
-from sare_jax.inference.sharing import Batch, arrays_of, batches_of, padded_length
+from sare_jax.inference.sharing import Batch, arrays_of, batches_of, padded_length, rows_of
 from sare_jax.inference.stopping import cut, stop_table
 from sare_jax.models.interface import ImageProcessor, LoadedModel, Prompter
 from sare_jax.models.prompting import ImagePrompter
@@ -71,18 +71,29 @@ class _Answerer:
         generated = generate(*self._weights, tokens, lengths, features, **further, **self._how)
         return _Started(batch.indices, made.indices.reshape(-1), generated)
 
-    def lowered(self, length: int, rows: int) -> Lowered:
-        """The program for a batch of so many rows whose prompts are padded to `length` tokens."""
+    def lowered(self, length: int, rows: int, width: int, tail: int) -> Lowered:
+        """The program for a batch.
 
-        def array(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        Args:
+          length: tokens to which what is read once for each row is padded.
+          rows: requests of the batch.
+          width: requests that share a row.
+          tail: tokens to which their own parts are padded.
+        """
+
+        def array(*shape: int, dtype: Any = np.int32) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(shape, dtype, sharding=self.rows)
 
         shape, frozen = self.loaded.shape, self.loaded.frozen
-        image = (rows, shape.num_image_features, shape.feature_width)
-        tokens, numbers = array((rows, length), np.int32), array((rows,), np.int32)
-        features = array(image, jax.tree.leaves(frozen)[0].dtype)
-        lowered = generate.lower(*self._weights, tokens, numbers, features, numbers=numbers, **self._how)
-        return Lowered(lowered, (self.params, frozen, tokens, features))
+        count = round_up(max(1, rows // width), self.devices)
+        dtype = jax.tree.leaves(frozen)[0].dtype
+        features = array(count, shape.num_image_features, shape.feature_width, dtype=dtype)
+        tokens, lengths, numbers = array(count, length), array(count), array(count * width)
+        further = {"tails": array(count, width, tail), "ends": array(count, width)} if width > 1 else {}
+        lowered = generate.lower(
+            *self._weights, tokens, lengths, features, numbers=numbers, **further, **self._how
+        )
+        return Lowered(lowered, (self.params, frozen, tokens, features, further))
 
     @property
     def devices(self) -> int:
@@ -207,9 +218,15 @@ def ask(
             _stops(loaded, prompter, stop),
         )
 
+    grouping = {
+        "new": max_new_tokens,
+        "most": MOST_SHARING if decoding.num_beams == 1 else 1,
+        "image_token": prompter.image_token_id,
+    }
     if not isinstance(batch_size, int):
         _check(requests)
-        batch_size = _size(batch_size, answerer(), _prompts(about, requests))
+        images = [request["image"] for request in requests]
+        batch_size = _size(batch_size, answerer(), _prompts(about, requests), images, grouping)
     asked = {
         "max_new_tokens": max_new_tokens,
         "batch_size": batch_size,
@@ -227,9 +244,7 @@ def ask(
         prompts,
         [request["image"] for request in requests],
         batch_size=batch_size,
-        new=max_new_tokens,
-        most=MOST_SHARING if decoding.num_beams == 1 else 1,
-        image_token=prompter.image_token_id,
+        **grouping,
     )
     answers = journal.resume([batch.indices for batch in batches])
     todo = [batch for batch in batches if batch.indices[0] not in answers]
@@ -248,16 +263,30 @@ def _prompts(about: ImagePrompter, requests: Sequence[dict[str, Any]]) -> list[l
     return [about.prompt(request["image"], request["instruction"]) for request in requests]
 
 
-def _size(sizer: Sizer, answerer: _Answerer, prompts: list[list[int]]) -> int:
-    """The rows that are generated at a time, chosen for the longest prompt."""
-    length = padded_length(max(map(len, prompts), default=1))
+def _size(
+    sizer: Sizer,
+    answerer: _Answerer,
+    prompts: list[list[int]],
+    images: Sequence[str],
+    grouping: dict[str, int],
+) -> int:
+    """The requests that are answered at a time, chosen for the longest prompt and the most sharing."""
+    rows, width = rows_of(prompts, images, **grouping)
+    lengths, tails = zip(*(row.padded for row in rows), strict=True) if rows else ((1,), (0,))
+    whole = padded_length(max(map(len, prompts), default=1))
     about = {
-        "prompt": length,
+        "prompt": whole,
+        "shared": [width, max(lengths), max(tails)],
         "max_new_tokens": answerer.max_new_tokens,
         "decoding": asdict(answerer.decoding),
         "trainable": sum(leaf.size for leaf in jax.tree.leaves(answerer.params)),
     }
-    make = functools.partial(answerer.lowered, length)
+
+    def make(number: int) -> Lowered:
+        if number < width:  # too few for one row of so many
+            return answerer.lowered(whole, number, 1, 0)
+        return answerer.lowered(max(lengths), number, width, max(tails))
+
     return sizer.rows(make, multiple=answerer.devices, most=max(1, len(prompts)), about=about)
 
 

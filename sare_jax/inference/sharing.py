@@ -4,7 +4,6 @@ The prompts about one image begin alike, up to behind the image. That part can b
 go on from there: an image takes hundreds of tokens and a question a dozen.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,27 +83,43 @@ def padded_length(length: int) -> int:
     return round_up(int(length), eighth)
 
 
+def rows_of(
+    prompts: Prompts, images: Sequence[str], *, new: int, most: int, image_token: int
+) -> tuple[list[Row], int]:
+    """Requests in rows, and the number of requests that each row has room for.
+
+    Several requests share a row where fewer tokens are computed in all that way.
+
+    Args:
+      prompts: tokens of each request.
+      images: image of each request.
+      new: tokens that a request is continued by at most.
+      most: requests that may share a row, at most.
+      image_token: the token of image slots, none of which may stand behind what is shared.
+    """
+    apart = [Row((index,), len(prompt), 0) for index, prompt in enumerate(prompts)]
+    rows, width, least = apart, 1, _computed(apart, 1, new)
+    for number in range(2, min(most, max(Counter(images).values(), default=1)) + 1):
+        tried = _together(prompts, images, number, image_token)
+        if tried and (computed := _computed(tried, number, new)) < least:
+            rows, width, least = tried, number, computed
+    return rows, width
+
+
 def batches_of(
     prompts: Prompts, images: Sequence[str], *, batch_size: int, new: int, most: int, image_token: int
 ) -> list[Batch]:
     """Requests in batches of about the same length, in their order where lengths are equal.
 
-    Several requests share a row where fewer tokens are computed in all that way, for which all rows have room
-    for the same number of requests.
-
     Args:
-      prompts: tokens of each request.
+      prompts: as in `rows_of`, like all but the next.
       images: image of each request.
       batch_size: requests of a batch.
       new: tokens that a request is continued by at most.
       most: requests that may share a row, at most.
-      image_token: the token of image slots, none of which may stand behind what is shared.
+      image_token: the token of image slots.
     """
-    rows, width, least = _apart(prompts), 1, math.inf
-    for number in range(1, min(most, batch_size, max(Counter(images).values(), default=1)) + 1):
-        tried = _together(prompts, images, number, image_token) if number > 1 else rows
-        if tried and (computed := _computed(tried, number, new)) < least:
-            rows, width, least = tried, number, computed
+    rows, width = rows_of(prompts, images, new=new, most=min(most, batch_size), image_token=image_token)
     order = sorted(rows, key=lambda row: (*row.padded, row.indices[0]))
     at_once = max(1, batch_size // width)
     chunks = [order[first : first + at_once] for first in range(0, len(order), at_once)]
@@ -149,10 +164,6 @@ def common(prompts: Prompts) -> int:
     first = np.asarray(prompts[0][:most])
     differ = np.any([np.asarray(prompt[:most]) != first for prompt in prompts], axis=0)
     return int(np.argmax(differ)) if differ.any() else most
-
-
-def _apart(prompts: Prompts) -> list[Row]:
-    return [Row((index,), len(prompt), 0) for index, prompt in enumerate(prompts)]
 
 
 def _together(prompts: Prompts, images: Sequence[str], width: int, image_token: int) -> list[Row] | None:

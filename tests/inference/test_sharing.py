@@ -148,6 +148,29 @@ class TestAnswers:
         assert together == alone
         assert len({record["text"] for record in alone}) > 3
 
+    def test_a_size_left_to_memory_is_chosen_for_rows_that_share(
+        self, setting, requests, tmp_path, monkeypatch
+    ):
+        """The program that is asked about is one that runs: of the longest rows, with all their places."""
+        texts, real = [], ask_module.generate
+
+        class Chooser:
+            def rows(self, make, *, multiple, most, about):
+                texts.append(make(10).lowered.as_text())
+                return 10
+
+        class Noting:
+            lower = staticmethod(real.lower)
+
+            def __call__(self, *args, **kwargs):
+                texts.append(real.lower(*args, **kwargs).as_text())
+                return real(*args, **kwargs)
+
+        monkeypatch.setattr(ask_module, "generate", Noting())
+        ask(requests=requests, out=tmp_path / "auto.jsonl", batch_size=Chooser(), **setting)
+        asked, *ran = texts
+        assert asked in ran
+
     def test_another_cache_is_another_call(self, setting, requests, widths, tmp_path):
         """The format is part of what answers depend on: those with another one are asked again."""
         asked = []
