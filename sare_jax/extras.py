@@ -21,12 +21,14 @@ EXTRAS = {
     "llm": "evaluation",
     "report": "report",
     "online": "models",
+    "probe": "all",
+    "reproduce": "all",
     "run": "all",
     "sinks.tensorboard": "tensorboard",
     "sinks.wandb": "wandb",
     "stages": "all",
     **dict.fromkeys(("configs", "data", "export", "hosts", "inference", "models", "plan"), "models"),
-    **dict.fromkeys(("probe", "progress", "reproduce", "training"), "models"),
+    **dict.fromkeys(("progress", "training"), "models"),
 }
 """Module or package, without `sare_jax.` → the extra that it needs; the longest name counts. What has no line
 here runs with the package alone, without extras."""
@@ -46,13 +48,17 @@ def extra_of(module: str) -> str | None:
 def lacking(error: ImportError) -> str | None:
     """What to install where an import failed: `needs nltk: pip install 'sare_jax[evaluation]'`.
 
+    The modules on the way count too: the report reads images, and with the extra of images alone its next
+    import would fail.
+
     Returns:
       The line's end; None where no extra of this package would help.
     """
     places = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     inside = [path.relative_to(PACKAGE) for path in places if path.is_relative_to(PACKAGE)]
     name = (error.name or "").split(".")[0]
-    if not inside or name in ("", PACKAGE.name):
+    needs = [extra_of(".".join(path.with_suffix("").parts)) for path in inside]
+    if name in ("", PACKAGE.name) or not needs or needs[-1] is None:
         return None
-    extra = extra_of(".".join(inside[-1].with_suffix("").parts))
-    return extra and f"needs {name}: pip install '{PACKAGE.name}[{extra}]'"
+    extras = ["all"] if "all" in needs else sorted({extra for extra in needs if extra})
+    return f"needs {name}: pip install '{PACKAGE.name}[{','.join(extras)}]'"

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sare_jax.extras import lacking
+
 
 def names_of(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """The functions `__getattr__` and `__dir__` of a package.
@@ -17,7 +19,12 @@ def names_of(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], An
     def get(name: str) -> Any:
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(where[name]), name)
+        try:
+            value = getattr(importlib.import_module(where[name]), name)
+        except ModuleNotFoundError as error:
+            if needed := lacking(error):
+                error.__notes__ = [f"{package}.{name} {needed}"]  # in place of those of names further in
+            raise
         setattr(sys.modules[package], name, value)  # asked for once
         return value
 

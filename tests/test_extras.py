@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from sare_jax.__main__ import COMMANDS
 from sare_jax.extras import extra_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -172,11 +173,28 @@ def test_without_its_extra_a_command_is_one_line(arguments, line, captions, tmp_
     assert ended.returncode == 2
 
 
+@pytest.mark.parametrize("command", {c.target: name for name, c in COMMANDS.items()}.values())
+def test_a_command_starts_with_the_extras_that_its_line_names(command, tmp_path):
+    """One installation is enough: the report reads images, and needs more than what brings these."""
+    line = without(BASE, SARE, command, "--help", cwd=tmp_path).stderr
+    named = re.fullmatch(rf"error: sare {command} needs \w+: pip install 'sare_jax\[(.*)\]'\n", line)
+    assert named, line
+    brought = set.union(BASE, *(EXTRAS[extra] for extra in named[1].split(",")))
+    started = without(brought, SARE, command, "--help", cwd=tmp_path)
+    assert started.stdout.startswith(f"usage: sare {command}") or "flags:" in started.stdout, started.stderr
+
+
+def test_from_python_a_missing_extra_is_named_too(tmp_path):
+    ended = without(BASE, "import sare_jax; sare_jax.load('folder')", cwd=tmp_path)
+    assert ended.stderr.splitlines()[-1] == "sare_jax.load needs PIL: pip install 'sare_jax[models]'"
+
+
 def test_an_extra_is_that_of_the_module_which_lacks_something(captions, tmp_path):
     """Perplexity is a metric, and its language model runs on what the extra of models brings."""
     perplexity = ["perplexity", *captions[:2], "--model", "gpt2"]
     ended = without(BASE | EXTRAS["evaluation"], SARE, *perplexity, cwd=tmp_path)
-    assert ended.stderr.splitlines() == ["error: sare perplexity needs torch: pip install 'sare_jax[models]'"]
+    line = "error: sare perplexity needs torch: pip install 'sare_jax[evaluation,models]'"
+    assert ended.stderr.splitlines() == [line]
     assert ended.returncode == 2
 
 

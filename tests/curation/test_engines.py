@@ -16,4 +16,4 @@ def test_without_ray_the_engine_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ModuleNotFoundError) as caught:
         engine_of("ray")
-    assert lacking(caught.value) == "needs ray: pip install 'sare_jax[ray]'"
+    assert lacking(caught.value) == "needs ray: pip install 'sare_jax[curation,ray]'"
