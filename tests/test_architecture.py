@@ -156,6 +156,15 @@ def test_every_package_says_what_of_it_is_public():
     assert [name for name in packages if not hasattr(importlib.import_module(name), "__all__")] == []
 
 
+def test_no_name_that_is_imported_when_asked_for_is_also_a_module():
+    """It would be one or the other by what was imported first (`sare_jax.lazy`)."""
+    lazy = [path for path in ROOT.rglob("__init__.py") if "names_of(" in path.read_text()]
+    assert len(lazy) > 5
+    for path in lazy:
+        public = importlib.import_module(_name(path)).__all__
+        assert not {entry.stem for entry in path.parent.iterdir()} & set(public), path
+
+
 def test_what_pages_and_examples_show_is_public():
     shown = documented()
     assert len(shown) >= 10

@@ -184,6 +184,18 @@ def test_a_command_starts_with_the_extras_that_its_line_names(command, tmp_path)
     assert started.stdout.startswith(f"usage: sare {command}") or "flags:" in started.stdout, started.stderr
 
 
+@pytest.mark.parametrize(
+    "package", sorted(path.parent.name for path in (ROOT / "sare_jax").glob("*/__main__.py"))
+)
+def test_python_m_without_extras_is_one_line(package, tmp_path):
+    """`python -m` imports the package before the command, so the package imports nothing by itself."""
+    code = f"import runpy; runpy.run_module('sare_jax.{package}', run_name='__main__', alter_sys=True)"
+    ended = without(BASE, code, "--help", cwd=tmp_path)
+    line = rf"error: {package} needs \w+: pip install 'sare_jax\[[a-z,]+\]'\n"
+    assert re.fullmatch(line, ended.stderr), ended.stderr
+    assert ended.returncode == 2
+
+
 def test_from_python_a_missing_extra_is_named_too(tmp_path):
     ended = without(BASE, "import sare_jax; sare_jax.load('folder')", cwd=tmp_path)
     assert ended.stderr.splitlines()[-1] == "sare_jax.load needs PIL: pip install 'sare_jax[models]'"

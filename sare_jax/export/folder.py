@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sare_jax.errors import UserError
-from sare_jax.export.differences import differences
+from sare_jax.export.compared import differences
 from sare_jax.export.shards import Output, Shard, cut, total_bytes, write_shards
 from sare_jax.export.tensors import stored, tuned_tensors
 from sare_jax.files import replacing
