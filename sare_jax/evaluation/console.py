@@ -56,7 +56,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     """Adds --json, --draws and --seed."""
     parser.add_argument("--json", action="store_true", help="the whole result as JSON on standard output")
     parser.add_argument("--draws", type=draws, default=bootstrap.DRAWS, help="bootstrap resamples")
-    parser.add_argument("--seed", type=seed, default=0, help="of the bootstrap, or of the questions built")
+    parser.add_argument("--seed", type=seed, default=0, help="of the bootstrap")
 
 
 def draws(text: str) -> int:
