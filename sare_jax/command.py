@@ -228,10 +228,13 @@ def normalise_arguments(
             raise UserError(f"{told}; write --config.section.key=value") from None
         raise UserError(f"--config: {raised_in}: {told}") from None
     if len(rest) > 1:
-        raise UserError(f"{rest[1]!r} belongs to no flag; write --flag=value")
+        name = Path(rest[1].partition(":")[0]).name.removesuffix(".py")
+        meant = f"--config {rest[1]}" if name in shipped.experiments() else "--flag=value"
+        raise UserError(f"{rest[1]!r} belongs to no flag; write {meant}")
     for name in required:
         if not values[name].present:
-            raise UserError(f"--{name} is missing; for example: python main.py --config configs/demo_sare.py")
+            example = f"{called('python main.py')} --config demo_sare"
+            raise UserError(f"--{name} is missing; for example: {example}")
     return rest
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from sare_jax.command import config_dict, guarded, normalise_arguments, with_config_file
+from sare_jax.command import called, config_dict, guarded, normalise_arguments, with_config_file
 from sare_jax.config import known_keys, parse, renamed_keys
 from sare_jax.errors import UserError
 from sare_jax.settings.presets import with_runs
@@ -60,6 +60,8 @@ def main(arguments: Sequence[str]) -> None:
     Args:
       arguments: the command line without the program's name, which stays that of `sys.argv`.
     """
+    usage = f"usage: {called('python main.py')} --config NAME_OR_FILE [--config.SECTION.KEY=VALUE …] [flags]"
+    sys.modules["__main__"].__doc__ = usage  # where absl looks for what --help begins with
     call(arguments, _run)
 
 
@@ -139,10 +141,14 @@ def _simulate(devices: int) -> None:
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parses the command line; every mistake becomes one line."""
-    return normalise_arguments(
-        flags.FLAGS,
-        with_config_file(arguments),
-        required=("config",),
-        renamed=renamed_keys(),
-        keys=known_keys(),
-    )
+    words = ["--help" if word == "-h" else word for word in arguments]  # which absl does not know
+    try:
+        return normalise_arguments(
+            flags.FLAGS,
+            with_config_file(words),
+            required=("config",),
+            renamed=renamed_keys(),
+            keys=known_keys(),
+        )
+    except SystemExit:  # only --help ends here, and absl ends it with status 1
+        sys.exit(0)

@@ -77,6 +77,32 @@ def test_usage_lines_name_what_was_typed(path, typed, name, monkeypatch, capsys)
     assert capsys.readouterr().out.startswith(f"usage: {typed} {name} ")
 
 
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_a_run_says_its_flags_and_ends_with_status_0(word):
+    """As all other commands do; absl's own status would be 1, and it has no -h."""
+    result = command("-m", "sare_jax", "run", word)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("usage: python -m sare_jax run --config NAME_OR_FILE ")
+    assert "--workdir" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        ([], "for example: python -m sare_jax run --config demo_sare"),
+        (["demo_sare:short"], "write --config demo_sare:short"),
+        (["configs/demo_sare.py"], "write --config configs/demo_sare.py"),
+        (["nix"], "write --flag=value"),
+    ],
+    ids=str,
+)
+def test_a_run_without_its_config_says_how_it_is_given(words, way_out):
+    result = command("-m", "sare_jax", "run", *words)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.endswith(way_out)
+
+
 @pytest.fixture
 def parsers(monkeypatch) -> dict[str, argparse.ArgumentParser]:
     """The parser of each command, without its work."""
