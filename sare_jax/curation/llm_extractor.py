@@ -16,6 +16,7 @@ from sare_jax.errors import UserError
 from sare_jax.llm.asking import Asker
 from sare_jax.llm.client import PRESETS, Endpoint, is_local, read_key
 from sare_jax.llm.replies import UnreadableError
+from sare_jax.progress.foreign import without_bars
 
 INSTRUCTION = """\
 Below is what somebody wrote about a picture. Name every concrete thing that could be seen in such a picture:
@@ -114,7 +115,8 @@ def local_extractor(folder: Path, device: str = "") -> Extractor:
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        with without_bars():
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         line = " ".join(str(error).split())[:200]
         raise UserError(f"{folder}: no causal language model in transformers' format ({line})") from None

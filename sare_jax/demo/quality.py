@@ -22,6 +22,7 @@ from sare_jax.demo.prompts import ADVERSARIAL_PROMPT, EVALUATION_PROMPT, chat
 from sare_jax.demo.train_llava import WEIGHTS
 from sare_jax.demo.world import build
 from sare_jax.evaluation.metrics import chair, pope_score
+from sare_jax.progress.foreign import without_bars
 from sare_jax.records import pope_lists
 from sare_jax.records.coco import Truth, read_truth
 from sare_jax.records.pope_lists import Kind
@@ -40,7 +41,8 @@ class Speaker:
 
     def __init__(self, folder: Path):
         self.processor = AutoProcessor.from_pretrained(folder)
-        self.model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        with without_bars():
+            self.model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 
     @torch.inference_mode()
     def answer(self, images: Sequence[Path], instructions: Sequence[str], name: str) -> list[str]:

@@ -13,6 +13,7 @@ from sare_jax import online
 from sare_jax.errors import UserError
 from sare_jax.files import hash_file
 from sare_jax.progress import track
+from sare_jax.progress.foreign import without_bars
 from sare_jax.shipped import located
 
 CONTEXT, STRIDE = 1024, 512  # EFUF's windows; a model with fewer positions has shorter ones
@@ -77,7 +78,8 @@ def load(path: str) -> LanguageModel:
     path = require(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        with without_bars():
+            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{path}: cannot load a language model ({reason}); {_WAY_OUT}") from None

@@ -9,6 +9,7 @@ import numpy as np
 from sare_jax.models.interface import ImageProcessor, Prompter
 from sare_jax.models.prompting import ImagePrompter
 from sare_jax.models.shared.generation import read_generation
+from sare_jax.progress.foreign import without_bars
 from sare_jax.settings import DecodingConfig
 
 
@@ -26,7 +27,8 @@ def answers(
     import torch
     from transformers import LlavaForConditionalGeneration
 
-    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    with without_bars():
+        model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     model.generation_config.stop_strings = None  # the run's own are cut off behind
     yield from generated(
         model,

@@ -10,6 +10,7 @@ from sare_jax.models.interface import ImageProcessor, Prompter
 from sare_jax.models.prompting import ImagePrompter
 from sare_jax.models.shared.generation import read_generation
 from sare_jax.models.shared.qwen_vl.images import GRID
+from sare_jax.progress.foreign import without_bars
 from sare_jax.settings import DecodingConfig
 
 
@@ -27,7 +28,8 @@ def answers(
     import torch
     from transformers import AutoModelForImageTextToText
 
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    with without_bars():
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     about = ImagePrompter(prompter, processor, images_dir)
     rules = read_generation(folder)
     early = {"no": False, "yes": True, "never": "never"}[decoding.early_stopping]
