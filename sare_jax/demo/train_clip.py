@@ -109,7 +109,7 @@ def train(out: Path, *, steps: int, seed: int, batch_size: int = 192, scenes: in
     torch.manual_seed(seed)
     drawn = [
         (scene, render(scene, rng))
-        for scene in track((sample_scene(rng) for _ in range(scenes)), "scenes", total=scenes)
+        for scene in track((sample_scene(rng) for _ in range(scenes)), "scenes", unit="scene", total=scenes)
     ]
     with files.replacing(out) as draft:
         draft.mkdir(parents=True)

@@ -107,7 +107,8 @@ def _match(context: Context, baseline: str, ours: str) -> None:
     images = _validation(context)
     checkpoints = [(run, step) for run in (baseline, ours) for step in steps_in(context.checkpoints(run))]
     scores: dict[str, dict[int, dict]] = {baseline: {}, ours: {}}
-    for run, step in track(checkpoints, "checkpoints on validation images", total=len(checkpoints)):
+    count = len(checkpoints)
+    for run, step in track(checkpoints, "captions of validation images", total=count, unit="checkpoint"):
         answers = _describe(context, run, step, "val", images)
         scores[run][step] = chair.score(answers, context.truth)
     measure = functools.cache(functools.partial(_measure, context))  # pairs may share a checkpoint
