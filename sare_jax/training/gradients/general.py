@@ -44,7 +44,7 @@ def gradients(
             losses = losses_of_rows(static, model, rows, static.project(model, features[name]), counts)
             return tuple(weighted(losses, wanted[number]) for number in numbers), losses
 
-        present = has_units(rows, counts)
+        present = has_units(groups, name, counts)
         pulled, losses = pull_where(present, sums_of, params, len(numbers), rows.units)
         for number, grad in zip(numbers, pulled, strict=True):
             grads[number] = jax.tree.map(jnp.add, grads[number], grad)

@@ -57,7 +57,7 @@ def gradients(
             losses = losses_of_rows(static, model, groups[name], embeds, counts, static.prefix)
             return tuple(weighted(losses, wanted[number]) for number in numbers), losses
 
-        present, kinds = has_units(groups[name], counts), groups[name].units
+        present, kinds = has_units(groups, name, counts), groups[name].units
         pulled, losses = pull_where(present, sums_of, embeds, len(numbers), kinds)
         for number, cotangent in zip(numbers, pulled, strict=True):
             cotangents[number][name] = cotangent

@@ -23,9 +23,15 @@ def members(groups: Mapping[str, Rows], wanted: Sequence[Weights]) -> list[list[
     return [[name for name, rows in groups.items() if set(rows.units) & set(sums)] for sums in wanted]
 
 
-def has_units(rows: Rows, counts: Mapping[str, jax.Array]) -> jax.Array:
-    """Whether the whole batch has units of a group's sets, bool[]."""
-    return sum((counts[kind] for kind in rows.units), jnp.zeros(())) > 0
+def has_units(groups: Mapping[str, Rows], name: str, counts: Mapping[str, jax.Array]) -> jax.Array | None:
+    """Whether the whole batch has units of a group's sets, bool[]; None, unasked, for a group by itself.
+
+    Such a group has none to be kept apart from, and in a loop over micro-batches XLA sums the gradients of
+    devices once behind the loop only where they come from no branch.
+    """
+    if len(groups) == 1:
+        return None
+    return sum((counts[kind] for kind in groups[name].units), jnp.zeros(())) > 0
 
 
 def pull_each(function: Callable[[Any], tuple], at: Any) -> tuple[list[Any], Any]:
@@ -40,7 +46,7 @@ def pull_each(function: Callable[[Any], tuple], at: Any) -> tuple[list[Any], Any
 
 
 def pull_where(
-    present: jax.Array, function: Callable[[Any], tuple], at: Any, count: int, kinds: Collection[str]
+    present: jax.Array | None, function: Callable[[Any], tuple], at: Any, count: int, kinds: Collection[str]
 ) -> tuple[list[Any], dict[str, jax.Array]]:
     """As `pull_each` where `present`, bool[], is true; elsewhere zeros, and nothing is computed.
 
@@ -48,12 +54,14 @@ def pull_where(
     their activations filled with zeros together at the step's beginning, so all are held at once.
 
     Args:
-      present: whether there is something to compute.
+      present: whether there is something to compute; None where there is.
       function: of `at`; gives a tuple of float32[], and float32[] by set.
       at: where the gradients are taken.
       count: length of that tuple.
       kinds: those sets.
     """
+    if present is None:
+        return pull_each(function, at)
 
     def zeros(at: Any) -> tuple[list[Any], dict[str, jax.Array]]:
         return [jax.tree.map(jnp.zeros_like, at) for _ in range(count)], dict.fromkeys(kinds, jnp.zeros(()))
