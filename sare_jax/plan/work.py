@@ -33,7 +33,7 @@ NOTHING = Work(0.0, 0.0)
 
 
 def work_of(jaxpr: Any, devices: int, turns: int) -> Work:
-    """Counts matrix products, those of loops once a turn.
+    """Counts matrix products, those of loops once a turn, and of a choice the least that has any.
 
     Args:
       jaxpr: a closed jaxpr, of all devices together.
@@ -54,7 +54,8 @@ def work_of(jaxpr: Any, devices: int, turns: int) -> Work:
             total += work_of(equation.params["body_jaxpr"], devices, 1).times(turns)
         elif name == "cond":
             branches = [work_of(branch, devices, turns) for branch in equation.params["branches"]]
-            total += min(branches, key=lambda branch: branch.flops)
+            working = [branch for branch in branches if branch.flops]
+            total += min(working, key=lambda branch: branch.flops, default=NOTHING)
         else:
             inside = NOTHING
             for part in _parts(equation):

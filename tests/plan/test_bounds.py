@@ -36,6 +36,15 @@ def test_a_loop_of_unknown_length_has_the_turns_that_it_is_given():
     assert work_of(jax.make_jaxpr(run)(jnp.zeros((8, 8))), 1, 10).flops == 10 * 2 * 8**3
 
 
+def test_of_a_choice_the_least_counts_that_has_products():
+    x = jnp.zeros((8, 8))
+
+    def run(x, choice):
+        return jax.lax.switch(choice, [lambda x: 0 * x, lambda x: x @ x @ x, lambda x: x @ x], x)
+
+    assert work_of(jax.make_jaxpr(run)(x, 0), 1, 1).flops == 2 * 8**3
+
+
 def test_the_bound_is_the_longest_of_three():
     moved = Deeds({}, {"all-reduce": Moved(1, 450_000_000, 450_000_000)}, ())
     bound = bounds.bound_of(Work(989e12, 3.35e12), moved, H100, 8)
