@@ -24,6 +24,7 @@ EXTRAS = {
     "probe": "all",
     "reproduce": "all",
     "run": "all",
+    "settings.flags": "models",
     "sinks.tensorboard": "tensorboard",
     "sinks.wandb": "wandb",
     "stages": "all",

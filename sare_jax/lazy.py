@@ -5,8 +5,6 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sare_jax.extras import lacking
-
 
 def names_of(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """The functions `__getattr__` and `__dir__` of a package.
@@ -22,6 +20,8 @@ def names_of(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], An
         try:
             value = getattr(importlib.import_module(where[name]), name)
         except ModuleNotFoundError as error:
+            from sare_jax.extras import lacking  # `targeted_sam` alone loads nothing that it does not need
+
             if needed := lacking(error):
                 error.__notes__ = [f"{package}.{name} {needed}"]  # in place of those of names further in
             raise

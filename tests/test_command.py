@@ -143,7 +143,7 @@ def test_cl_07_the_kind_of_model_is_in_its_config_not_in_its_path(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["--config", "configs/demo_sare.py"]),
+        ([], ["python main.py --config demo_sare"]),
         (["--config", "configs/none.py"], ["configs/none.py", "configs/"]),
         (["--config", LLAVA, "--config.optim.rhoo=1"], ["optim.rhoo", "did you mean --config.optim.rho?"]),
         (["--config", DEMO, "--config.optim.rho=0.1"], ["config.optim.rho", "config.runs.sare.rho"]),
